@@ -1,0 +1,31 @@
+import type { LogLevel } from '../lib/log.js';
+
+/** What `tsnet agent` is started with. */
+export interface AgentOptions {
+  /** Controllers' URLs, tried in order. */
+  readonly controllers: readonly string[];
+  readonly hostName: string;
+  /** Interface or address of the underlay; null: the interface of the default route. */
+  readonly underlay: string | null;
+  readonly dataDir: string;
+  /** Holds agent.sock. */
+  readonly runDir: string;
+  /** Host token; null: none is sent (controllers over loopback). */
+  readonly tokenFile: string | null;
+  /** A released address rests this long before it is given again. */
+  readonly quarantineMs: number;
+  /** All kernel objects are compared with a full dump this often. */
+  readonly auditMs: number;
+  readonly logLevel: LogLevel;
+}
+
+export const agentDefaults = {
+  controllers: ['http://127.0.0.1:7420'],
+  underlay: null,
+  dataDir: '/var/lib/tsnet/agent',
+  runDir: '/run/tsnet',
+  tokenFile: null,
+  quarantineMs: 60_000,
+  auditMs: 30_000,
+  logLevel: 'info',
+} as const satisfies Omit<AgentOptions, 'hostName'>;

@@ -1,0 +1,297 @@
+/**
+ * What goes over the two HTTP interfaces: the controller's (`/v1/...`) and the agent's local one
+ * (unix socket). Types only; `core/schema.ts` has the JSON Schemas that both sides check with.
+ *
+ * Controller routes (principal in brackets; every host route takes HOST = the principal's own name only):
+ *
+ *   GET    /v1/status                                   [any]    ControllerStatus
+ *   GET    /v1/networks                                 [any]    NetworkView[]
+ *   POST   /v1/networks              NetworkCreate      [manage] NetworkView
+ *   GET    /v1/networks/:ref                            [any]    NetworkView          ref = name or id
+ *   PATCH  /v1/networks/:ref         NetworkUpdate      [manage] NetworkView
+ *   DELETE /v1/networks/:ref                            [manage] 204
+ *   GET    /v1/endpoints?network=&host=                 [any]    EndpointView[]
+ *   GET    /v1/hosts                                    [any]    HostView[]
+ *   DELETE /v1/hosts/:host?force=                       [admin]  HostRemoval
+ *   PUT    /v1/hosts/:host           HostRegister       [host]   HostRegistered
+ *   POST   /v1/hosts/:host/blocks    BlockRequest       [host]   BlockGrant
+ *   POST   /v1/hosts/:host/blocks/release  BlockRelease [host]   204
+ *   POST   /v1/hosts/:host/carves/:id      CarveAnswer  [host]   204
+ *   POST   /v1/hosts/:host/publish   Publication        [host]   PublicationResult
+ *   POST   /v1/hosts/:host/watch     WatchRequest       [host]   NDJSON of WatchLine
+ *   POST   /v1/hosts/:host/interest  InterestChange     [host]   204
+ *
+ * [manage] = admin, or a host while the setting hostsManageNetworks is on.
+ *
+ * Agent routes (unix socket, root only):
+ *
+ *   GET    /v1/agent/status                             AgentStatus
+ *   POST   /v1/agent/attach          AttachRequest      EndpointView
+ *   POST   /v1/agent/detach          DetachRequest      DetachResult
+ *   POST   /v1/agent/reserve         AttachRequest without target    EndpointView      step 1 of attach
+ *   POST   /v1/agent/link            StepRequest        EndpointView   step 2: into the sandbox, or the host namespace without target
+ *   POST   /v1/agent/configure       StepRequest        EndpointView   step 3: addresses, routes, up
+ *   GET    /v1/agent/endpoints                          EndpointView[]   this host's own
+ *   PATCH  /v1/agent/endpoints/:ref  EndpointUpdate     EndpointView
+ *   *      /v1/networks…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
+ */
+import type { Block, Carrier, Carve, ClusterSettings, Cursor, DriverName, Endpoint, Host, HostState, Labels, Network, Subnet } from './model.js';
+
+// ── networks ────────────────────────────────────────────────────────────────
+
+export interface SubnetRequest {
+  readonly subnet: string;
+  readonly gateway?: string;
+  readonly range?: string;
+}
+
+export interface NetworkCreate {
+  readonly name: string;
+  readonly driver?: DriverName;
+  /** None: one IPv4 subnet from the pool (and one IPv6 with `ipv6`). */
+  readonly subnets?: readonly SubnetRequest[];
+  /** Adds an IPv6 subnet from the pool when no IPv6 subnet is given. */
+  readonly ipv6?: boolean;
+  readonly internal?: boolean;
+  readonly mtu?: number;
+  readonly labels?: Labels;
+  readonly options?: Readonly<Record<string, string>>;
+}
+
+export interface NetworkUpdate {
+  /** Set; a null value removes the label. */
+  readonly labels?: Readonly<Record<string, string | null>>;
+  readonly addSubnets?: readonly SubnetRequest[];
+}
+
+/** What users see: exactly these keys come first in JSON output. */
+export interface NetworkView {
+  readonly id: string;
+  readonly name: string;
+  readonly driver: DriverName;
+  readonly subnets: readonly Subnet[];
+  readonly vni: number | null;
+  readonly mtu: number;
+  readonly internal: boolean;
+  readonly labels: Labels;
+  readonly options: Readonly<Record<string, string>>;
+  readonly createdAt: string;
+  readonly generation: number;
+}
+
+export interface EndpointView {
+  readonly id: string;
+  readonly name: string | null;
+  readonly aliases: readonly string[];
+  /** Network name. */
+  readonly network: string;
+  readonly host: string;
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  readonly ifname: string;
+  readonly sandbox: string | null;
+  readonly generation: number;
+  readonly state: Endpoint['state'];
+  readonly labels: Labels;
+  readonly callerId: string;
+  readonly createdAt: string;
+}
+
+export interface HostView {
+  readonly name: string;
+  readonly vtep: string;
+  readonly state: HostState;
+  readonly lastSeen: string;
+  readonly underlayMtu: number;
+  readonly version: string;
+}
+
+export interface HostRemoval {
+  readonly name: string;
+  readonly blocks: number;
+  readonly endpoints: number;
+}
+
+export interface ControllerStatus {
+  readonly version: string;
+  readonly epoch: string;
+  readonly revision: number;
+  readonly store: 'ok' | 'unreachable';
+  readonly networks: number;
+  readonly hosts: number;
+  readonly endpoints: number;
+}
+
+// ── host to controller ──────────────────────────────────────────────────────
+
+export interface HostRegister {
+  readonly vtep: string;
+  readonly underlayMtu: number;
+  readonly bootId: string;
+  readonly instance: string;
+  readonly version: string;
+}
+
+export interface HostRegistered {
+  readonly host: Host;
+  readonly settings: ClusterSettings;
+  readonly epoch: string;
+}
+
+export interface BlockRequest {
+  readonly network: string;
+  /** The subnet concerned, one of the network's. */
+  readonly subnet: string;
+  /** A fixed address; absent: any block (or, when none is left, any single address). */
+  readonly address?: string;
+}
+
+export interface BlockGrant {
+  readonly block: Block;
+}
+
+export interface BlockRelease {
+  readonly network: string;
+  readonly cidr: string;
+  readonly generation: number;
+}
+
+export interface CarveAnswer {
+  /** The address given up, or null when the owner uses it (or has none free). */
+  readonly address: string | null;
+  /** Who holds it, for the error the requester gets. */
+  readonly holder?: string;
+}
+
+/**
+ * A batch of what a host says of itself, at most 100 records. Idempotent; each record stands for
+ * itself: one that is refused does not hold up the others.
+ */
+export interface Publication {
+  readonly carriers?: readonly Carrier[];
+  readonly carriersGone?: readonly { readonly network: string; readonly generation: number }[];
+  readonly endpoints?: readonly Endpoint[];
+  readonly endpointsGone?: readonly { readonly network: string; readonly id: string; readonly generation: number }[];
+  /** Blocks held according to the journal: refills a store that lost them. */
+  readonly blocks?: readonly Block[];
+  /** Networks known according to the journal, for the same; only those the store has not. */
+  readonly networks?: readonly Network[];
+}
+
+export interface PublicationResult {
+  /** The records refused, by `kind/network/id`, each with its error body. */
+  readonly refused: readonly { readonly key: string; readonly code: string; readonly message: string }[];
+}
+
+// ── watch stream ────────────────────────────────────────────────────────────
+
+export interface WatchRequest {
+  readonly instance: string;
+  /** Absent, unknown or too old: full sets. */
+  readonly cursor?: Cursor;
+  /** Network ids whose carriers, endpoints and own blocks are wanted. */
+  readonly interest: readonly string[];
+}
+
+export interface InterestChange {
+  readonly stream: string;
+  readonly add?: readonly string[];
+  readonly remove?: readonly string[];
+}
+
+/** A record with its kind, as it goes over the stream. */
+export type Entry =
+  | { readonly kind: 'network'; readonly value: Network }
+  | { readonly kind: 'carrier'; readonly value: Carrier }
+  | { readonly kind: 'endpoint'; readonly value: Endpoint }
+  | { readonly kind: 'block'; readonly value: Block }
+  | { readonly kind: 'carve'; readonly value: Carve }
+  | { readonly kind: 'settings'; readonly value: ClusterSettings };
+
+export type EntryKind = Entry['kind'];
+
+/**
+ * One line of the stream.
+ *
+ * `hello` comes first. A full set is `begin` … `put`s … `end`; whatever of its scope the receiver
+ * holds and the set does not name is gone. `scope` is `*` (networks, settings, own blocks and carves, and all
+ * interests) or one network id (its carriers and endpoints). `put`/`gone` outside a set are
+ * changes; `revision` is the etcd revision of the change and the cursor to resume at.
+ * `beat` is the heartbeat and carries progress. `bye` says why the controller ends the stream.
+ */
+export type WatchLine =
+  | { readonly type: 'hello'; readonly stream: string; readonly epoch: string; readonly revision: number; readonly beatMs: number; readonly resumed: boolean }
+  | { readonly type: 'begin'; readonly scope: string; readonly revision: number }
+  | ({ readonly type: 'put'; readonly revision: number } & Entry)
+  | { readonly type: 'gone'; readonly revision: number; readonly kind: EntryKind; readonly network: string; readonly id: string; readonly generation: number }
+  | { readonly type: 'end'; readonly scope: string; readonly revision: number }
+  | { readonly type: 'beat'; readonly revision: number }
+  | { readonly type: 'bye'; readonly code: string; readonly message: string };
+
+// ── agent's local interface ─────────────────────────────────────────────────
+
+export interface AttachRequest {
+  /** Network name or id. */
+  readonly network: string;
+  /** `pid:N` or `netns:PATH`. */
+  readonly target: string;
+  /** The caller's id; default: made of the sandbox's cookie, so that (network, target, ifname) finds it again. */
+  readonly id?: string;
+  /** Default: the first free of eth0, eth1, … in the sandbox. */
+  readonly ifname?: string;
+  readonly name?: string;
+  readonly aliases?: readonly string[];
+  /** At most one per subnet; subnets without one get an address from the host's block. */
+  readonly addresses?: readonly string[];
+  readonly mac?: string;
+  readonly labels?: Labels;
+  /** Default: true where the sandbox has no default route of that family yet. */
+  readonly defaultRoute?: boolean;
+}
+
+export interface DetachRequest {
+  readonly network: string;
+  /** Either the target… */
+  readonly target?: string;
+  /** …or the caller's id of the attach. */
+  readonly id?: string;
+  /** Default: every interface of that sandbox (or id) on the network. */
+  readonly ifname?: string;
+}
+
+export interface DetachResult {
+  /** Endpoints removed; empty when there was none, which is no error. */
+  readonly detached: readonly string[];
+}
+
+export interface StepRequest {
+  /** Endpoint id. */
+  readonly endpoint: string;
+  readonly target?: string;
+  readonly defaultRoute?: boolean;
+}
+
+export interface EndpointUpdate {
+  readonly labels?: Readonly<Record<string, string | null>>;
+  readonly aliases?: readonly string[];
+}
+
+export interface AgentStatus {
+  readonly version: string;
+  readonly host: string;
+  readonly vtep: string;
+  /** Null while no controller can be reached. */
+  readonly controller: string | null;
+  readonly cursor: Cursor | null;
+  readonly endpoints: number;
+  readonly networks: number;
+  /** Records not yet acknowledged by a controller. */
+  readonly unpublished: number;
+  readonly reconcile: {
+    readonly objects: number;
+    readonly repairs: number;
+    readonly failing: readonly { readonly object: string; readonly error: string }[];
+  };
+  /** Things an operator should know of, each with a code of the error registry. */
+  readonly warnings: readonly { readonly code: string; readonly message: string }[];
+}

@@ -1,0 +1,178 @@
+/**
+ * The one registry of errors a user or another process can see. Per code: what it means, the hint,
+ * HTTP status, CLI exit code, CNI code, and whether the same call may succeed later.
+ *
+ * Codes are stable; messages name the field and the value. `docs/errors.md` has one section a code.
+ */
+
+interface ErrorEntry {
+  /** HTTP status at the API. */
+  readonly http: number;
+  /** Exit status of the CLI. */
+  readonly exit: number;
+  /** CNI error code (CNI spec 1.1.0 "Error codes"; 100 and up are ours). */
+  readonly cni: number;
+  /** Whether the same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean;
+  /** What to do next, one imperative sentence; may be overridden where more is known. */
+  readonly hint: string;
+}
+
+const bad = (hint: string, cni = 7): ErrorEntry => ({ http: 400, exit: 1, cni, retryable: false, hint });
+const missing = (hint: string, cni = 7): ErrorEntry => ({ http: 404, exit: 1, cni, retryable: false, hint });
+const conflict = (hint: string, cni = 100): ErrorEntry => ({ http: 409, exit: 1, cni, retryable: false, hint });
+const later = (hint: string, http = 503): ErrorEntry => ({ http, exit: 1, cni: 11, retryable: true, hint });
+
+export const errorRegistry = {
+  // requests
+  ERR_USAGE: { http: 400, exit: 2, cni: 7, retryable: false, hint: 'See `tsnet help` for the command and its examples.' },
+  ERR_INVALID_REQUEST: bad('Correct the field named in the message.'),
+  ERR_INVALID_NAME: bad('Use letters, digits, "-", "_" and ".", beginning with a letter or digit, 63 characters at most.'),
+  ERR_INVALID_ADDRESS: bad('Write IPv4 as 10.1.0.5 and IPv6 as fd00::5, without leading zeros.'),
+  ERR_INVALID_CIDR: bad('Write a subnet as its first address and prefix length, for example 10.1.0.0/24 or fd00:1::/64.'),
+  ERR_INVALID_MAC: bad('Write six pairs of hexadecimal digits, for example 02:00:0a:01:00:05; the first must be even.'),
+  ERR_INVALID_MTU: bad('Choose an MTU from 1280 (576 without IPv6) to what the underlay carries.'),
+  ERR_INVALID_OPTION: bad('See docs/drivers.md for the options of each driver.'),
+  ERR_INVALID_TARGET: bad('Name a running sandbox: pid:N, netns:PATH, or a name in /run/netns.', 4),
+  ERR_NOT_FOUND: missing('Check the path against /openapi.json.'),
+  ERR_UNAUTHENTICATED: {
+    http: 401, exit: 1, cni: 100, retryable: false,
+    hint: 'Give the token file that the controller made: --token-file DATA-DIR/admin.token or host.token.',
+  },
+  ERR_FORBIDDEN: { http: 403, exit: 1, cni: 100, retryable: false, hint: 'Use the admin token, or ask whoever holds it.' },
+  ERR_TOO_LARGE: { http: 413, exit: 1, cni: 7, retryable: false, hint: 'Send a smaller request.' },
+  ERR_INTERNAL: {
+    http: 500, exit: 1, cni: 999, retryable: false,
+    hint: 'This is a defect in tsnet: please report it with the log lines around it.',
+  },
+  // networks
+  ERR_NETWORK_UNKNOWN: missing('Make it with `tsnet create NAME`, or see `tsnet ls`.'),
+  ERR_NETWORK_NAME_IN_USE: conflict('Choose another name, or remove that network with `tsnet rm NAME`.'),
+  ERR_NETWORK_IN_USE: conflict('Disconnect the endpoints named in the message first.'),
+  ERR_SUBNET_OVERLAP: conflict('Choose a subnet that overlaps nothing, or give none and let tsnet choose.'),
+  ERR_SUBNET_POOL_EXHAUSTED: conflict('Remove unused networks, widen the controller\'s --subnet-pool, or give --subnet.'),
+  ERR_SUBNET_TOO_SMALL: bad('Use a subnet with at least two usable addresses.'),
+  ERR_GATEWAY_OUTSIDE_SUBNET: bad('Choose a gateway inside one of the network\'s subnets.'),
+  ERR_VNI_EXHAUSTED: conflict('Remove unused overlay networks.'),
+  ERR_DRIVER_UNSUPPORTED: bad('See the table in docs/drivers.md.'),
+  ERR_MTU_UNDERLAY: conflict('Create the network with a smaller --mtu, or raise the MTU of this host\'s underlay interface.'),
+  // addresses
+  ERR_ADDRESS_OUTSIDE_SUBNET: bad('Choose an address inside one of the network\'s subnets (and its --ip-range).'),
+  ERR_ADDRESS_RESERVED: bad('Network, broadcast, gateway and host addresses cannot be given to an endpoint.'),
+  ERR_ADDRESS_IN_USE: conflict('Choose another address, or remove the endpoint that holds it.'),
+  ERR_ADDRESS_EXHAUSTED: conflict('Remove endpoints, or add a subnet with `tsnet update NAME --subnet CIDR`.', 11),
+  ERR_ADDRESS_HELD_ELSEWHERE: later('The owning host did not confirm in time: try again, or choose another address.', 409),
+  ERR_MAC_IN_USE: conflict('Choose another MAC, or none and let tsnet derive it.'),
+  ERR_BLOCK_FENCED: conflict('The host lost this block while it was away; its endpoints must be connected again.'),
+  ERR_NO_BLOCK: later('The controller could not be reached and this host holds no free address of the network: try again.'),
+  // hosts
+  ERR_HOST_UNKNOWN: missing('See `tsnet host ls`.'),
+  ERR_HOST_ALIVE: conflict('Stop the agent on that host first, or pass --force.'),
+  ERR_HOST_NAME_IN_USE: conflict('Another live agent uses this host name: give this one its own with --host-name.'),
+  ERR_UNDERLAY_UNKNOWN: bad('Name an interface or one of its addresses with --underlay.'),
+  // endpoints and sandboxes
+  ERR_ENDPOINT_UNKNOWN: missing('See `tsnet endpoint ls`.', 3),
+  ERR_ENDPOINT_EXISTS: conflict('Disconnect it first, or choose another --id or --ifname.'),
+  ERR_SANDBOX_MISSING: missing('The process or namespace is gone: check the pid or path.', 3),
+  ERR_SANDBOX_IS_HOST: bad('The target is in the host\'s own network namespace: start it in one of its own.', 8),
+  ERR_IFNAME_IN_USE: conflict('Choose another --ifname: an interface of that name is there and is not ours.'),
+  ERR_INVALID_IFNAME: bad('Use 1 to 15 characters without "/", ":" or white space.', 4),
+  ERR_PORTS_EXHAUSTED: conflict('A bridge holds 1024 ports on one host: use another network or another host.'),
+  ERR_STALE_GENERATION: conflict('The record has changed since: read it again and repeat the change.'),
+  // kernel
+  ERR_KERNEL: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'See the agent\'s log; `tsnet status` lists what is not repaired.' },
+  ERR_PARENT_UNKNOWN: bad('Name an existing interface of this host with --opt parent=IFACE.'),
+  ERR_VNI_CONFLICT: conflict('Another VXLAN device on this host has this VNI: remove it, or create the network again to get another VNI.'),
+  ERR_LINK_CONFLICT: conflict('A link of that name exists and is not tsnet\'s: rename or remove it.'),
+  ERR_KERNEL_FEATURE: { http: 501, exit: 1, cni: 101, retryable: false, hint: 'Use a kernel with the feature named in the message.' },
+  ERR_NATIVE_MISSING: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Build it with `npm run build`.' },
+  // daemons and state
+  ERR_AGENT_UNREACHABLE: later('Start the agent (`tsnet agent`), or name its socket with TSNET_AGENT_SOCKET.'),
+  ERR_CONTROLLER_UNREACHABLE: later('Check that a controller runs and that its URL and port are reachable.'),
+  ERR_STORE_UNREACHABLE: later('Check etcd: `etcdctl endpoint health`; the data path goes on meanwhile.'),
+  ERR_STORE_CONFLICT: later('Many changed the same records at once: try again.', 409),
+  ERR_STORE_CORRUPT: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'A record in etcd is not tsnet\'s: see the key in the message.' },
+  ERR_ETCD_MISSING: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Install etcd (Debian: etcd-server), or give --etcd URL.' },
+  ERR_ETCD_START: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'See etcd.log in the data directory.' },
+  ERR_JOURNAL_CORRUPT: {
+    http: 500, exit: 1, cni: 101, retryable: false,
+    hint: 'The damaged file was kept beside the journal; what it lost is rebuilt from the kernel and the store.',
+  },
+  ERR_DATA_DIR_LOCKED: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Another tsnet runs with this data directory: stop it or use another.' },
+  ERR_DEADLINE: later('It took longer than allowed: try again.', 504),
+  ERR_STOPPING: later('The daemon is stopping: try again when it is back.'),
+  ERR_NOT_ROOT: { http: 403, exit: 1, cni: 101, retryable: false, hint: 'Run it as root.' },
+  ERR_COMMAND_NOT_FOUND: { http: 400, exit: 127, cni: 7, retryable: false, hint: 'Check the command after "--".' },
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorCode = keyof typeof errorRegistry;
+export type ErrorDetails = Readonly<Record<string, string | number | boolean | readonly string[]>>;
+
+/** An error as it crosses a process boundary: the body of every non-2xx answer. */
+export interface ErrorBody {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+  readonly details: ErrorDetails;
+}
+
+export interface TsnetErrorOptions {
+  readonly details?: ErrorDetails;
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** Base of every error that a user or another process can see. */
+export class TsnetError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, options: TsnetErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'TsnetError';
+    this.code = code;
+    this.hint = options.hint ?? errorRegistry[code].hint;
+    this.details = options.details ?? {};
+  }
+
+  get http(): number {
+    return errorRegistry[this.code].http;
+  }
+
+  get exit(): number {
+    return errorRegistry[this.code].exit;
+  }
+
+  get cni(): number {
+    return errorRegistry[this.code].cni;
+  }
+
+  get retryable(): boolean {
+    return errorRegistry[this.code].retryable;
+  }
+
+  toBody(): ErrorBody {
+    return { code: this.code, message: this.message, hint: this.hint, details: this.details };
+  }
+}
+
+/** Reports whether a value is an error body as `toBody` makes it. */
+export function isErrorBody(value: unknown): value is ErrorBody {
+  if (typeof value !== 'object' || value === null) return false;
+  const body = value as Partial<ErrorBody>;
+  return typeof body.code === 'string' && body.code in errorRegistry && typeof body.message === 'string';
+}
+
+/** Rebuilds the error that another process sent. */
+export function fromErrorBody(body: ErrorBody): TsnetError {
+  const hint = typeof body.hint === 'string' ? { hint: body.hint } : {};
+  return new TsnetError(body.code, body.message, { ...hint, details: body.details ?? {} });
+}
+
+/** Turns anything thrown into a TsnetError; what has no code of its own is ERR_INTERNAL. */
+export function toTsnetError(thrown: unknown): TsnetError {
+  if (thrown instanceof TsnetError) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new TsnetError('ERR_INTERNAL', message, { cause: thrown });
+}

@@ -1,0 +1,137 @@
+/**
+ * The records of tsnet, as they stand in the store, on the wire and in the journal.
+ * Plain JSON values: addresses, subnets and MACs are canonical text, times are ISO 8601 strings.
+ */
+
+export type DriverName = 'overlay' | 'bridge' | 'macvlan';
+export type Labels = Readonly<Record<string, string>>;
+
+/** Every stored record carries these. */
+export interface RecordBase {
+  /** Schema version of the value. */
+  readonly v: 1;
+  /** Grows with every change; an older one never overwrites a newer. */
+  readonly generation: number;
+}
+
+/** One subnet of a network, either family. */
+export interface Subnet {
+  /** CIDR, canonical: `10.64.0.0/20`, `fd12:3456::/64`. */
+  readonly subnet: string;
+  /** The gateway's address, the same on every host; null where there is none (macvlan without a router). */
+  readonly gateway: string | null;
+  /** Addresses are handed out from this part only. */
+  readonly range?: string;
+}
+
+export interface Network extends RecordBase {
+  /** Eight lower-case hexadecimal digits; link names are made of it (tsb-ID, tsx-ID). */
+  readonly id: string;
+  readonly name: string;
+  readonly driver: DriverName;
+  readonly subnets: readonly Subnet[];
+  /** VXLAN network identifier, 2^23 and up; null for drivers without one. */
+  readonly vni: number | null;
+  /** MTU inside the network, bytes. */
+  readonly mtu: number;
+  readonly internal: boolean;
+  readonly labels: Labels;
+  readonly options: Readonly<Record<string, string>>;
+  readonly createdAt: string;
+}
+
+/** A machine with an agent. Persistent; whether it lives is another key, bound to a lease. */
+export interface Host extends RecordBase {
+  readonly name: string;
+  /** Underlay address that carries VXLAN. */
+  readonly vtep: string;
+  /** MTU of the underlay interface, bytes. */
+  readonly underlayMtu: number;
+  readonly bootId: string;
+  /** Random per data directory: tells two agents with one host name apart. */
+  readonly instance: string;
+  readonly version: string;
+  /** etcd lease (decimal text) that the host's liveness key is bound to; any controller may keep it alive. */
+  readonly leaseId: string;
+  /** When a controller last put the record or saw the host's stream open or close. */
+  readonly lastSeen: string;
+}
+
+/** `unknown`: absent, but controllers or store have not been up for a full liveness bound. */
+export type HostState = 'up' | 'down' | 'unknown';
+
+/** A part of a subnet that one host allocates from without asking anyone. */
+export interface Block extends RecordBase {
+  /** Network id. */
+  readonly network: string;
+  /** CIDR on the subnet's grid, or a single address (/32, /128) carved out of a grid block. */
+  readonly cidr: string;
+  /** Owner; null for a grid block that nobody owns but that has addresses carved out. */
+  readonly host: string | null;
+  /** Single addresses inside this grid block that belong to other hosts. */
+  readonly carved: readonly string[];
+}
+
+/** A request that a block's owner gives up one address of it for another host. */
+export interface Carve extends RecordBase {
+  readonly id: string;
+  readonly network: string;
+  /** The grid block concerned. */
+  readonly cidr: string;
+  /** The address wanted; null for any free one. */
+  readonly address: string | null;
+  readonly owner: string;
+  readonly requester: string;
+}
+
+/** That a host carries a network: remote hosts flood to it and know its own address there. */
+export interface Carrier extends RecordBase {
+  readonly network: string;
+  readonly host: string;
+  readonly vtep: string;
+  /** The host's own addresses in the network, without prefix length. */
+  readonly addresses: readonly string[];
+  /** MAC of the host's bridge. */
+  readonly mac: string;
+}
+
+export type EndpointState = 'reserved' | 'linked' | 'attached' | 'detaching';
+
+/** One interface of one sandbox on one network. */
+export interface Endpoint extends RecordBase {
+  /** Sixteen lower-case hexadecimal digits. */
+  readonly id: string;
+  /** Network id. */
+  readonly network: string;
+  readonly host: string;
+  /** Without prefix length, in the order of the network's subnets. */
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  readonly ifname: string;
+  /** Primary name; null when none was given. */
+  readonly name: string | null;
+  readonly aliases: readonly string[];
+  readonly labels: Labels;
+  readonly state: EndpointState;
+  /** The caller's key is (network, callerId, ifname). */
+  readonly callerId: string;
+  /** Where the sandbox is, as the caller said it: `pid:N` or `netns:PATH`; null while reserved. */
+  readonly sandbox: string | null;
+  readonly createdAt: string;
+}
+
+/** Settings that hold for the whole cluster, kept in the store, sent to every agent. */
+export interface ClusterSettings extends RecordBase {
+  /** UDP port of every VXLAN device. */
+  readonly vxlanPort: number;
+  /** A host is down this long after its last sign of life. */
+  readonly livenessMs: number;
+  /** Whether `host:NAME` principals may manage networks. */
+  readonly hostsManageNetworks: boolean;
+}
+
+/** Where a watcher stands: revisions of another epoch mean nothing. */
+export interface Cursor {
+  readonly epoch: string;
+  readonly revision: number;
+}

@@ -1,0 +1,112 @@
+/**
+ * The addon's interface, as types only. `native/index.ts` is the only loader of the addon;
+ * everything else takes a `NativeApi` value, so that tests can hand in another one.
+ */
+
+/** A network namespace: by bound path, by a process in it, or by an open descriptor of ours. */
+export type NetnsRef = { readonly path: string } | { readonly pid: number } | { readonly fd: number };
+
+/** Thrown (or rejected with) by every native call; `code` is the errno's name, e.g. `ENOENT`. */
+export interface NativeError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  /** The call that failed, with its subject: `open /run/netns/web`, `setns`, `sendmsg`. */
+  readonly syscall: string;
+}
+
+export interface NetlinkOpenOptions {
+  /** `NETLINK_ROUTE` (0), `NETLINK_NETFILTER` (12), … (linux/netlink.h). */
+  readonly protocol: number;
+  /** The namespace the socket belongs to for its whole life; ours when absent. */
+  readonly netns?: NetnsRef;
+  /** Multicast groups to join (`NETLINK_ADD_MEMBERSHIP` numbers, e.g. `RTNLGRP_LINK` = 1). */
+  readonly groups?: readonly number[];
+  /** `SO_RCVBUFFORCE`, bytes; default 4 MiB. */
+  readonly receiveBufferBytes?: number;
+  /** `NETLINK_GET_STRICT_CHK`; default true. */
+  readonly strictCheck?: boolean;
+  /** One datagram as received: whole messages. The buffer belongs to the callee. */
+  readonly onMessage: (datagram: Buffer) => void;
+  /**
+   * The socket lost messages (`ENOBUFS`): code `ENOBUFS`, the socket stays usable and the
+   * subscriber must list again; any other code is final and the socket is closed.
+   */
+  readonly onError: (error: NativeError) => void;
+}
+
+/** A netlink socket, received from the event loop (uv_poll); ext-ack and no-capped acks are on. */
+export interface NetlinkSocket {
+  /** The kernel's address of this socket (`nl_pid`). */
+  readonly portid: number;
+  readonly closed: boolean;
+  /**
+   * Sends one datagram of one or many messages off the main thread: rtnetlink does its work inside
+   * `sendmsg`, and deleting a link waits ~20 ms there. Sends of one socket keep their order.
+   * Resolves when the kernel took it; the answers arrive through `onMessage`.
+   */
+  send(datagram: Uint8Array): Promise<void>;
+  /** The same on the calling thread: for short requests that the caller knows to be quick. */
+  sendSync(datagram: Uint8Array): void;
+  /** Closes; again is a no-op. Pending sends reject with `EBADF`, no callback comes afterwards. */
+  close(): void;
+}
+
+export interface NetlinkExchangeOptions {
+  readonly protocol: number;
+  readonly netns?: NetnsRef;
+  /** Written inside the namespace before the send: [path below /proc/sys, value]. A missing path rejects with ENOENT. */
+  readonly sysctls?: readonly (readonly [path: string, value: string])[];
+  /** Messages, each with `NLM_F_ACK` or `NLM_F_DUMP`; sequence numbers are the caller's. */
+  readonly datagram: Uint8Array;
+  /** How many terminal answers (NLMSG_ERROR incl. acks, NLMSG_DONE) to wait for. */
+  readonly answers: number;
+  /** Default 5000; afterwards rejects with ETIMEDOUT. */
+  readonly timeoutMs?: number;
+}
+
+/** An open namespace descriptor. Keep it no longer than needed: it keeps the namespace alive. */
+export interface NetnsHandle {
+  readonly fd: number;
+  /** `SO_NETNS_COOKIE`: unique per boot; inode numbers are reused at once. */
+  readonly cookie: bigint;
+  close(): void;
+}
+
+export interface NftResult {
+  /** libnftables' return code: 0 is success. */
+  readonly rc: number;
+  readonly output: string;
+  readonly error: string;
+}
+
+/** libnftables in one namespace, on a thread of its own; runs are executed in order. */
+export interface NftContext {
+  /** Runs one command text: nft syntax, or JSON when it starts with `{`. One call is one transaction. */
+  run(commands: string, options?: { readonly json?: boolean; readonly terse?: boolean; readonly handles?: boolean }): Promise<NftResult>;
+  close(): Promise<void>;
+}
+
+export interface NativeApi {
+  netlinkOpen(options: NetlinkOpenOptions): Promise<NetlinkSocket>;
+  /**
+   * One batch from a short-lived thread inside a namespace: enter, write sysctls, open, send all in
+   * one `sendmsg`, receive until `answers` came, close, end. No descriptor stays in the namespace.
+   * Resolves with the datagrams received.
+   */
+  netlinkExchange(options: NetlinkExchangeOptions): Promise<Buffer[]>;
+  /** Opens a namespace and reads its cookie. Equivalent to: `ip netns` path or `/proc/$pid/ns/net`. */
+  netnsOpen(ref: NetnsRef): Promise<NetnsHandle>;
+  /** Cookies of many namespaces in one thread trip; an errno name where one cannot be read. */
+  netnsCookies(refs: readonly NetnsRef[]): Promise<(bigint | string)[]>;
+  /** Cookie of the process's own namespace. */
+  netnsOwnCookie(): bigint;
+  /** Makes a fresh namespace bound at `path` (created, 0444). Equivalent to: `ip netns add`. */
+  netnsCreate(path: string): Promise<void>;
+  /** Unbinds and unlinks. Equivalent to: `ip netns delete`. ENOENT when there is none. */
+  netnsDelete(path: string): Promise<void>;
+  sysctlRead(path: string, netns?: NetnsRef): Promise<string>;
+  sysctlWrite(path: string, value: string, netns?: NetnsRef): Promise<void>;
+  /** Calls back once when the process has ended (pidfd, polled). ESRCH when there is none. */
+  pidfdWatch(pid: number, onExit: () => void): { close(): void };
+  nftOpen(netns?: NetnsRef): Promise<NftContext>;
+}
