@@ -34,7 +34,7 @@ export interface NetlinkOpenOptions {
   readonly onError: (error: NativeError) => void;
 }
 
-/** A netlink socket, received from the event loop (uv_poll); ext-ack and no-capped acks are on. */
+/** A netlink socket, received from the event loop (uv_poll); extended and capped acks (`NLM_F_CAPPED`) are on. */
 export interface NetlinkSocket {
   /** The kernel's address of this socket (`nl_pid`). */
   readonly portid: number;

@@ -1,0 +1,22 @@
+#include <napi.h>
+
+#include "event_loop.h"
+#include "netlink_exchange.h"
+#include "netlink_socket.h"
+#include "netns.h"
+#include "nft_context.h"
+#include "pidfd.h"
+#include "sysctl.h"
+
+static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  tsnet::EventLoop::install(env);
+  tsnet::exportNetlinkSocket(env, exports);
+  tsnet::exportNetlinkExchange(env, exports);
+  tsnet::exportNetns(env, exports);
+  tsnet::exportSysctl(env, exports);
+  tsnet::exportPidfd(env, exports);
+  tsnet::exportNftContext(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(tsnet, initialise)

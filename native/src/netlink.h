@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "fd.h"
+
+namespace tsnet {
+
+struct NetlinkSettings {
+  int protocol = 0;
+  uint32_t receiveBufferBytes = 4 * 1024 * 1024;
+  bool strictCheck = true;
+  std::vector<uint32_t> groups;
+};
+
+/** A bound socket in the calling thread's namespace. */
+Fd openNetlink(const NetlinkSettings& settings);
+
+/** The address the kernel gave the socket. */
+uint32_t netlinkPortid(const Fd& socket);
+
+/** Sends to the kernel; the kernel's work is done when it returns. */
+void sendNetlink(const Fd& socket, const uint8_t* start, size_t length);
+
+/**
+ * Receives one datagram from the kernel into `buffer` without waiting, and returns its length. Throws EAGAIN when
+ * there is none, and ENOBUFS when messages were lost: for want of receive buffer, or by not fitting into `buffer`.
+ */
+size_t receiveNetlink(const Fd& socket, std::vector<uint8_t>& buffer);
+
+/** How many messages end an answer (NLMSG_ERROR, which acknowledgements are too, and NLMSG_DONE). */
+size_t countAnswers(const uint8_t* start, size_t length);
+
+}  // namespace tsnet

@@ -1,0 +1,117 @@
+#include "netlink_exchange.h"
+
+#include <poll.h>
+
+#include <chrono>
+#include <climits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arguments.h"
+#include "errors.h"
+#include "event_loop.h"
+#include "functions.h"
+#include "netlink.h"
+#include "netns.h"
+#include "sysctl.h"
+
+namespace tsnet {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Datagrams = std::vector<std::vector<uint8_t>>;
+
+constexpr size_t receiveBytes = 256 * 1024;
+constexpr uint32_t defaultTimeoutMs = 5000;
+
+struct Exchange {
+  int protocol;
+  Netns netns;
+  std::vector<std::pair<std::string, std::string>> sysctls;
+  std::vector<uint8_t> datagram;
+  size_t answers;
+  uint32_t timeoutMs;
+};
+
+Exchange requireExchange(Napi::Value value) {
+  const auto options = requireObject(value, "options");
+  Exchange exchange;
+  exchange.protocol = static_cast<int>(requireInteger(options.Get("protocol"), "protocol", 0, 31));
+  exchange.netns = Netns::from(options.Get("netns"));
+  exchange.answers = requireInteger(options.Get("answers"), "answers", 0, INT_MAX);
+  exchange.timeoutMs = optionalInteger(options.Get("timeoutMs"), "timeoutMs", 0, INT_MAX, defaultTimeoutMs);
+  const Napi::Value sysctls = options.Get("sysctls");
+  if (!sysctls.IsUndefined()) {
+    if (!sysctls.IsArray()) throw Napi::TypeError::New(value.Env(), "sysctls must be an array");
+    const auto list = sysctls.As<Napi::Array>();
+    for (uint32_t index = 0; index < list.Length(); index += 1) {
+      const Napi::HandleScope scope(value.Env());
+      const auto pair = requireObject(list.Get(index), "sysctls[]");
+      exchange.sysctls.emplace_back(requireSysctlPath(pair.Get(0u), "sysctls[][0]"),
+                                    requireSysctlValue(pair.Get(1u), "sysctls[][1]"));
+    }
+  }
+  // Last, since every getter before may have run JavaScript that changes the array.
+  const Bytes bytes = requireDatagram(options.Get("datagram"), "datagram");
+  exchange.datagram.assign(bytes.start, bytes.start + bytes.length);
+  return exchange;
+}
+
+void waitReadable(const Fd& socket, Clock::time_point deadline) {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd entry{socket.get(), POLLIN, 0};
+    const int ready = poll(&entry, 1, left > 0 ? static_cast<int>(left) : 0);
+    if (ready > 0) return;
+    if (ready == 0) throw SysError{ETIMEDOUT, "recvmsg"};
+    if (errno != EINTR) throwErrno("poll");
+  }
+}
+
+Datagrams runExchange(const Exchange& exchange) {
+  const auto deadline = Clock::now() + std::chrono::milliseconds(exchange.timeoutMs);
+  exchange.netns.enter();
+  for (const auto& [path, value] : exchange.sysctls) writeSysctl(path, value);
+  NetlinkSettings settings;
+  settings.protocol = exchange.protocol;
+  const Fd socket = openNetlink(settings);
+  sendNetlink(socket, exchange.datagram.data(), exchange.datagram.size());
+  Datagrams received;
+  std::vector<uint8_t> buffer;
+  if (exchange.answers > 0) buffer.resize(receiveBytes);
+  for (size_t answers = 0; answers < exchange.answers;) {
+    try {
+      const size_t length = receiveNetlink(socket, buffer);
+      received.emplace_back(buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(length));
+      answers += countAnswers(buffer.data(), length);
+    } catch (const SysError& error) {
+      if (error.number != EAGAIN) throw;
+      waitReadable(socket, deadline);
+    }
+  }
+  return received;
+}
+
+Napi::Value toBuffers(Napi::Env env, Datagrams& datagrams) {
+  auto result = Napi::Array::New(env, datagrams.size());
+  for (uint32_t index = 0; index < datagrams.size(); index += 1) {
+    const Napi::HandleScope scope(env);
+    result.Set(index, Napi::Buffer<uint8_t>::Copy(env, datagrams[index].data(), datagrams[index].size()));
+  }
+  return result;
+}
+
+Napi::Value netlinkExchange(const Napi::CallbackInfo& info) {
+  return EventLoop::of(info.Env())
+      .start<Datagrams>([exchange = requireExchange(info[0])] { return runExchange(exchange); }, toBuffers);
+}
+
+}  // namespace
+
+void exportNetlinkExchange(Napi::Env env, Napi::Object exports) {
+  exports.Set("netlinkExchange", newAsyncFunction(env, "netlinkExchange", netlinkExchange));
+}
+
+}  // namespace tsnet
