@@ -99,6 +99,8 @@ export const errorRegistry = {
     hint: 'The damaged file was kept beside the journal; what it lost is rebuilt from the kernel and the store.',
   },
   ERR_DATA_DIR_LOCKED: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Another tsnet runs with this data directory: stop it or use another.' },
+  ERR_DATA_DIR_UNWRITABLE: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Make the data directory writable, or name another with --data-dir.' },
+  ERR_DISK_FULL: later('Free space on the file system that holds the data directory.'),
   ERR_DEADLINE: later('It took longer than allowed: try again.', 504),
   ERR_STOPPING: later('The daemon is stopping: try again when it is back.'),
   ERR_NOT_ROOT: { http: 403, exit: 1, cni: 101, retryable: false, hint: 'Run it as root.' },
