@@ -1,0 +1,141 @@
+import { Type } from 'typebox';
+import type { Block, Carrier, Carve, ClusterSettings, Cursor, Endpoint, Host, Network, Subnet } from './model.js';
+import * as part from './schema-part.js';
+import { closed, orNull, shapeOf, text } from './schema-part.js';
+
+/** JSON Schemas of the records in `model.ts`, as they stand in the store and go over the wire. */
+
+const recordBase = { v: part.recordVersion, generation: part.generation };
+
+export const subnetSchema = shapeOf<Subnet>()(
+  Type.Object(
+    {
+      subnet: part.cidrText,
+      gateway: orNull(part.addrText),
+      range: Type.Optional(part.cidrText),
+    },
+    { ...closed, description: 'One subnet of a network' },
+  ),
+);
+
+export const networkSchema = shapeOf<Network>()(
+  Type.Object(
+    {
+      ...recordBase,
+      id: part.networkId,
+      name: part.networkName,
+      driver: part.driver,
+      subnets: Type.Array(subnetSchema, { minItems: 1, maxItems: 32 }),
+      vni: orNull(part.count('VXLAN network identifier', 2 ** 24 - 1)),
+      mtu: part.mtu,
+      internal: Type.Boolean({ description: 'Whether the network has no way out' }),
+      labels: part.labels,
+      options: part.driverOptions,
+      createdAt: part.timeText,
+    },
+    { ...closed, description: 'Network record' },
+  ),
+);
+
+export const hostSchema = shapeOf<Host>()(
+  Type.Object(
+    {
+      ...recordBase,
+      name: part.hostName,
+      vtep: part.addrText,
+      underlayMtu: part.mtu,
+      bootId: text('Boot id of the host', '5bc1c5a2-9a4c-4a53-a0b5-6b0e2f4d8f10', 64),
+      instance: text('Random per data directory', '0123456789abcdef0123456789abcdef', 64),
+      version: part.version,
+      leaseId: text('etcd lease of the host, decimal', '7587869134522368001', 20),
+      lastSeen: part.timeText,
+    },
+    { ...closed, description: 'Host record' },
+  ),
+);
+
+export const blockSchema = shapeOf<Block>()(
+  Type.Object(
+    {
+      ...recordBase,
+      network: part.networkId,
+      cidr: part.cidrText,
+      host: orNull(part.hostName),
+      carved: Type.Array(part.addrText, {
+        maxItems: 65536,
+        description: 'Addresses inside that belong to other hosts',
+      }),
+    },
+    { ...closed, description: 'A part of a subnet that one host allocates from' },
+  ),
+);
+
+export const carveSchema = shapeOf<Carve>()(
+  Type.Object(
+    {
+      ...recordBase,
+      id: part.idText('carve', 'Carve id'),
+      network: part.networkId,
+      cidr: part.cidrText,
+      address: orNull(part.addrText),
+      owner: part.hostName,
+      requester: part.hostName,
+    },
+    { ...closed, description: 'A request that an owner gives up one address of a block' },
+  ),
+);
+
+export const carrierSchema = shapeOf<Carrier>()(
+  Type.Object(
+    {
+      ...recordBase,
+      network: part.networkId,
+      host: part.hostName,
+      vtep: part.addrText,
+      addresses: part.addresses,
+      mac: part.macText,
+    },
+    { ...closed, description: 'That a host carries a network' },
+  ),
+);
+
+export const endpointSchema = shapeOf<Endpoint>()(
+  Type.Object(
+    {
+      ...recordBase,
+      id: part.endpointId,
+      network: part.networkId,
+      host: part.hostName,
+      addresses: part.addresses,
+      mac: part.macText,
+      ifname: part.ifname,
+      name: orNull(part.endpointName),
+      aliases: part.aliases,
+      labels: part.labels,
+      state: part.endpointState,
+      callerId: part.callerId,
+      sandbox: orNull(part.target),
+      createdAt: part.timeText,
+    },
+    { ...closed, description: 'Endpoint record' },
+  ),
+);
+
+export const clusterSettingsSchema = shapeOf<ClusterSettings>()(
+  Type.Object(
+    {
+      ...recordBase,
+      vxlanPort: part.count('UDP port of every VXLAN device', 65535, 1),
+      livenessMs: part.count('A host is down this long after its last sign of life, in milliseconds', 86_400_000, 1),
+      hostsManageNetworks: Type.Boolean({ description: 'Whether hosts may manage networks' }),
+    },
+    { ...closed, description: 'Settings of the whole cluster' },
+  ),
+);
+
+export const cursorSchema = shapeOf<Cursor>()(
+  Type.Object(
+    { epoch: text('Epoch of the store', '0123456789abcdef0123456789abcdef', 64), revision: part.revision },
+    { ...closed, description: 'Where a watcher stands' },
+  ),
+);

@@ -1,0 +1,53 @@
+import type { EndpointView, HostView, NetworkView } from './api.js';
+import type { Endpoint, Host, HostState, Network } from './model.js';
+
+/** Records as users see them. The order of the keys is the order in JSON output. */
+
+/** A network as users see it. */
+export function networkView(network: Network): NetworkView {
+  return {
+    id: network.id,
+    name: network.name,
+    driver: network.driver,
+    subnets: network.subnets,
+    vni: network.vni,
+    mtu: network.mtu,
+    internal: network.internal,
+    labels: network.labels,
+    options: network.options,
+    createdAt: network.createdAt,
+    generation: network.generation,
+  };
+}
+
+/** An endpoint as users see it, with its network's name in place of the id. */
+export function endpointView(endpoint: Endpoint, networkName: string): EndpointView {
+  return {
+    id: endpoint.id,
+    name: endpoint.name,
+    aliases: endpoint.aliases,
+    network: networkName,
+    host: endpoint.host,
+    addresses: endpoint.addresses,
+    mac: endpoint.mac,
+    ifname: endpoint.ifname,
+    sandbox: endpoint.sandbox,
+    generation: endpoint.generation,
+    state: endpoint.state,
+    labels: endpoint.labels,
+    callerId: endpoint.callerId,
+    createdAt: endpoint.createdAt,
+  };
+}
+
+/** A host as users see it; the state comes from its liveness, which no record holds. */
+export function hostView(host: Host, state: HostState): HostView {
+  return {
+    name: host.name,
+    vtep: host.vtep,
+    state,
+    lastSeen: host.lastSeen,
+    underlayMtu: host.underlayMtu,
+    version: host.version,
+  };
+}
