@@ -1,0 +1,12 @@
+import type { DriverName } from '../model.js';
+import { bridgeDriver } from './bridge.js';
+import type { Driver } from './driver.js';
+import { macvlanDriver } from './macvlan.js';
+import { overlayDriver } from './overlay.js';
+
+/** Every driver by its name. */
+export const drivers: Readonly<Record<DriverName, Driver>> = {
+  overlay: overlayDriver,
+  bridge: bridgeDriver,
+  macvlan: macvlanDriver,
+};

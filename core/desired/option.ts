@@ -1,0 +1,94 @@
+import { TsnetError } from '../errors.js';
+import type { MacvlanLink } from '../kernel.js';
+import type { DriverName } from '../model.js';
+
+/** One `--opt NAME=VALUE` of a driver. */
+interface DriverOption {
+  /** Allowed values, in words or as a pattern. */
+  readonly values: readonly string[] | RegExp;
+  readonly valueText: string;
+  readonly required: boolean;
+  readonly meaning: string;
+}
+
+/** Source: net/core/dev.c, dev_valid_name. */
+const linkName = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
+
+/** The options of each driver, from which the list in docs/drivers.md is made. */
+export const driverOptions: Readonly<Record<DriverName, Readonly<Record<string, DriverOption>>>> = {
+  overlay: {},
+  bridge: {},
+  macvlan: {
+    'parent': {
+      values: linkName,
+      valueText: 'an interface name',
+      required: true,
+      meaning: 'the interface, of that name on every host, that the macvlan links are made on',
+    },
+    'mode': {
+      values: ['bridge', 'private', 'vepa'],
+      valueText: '`bridge` (default), `private` or `vepa`',
+      required: false,
+      meaning: 'how links on one parent reach each other: directly, not at all, or by way of the switch',
+    },
+    'host-shim': {
+      values: ['true', 'false'],
+      valueText: '`true` or `false` (default)',
+      required: false,
+      meaning: 'a link of the host\'s own beside the endpoints, so that it reaches them; needs mode `bridge`',
+    },
+  },
+};
+
+function invalid(message: string, option: string, value: string): TsnetError {
+  return new TsnetError('ERR_INVALID_OPTION', message, { details: { field: `options.${option}`, value: value.slice(0, 64) } });
+}
+
+/**
+ * Checks a network's options against its driver.
+ *
+ * Errors: ERR_INVALID_OPTION for an unknown option, a value that is not allowed, a required one that
+ * is missing, and a host shim in a mode in which it would reach nobody.
+ */
+export function checkDriverOptions(driver: DriverName, options: Readonly<Record<string, string>>): void {
+  const known = driverOptions[driver];
+  for (const [name, value] of Object.entries(options)) {
+    const option = Object.hasOwn(known, name) ? known[name] : undefined;
+    if (option === undefined) throw invalid(`options.${name.slice(0, 64)}: driver ${driver} has no such option`, name.slice(0, 64), value);
+    const allowed = Array.isArray(option.values) ? option.values.includes(value) : (option.values as RegExp).test(value);
+    if (!allowed) {
+      throw invalid(`options.${name}: ${JSON.stringify(value.slice(0, 64))} is not ${option.valueText}`, name, value);
+    }
+  }
+  for (const [name, option] of Object.entries(known)) {
+    if (option.required && options[name] === undefined) {
+      throw invalid(`options.${name}: driver ${driver} needs it (${option.meaning})`, name, '');
+    }
+  }
+  if (options['host-shim'] === 'true' && macvlanMode(options) !== 'bridge') {
+    throw invalid(`options.host-shim: reaches nobody in mode ${macvlanMode(options)}`, 'host-shim', 'true');
+  }
+}
+
+/** The macvlan mode of a network's checked options. */
+export function macvlanMode(options: Readonly<Record<string, string>>): MacvlanLink['mode'] {
+  const mode = options['mode'];
+  return mode === 'private' || mode === 'vepa' ? mode : 'bridge';
+}
+
+/** The macvlan parent of a network's options; empty where a record lacks it, which no kernel takes for a link. */
+export function macvlanParent(options: Readonly<Record<string, string>>): string {
+  return options['parent'] ?? '';
+}
+
+/** Prints the options in Markdown, as docs/drivers.md has them. */
+export function formatDriverOptions(): string {
+  const rows = ['| driver | option | value | meaning |', '| --- | --- | --- | --- |'];
+  for (const [driver, options] of Object.entries(driverOptions)) {
+    for (const [name, option] of Object.entries(options)) {
+      const need = option.required ? ' (required)' : '';
+      rows.push(`| ${driver} | \`${name}\`${need} | ${option.valueText} | ${option.meaning} |`);
+    }
+  }
+  return `${rows.join('\n')}\n`;
+}

@@ -1,0 +1,110 @@
+import { containsAddr, parseAddr, parsePrefix, type Addr, type Family, type Prefix } from '../addr.js';
+import type { KernelAddr, KernelNeigh, KernelObject } from '../kernel.js';
+import type { Network } from '../model.js';
+import type { DriverContext, SandboxAddr, SandboxOptions, SandboxRoute } from './driver.js';
+
+/** One subnet with its texts read. */
+export interface SubnetView {
+  readonly text: string;
+  readonly prefix: Prefix;
+  readonly family: Family;
+  readonly gateway: string | null;
+}
+
+/** The subnets of a network, read. */
+export function subnetsOf(network: Network): SubnetView[] {
+  return network.subnets.map(({ subnet, gateway }) => {
+    const prefix = parsePrefix(subnet);
+    return { text: subnet, prefix, family: prefix.family, gateway };
+  });
+}
+
+/** The first of some addresses that lies in a subnet; null where none does. */
+export function addressIn(subnet: SubnetView, addresses: readonly string[]): string | null {
+  return addresses.find((text) => containsAddr(subnet.prefix, parseAddr(text))) ?? null;
+}
+
+const allAddresses: Readonly<Record<Family, string>> = { 4: '0.0.0.0/0', 6: '::/0' };
+
+/** The prefix of one address alone: /32 or /128. */
+export function hostPrefix(addr: string): string {
+  const { family }: Addr = parseAddr(addr);
+  return `${addr}/${family === 4 ? 32 : 128}`;
+}
+
+/** Permanent neighbours for some addresses behind one MAC. */
+export function neighsOf(link: string, addresses: readonly string[], mac: string): KernelNeigh[] {
+  return addresses.map((address) => ({ kind: 'neigh', link, address, mac }));
+}
+
+/**
+ * Gateway and host addresses on a bridge, and what the host speaks from.
+ *
+ * The gateway's address is the same on every host; sent from there, the host's own packets would teach
+ * remote sandboxes a gateway that is not theirs, and replies would end on another host. So the kernel
+ * adds no route of its own for any of these addresses, and one route per subnet names the host's
+ * address as source. An IPv6 source is also chosen where no route says it (by a socket bound to the
+ * link), therefore that gateway is deprecated.
+ */
+export function bridgeAddrs(ctx: DriverContext, link: string): KernelObject[] {
+  const objects: KernelObject[] = [];
+  for (const subnet of subnetsOf(ctx.network)) {
+    const own = addressIn(subnet, ctx.self.addresses);
+    const addr = (text: string, deprecated: boolean): KernelAddr => {
+      return { kind: 'addr', link, address: `${text}/${subnet.prefix.length}`, deprecated };
+    };
+    if (own !== null) objects.push(addr(own, false));
+    if (subnet.gateway !== null) objects.push(addr(subnet.gateway, subnet.family === 6));
+    if (own !== null || subnet.gateway !== null) {
+      objects.push({ kind: 'route', dst: subnet.text, link, source: own });
+    }
+  }
+  return objects;
+}
+
+/** Addresses of an endpoint's interface. */
+export function sandboxAddrs(network: Network, addresses: readonly string[]): SandboxAddr[] {
+  return subnetsOf(network).flatMap((subnet) => {
+    const own = addressIn(subnet, addresses);
+    return own === null ? [] : [{ address: `${own}/${subnet.prefix.length}`, nodad: subnet.family === 6 }];
+  });
+}
+
+/**
+ * Routes of an endpoint's interface: every other subnet of a family that it has an address of is on
+ * the same link, and of each family the first gateway among its own subnets is the way out.
+ */
+export function sandboxRoutes(
+  network: Network,
+  addresses: readonly string[],
+  defaultFamilies: readonly Family[],
+): SandboxRoute[] {
+  const subnets = subnetsOf(network);
+  const own = subnets.filter((subnet) => addressIn(subnet, addresses) !== null);
+  const routes: SandboxRoute[] = subnets
+    .filter((subnet) => !own.includes(subnet) && own.some(({ family }) => family === subnet.family))
+    .map((subnet) => ({ dst: subnet.text, gateway: null }));
+  if (network.internal) return routes;
+  for (const family of defaultFamilies) {
+    const through = own.find((subnet) => subnet.family === family && subnet.gateway !== null);
+    if (through !== undefined) routes.push({ dst: allAddresses[family], gateway: through.gateway });
+  }
+  return routes;
+}
+
+/**
+ * Settings of the sandbox's interface. Without `accept_ra=0` any endpoint could give another one a
+ * default route and addresses by a router advertisement; runtimes that turn IPv6 off for sandboxes in
+ * general get it back on this interface, where an IPv6 address would be refused otherwise.
+ */
+export function sandboxSysctls(
+  ifname: string,
+  addrs: readonly SandboxAddr[],
+  options: SandboxOptions,
+): (readonly [string, string])[] {
+  if (options.kernelHasIpv6 === false) return [];
+  const base = `net/ipv6/conf/${ifname}`;
+  const hasIpv6 = addrs.some(({ address }) => address.includes(':'));
+  const acceptRa = [`${base}/accept_ra`, '0'] as const;
+  return hasIpv6 ? [[`${base}/disable_ipv6`, '0'], acceptRa] : [acceptRa];
+}
