@@ -6,7 +6,10 @@
 /** A network namespace: by bound path, by a process in it, or by an open descriptor of ours. */
 export type NetnsRef = { readonly path: string } | { readonly pid: number } | { readonly fd: number };
 
-/** Thrown (or rejected with) by every native call; `code` is the errno's name, e.g. `ENOENT`. */
+/**
+ * Thrown (or, by what returns a promise, rejected with) by every native call; `code` is the errno's name, e.g.
+ * `ENOENT`, and `errno` its positive number. Arguments of a wrong type are a TypeError instead.
+ */
 export interface NativeError extends Error {
   readonly code: string;
   readonly errno: number;
@@ -45,7 +48,10 @@ export interface NetlinkSocket {
    * Resolves when the kernel took it; the answers arrive through `onMessage`.
    */
   send(datagram: Uint8Array): Promise<void>;
-  /** The same on the calling thread: for short requests that the caller knows to be quick. */
+  /**
+   * The same on the calling thread: for short requests that the caller knows to be quick. It does not wait for
+   * sends still pending, and so may overtake them.
+   */
   sendSync(datagram: Uint8Array): void;
   /** Closes; again is a no-op. Pending sends reject with `EBADF`, no callback comes afterwards. */
   close(): void;
@@ -66,6 +72,7 @@ export interface NetlinkExchangeOptions {
 
 /** An open namespace descriptor. Keep it no longer than needed: it keeps the namespace alive. */
 export interface NetnsHandle {
+  /** -1 once closed. */
   readonly fd: number;
   /** `SO_NETNS_COOKIE`: unique per boot; inode numbers are reused at once. */
   readonly cookie: bigint;
@@ -104,6 +111,7 @@ export interface NativeApi {
   netnsCreate(path: string): Promise<void>;
   /** Unbinds and unlinks. Equivalent to: `ip netns delete`. ENOENT when there is none. */
   netnsDelete(path: string): Promise<void>;
+  /** Without the line's end. `path` is below /proc/sys, with slashes. Equivalent to: `sysctl -n`. */
   sysctlRead(path: string, netns?: NetnsRef): Promise<string>;
   sysctlWrite(path: string, value: string, netns?: NetnsRef): Promise<void>;
   /** Calls back once when the process has ended (pidfd, polled). ESRCH when there is none. */
