@@ -1,0 +1,116 @@
+import type { NativeApi, NativeError, NetnsRef } from '../../native/api.js';
+import { assertBatch, BatchAnswers, type BatchResult, encodeBatches, type OnReply } from './batch.js';
+import type { DecodeReply } from './connection.js';
+import { NETLINK_ROUTE, NLMSG_DONE } from './constants.js';
+import { errnoNumber } from './errno.js';
+import { DumpInterrupted, NetlinkError, NetlinkTimeout } from './errors.js';
+import { eachMessage, formatMessage, isInterrupted, type NetlinkMessage } from './message.js';
+
+const dumpAttempts = 10;
+
+/** How an exchange is made. */
+export interface ExchangeOptions {
+  /** Written inside the namespace before anything is sent: [path below /proc/sys, value]. */
+  readonly sysctls?: readonly (readonly [path: string, value: string])[];
+  /** 5000 when absent. */
+  readonly timeoutMs?: number;
+  readonly onReply?: OnReply;
+}
+
+/**
+ * Makes requests inside a namespace and leaves nothing open in it: enter, write sysctls, send, receive, leave.
+ *
+ * Equivalent to: `ip -n $netns -batch -`
+ * Errors: NetlinkTimeout; NativeError ENOENT when there is no such namespace or sysctl; EncodeError (and then
+ * nothing is sent). Refusals are results, in the order of the messages.
+ * Cost: one short-lived thread and one send per 512 messages or 64 KiB.
+ */
+export async function exchange(
+  native: NativeApi,
+  netns: NetnsRef | undefined,
+  messages: readonly NetlinkMessage[],
+  options: ExchangeOptions = {},
+): Promise<BatchResult> {
+  const { sysctls, onReply, timeoutMs = 5000 } = options;
+  const batches = encodeBatches(messages, 1);
+  if (batches.length === 0) batches.push({ datagram: Buffer.alloc(0), firstSeq: 1, messages: [] });
+  let results: BatchResult = [];
+  for (const [number, batch] of batches.entries()) {
+    const base = results.length;
+    const answers = new BatchAnswers(
+      batch,
+      onReply === undefined ? undefined : (index, header, reader) => onReply(base + index, header, reader),
+    );
+    const received = await native
+      .netlinkExchange({
+        protocol: NETLINK_ROUTE,
+        ...(netns === undefined ? {} : { netns }),
+        ...(number > 0 || sysctls === undefined ? {} : { sysctls }),
+        datagram: batch.datagram,
+        answers: batch.messages.length,
+        timeoutMs,
+      })
+      .catch((cause: unknown) => {
+        if ((cause as Partial<NativeError>).code !== 'ETIMEDOUT') throw cause;
+        throw new NetlinkTimeout(answers.unanswered, timeoutMs);
+      });
+    for (const datagram of received) eachMessage(datagram, (header, reader) => answers.take(header, reader));
+    if (!answers.complete) throw new NetlinkTimeout(answers.unanswered, timeoutMs);
+    results = base === 0 ? answers.results : [...results, ...answers.results];
+  }
+  return results;
+}
+
+/**
+ * Gets one object inside a namespace and leaves nothing open in it.
+ *
+ * Equivalent to: `ip -n $netns link show dev $link`
+ * Errors: NetlinkError, ENODATA when nothing comes; NetlinkTimeout; NativeError; DecodeError.
+ */
+export async function exchangeGet<T>(
+  native: NativeApi,
+  netns: NetnsRef | undefined,
+  request: { readonly message: NetlinkMessage; readonly decode: DecodeReply<T>; readonly timeoutMs?: number },
+): Promise<T> {
+  const { message, decode, ...options } = request;
+  let found: T | undefined;
+  const result = await exchange(native, netns, [message], {
+    ...options,
+    onReply: (_index, header, reader) => {
+      found ??= decode(header, reader);
+    },
+  });
+  assertBatch(result);
+  if (found !== undefined) return found;
+  throw new NetlinkError({ errno: errnoNumber('ENODATA') ?? 0, request: formatMessage(message) });
+}
+
+/**
+ * Lists objects inside a namespace and leaves nothing open in it; again from the start when they changed meanwhile.
+ *
+ * Equivalent to: `ip -n $netns addr show`
+ * Errors: NetlinkError, DumpInterrupted, NetlinkTimeout, NativeError, DecodeError.
+ */
+export async function exchangeDump<T>(
+  native: NativeApi,
+  netns: NetnsRef | undefined,
+  request: { readonly message: NetlinkMessage; readonly decode: DecodeReply<T>; readonly timeoutMs?: number },
+): Promise<T[]> {
+  const { message, decode, ...options } = request;
+  for (let attempt = 0; attempt < dumpAttempts; attempt++) {
+    const values: T[] = [];
+    let interrupted = false;
+    const result = await exchange(native, netns, [message], {
+      ...options,
+      onReply: (_index, header, reader) => {
+        if (isInterrupted(header)) interrupted = true;
+        if (interrupted || header.type === NLMSG_DONE) return;
+        const value = decode(header, reader);
+        if (value !== undefined) values.push(value);
+      },
+    });
+    assertBatch(result);
+    if (!interrupted) return values;
+  }
+  throw new DumpInterrupted(formatMessage(message), dumpAttempts);
+}
