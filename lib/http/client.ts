@@ -6,6 +6,8 @@ export interface HttpClientOptions {
   readonly base: string;
   /** Read at each request, so that a rotated token file is picked up. */
   readonly token?: () => string | undefined;
+  /** Sent with each request. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** What it means when nobody answers. */
   readonly unreachable: Extract<ErrorCode, 'ERR_AGENT_UNREACHABLE' | 'ERR_CONTROLLER_UNREACHABLE'>;
   /** Default deadline of a whole request, ms. */
@@ -113,7 +115,7 @@ export class HttpClient {
   #send(method: string, path: string, options: { body: unknown; signal: AbortSignal; idleMs?: number }): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const text = options.body === undefined ? undefined : JSON.stringify(options.body);
-      const headers: Record<string, string | number> = { accept: 'application/json' };
+      const headers: Record<string, string | number> = { ...this.#options.headers, accept: 'application/json' };
       if (text !== undefined) {
         headers['content-type'] = 'application/json';
         headers['content-length'] = Buffer.byteLength(text);

@@ -1,0 +1,392 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { TsnetError } from '../../core/errors.js';
+import { formatId } from '../../core/ids.js';
+import type { Block, Carrier } from '../../core/model.js';
+import { KeyedLog } from '../../lib/keyed-log.js';
+import {
+  acceptJournalEntry, journalKeys, type CarveDecision, type HostAddress, type JournalMeta, type JournalValue, type OwnCarrier, type OwnEndpoint,
+  type Tombstone,
+} from './entries.js';
+
+export interface JournalOpening {
+  readonly journal: Journal;
+  /** ERR_JOURNAL_CORRUPT, to be logged, when something in the file could not be read. */
+  readonly warnings: readonly TsnetError[];
+}
+
+/** A record of this host that a controller should hear of. */
+export type OwnChange =
+  | { readonly kind: 'endpoint'; readonly id: string }
+  | { readonly kind: 'carrier'; readonly network: string }
+  | { readonly kind: 'gone'; readonly network: string; readonly id: string | null };
+
+/** Generations are promised to the file this many at a time. */
+const generationStep = 1024;
+/** Tombstones are remembered this long after their acknowledgement, so that a late event of the record is known as late. */
+const rememberedGone = 4096;
+
+/**
+ * The agent's own records at DATA-DIR/journal: written before the kernel is touched, and all that a
+ * restarted agent believes of itself. Writes are synchronous and survive the death of the process.
+ */
+export class Journal {
+  readonly #log: KeyedLog<JournalValue>;
+  readonly #endpoints = new Map<string, OwnEndpoint>();
+  readonly #carriers = new Map<string, OwnCarrier>();
+  readonly #gone = new Map<string, Tombstone>();
+  readonly #blocks = new Map<string, Block>();
+  readonly #hostAddresses = new Map<string, HostAddress>();
+  readonly #carves = new Map<string, CarveDecision>();
+  readonly #rememberedGone = new Map<string, number>();
+  readonly #listeners = new Set<(change: OwnChange) => void>();
+  #meta: JournalMeta;
+  #generation: number;
+
+  private constructor(log: KeyedLog<JournalValue>) {
+    this.#log = log;
+    let highest = 0;
+    let meta: JournalMeta | undefined;
+    for (const [key, value] of log.entries()) {
+      highest = Math.max(highest, this.#load(key, value));
+      if (key === journalKeys.meta) meta = value as JournalMeta;
+    }
+    this.#meta = meta ?? { instance: formatId('instance', randomBytes(16)), epoch: null, generationLimit: 0 };
+    this.#generation = Math.max(highest, this.#meta.generationLimit);
+    if (meta === undefined) log.put(journalKeys.meta, this.#meta);
+  }
+
+  /**
+   * Opens or makes the journal of a data directory.
+   * Errors: ERR_DISK_FULL, ERR_DATA_DIR_UNWRITABLE.
+   */
+  static open(dataDir: string, onFault?: (error: TsnetError) => void): JournalOpening {
+    const path = join(dataDir, 'journal');
+    const opening = openLog<JournalValue>(path, acceptJournalEntry, onFault);
+    return { journal: new Journal(opening.log), warnings: opening.warnings };
+  }
+
+  /** Random per data directory. */
+  get instance(): string {
+    return this.#meta.instance;
+  }
+
+  /** Epoch of the store that acknowledged generations refer to; null before the first contact. */
+  get epoch(): string | null {
+    return this.#meta.epoch;
+  }
+
+  /**
+   * Takes note that the store is another one: nothing counts as published any more.
+   * Returns whether it was another one; the first store ever counts as such.
+   */
+  setEpoch(epoch: string): boolean {
+    if (this.#meta.epoch === epoch) return false;
+    this.#write([[journalKeys.meta, { ...this.#meta, epoch }]]);
+    this.forgetPublished();
+    return true;
+  }
+
+  /** Takes note that the store was set back: what it acknowledged may be lost. */
+  forgetPublished(): void {
+    const changes: [string, JournalValue][] = [];
+    for (const own of this.#endpoints.values()) changes.push([journalKeys.endpoint(own.record.id), { ...own, publishedGeneration: 0 }]);
+    for (const own of this.#carriers.values()) changes.push([journalKeys.carrier(own.record.network), { ...own, publishedGeneration: 0 }]);
+    this.#write(changes);
+  }
+
+  /** The generation for a change of an own record: above all that this host ever gave. */
+  nextGeneration(): number {
+    const next = this.#generation + 1;
+    if (next > this.#meta.generationLimit) {
+      this.#write([[journalKeys.meta, { ...this.#meta, generationLimit: next + generationStep }]]);
+    }
+    this.#generation = next;
+    return next;
+  }
+
+  /** Takes note of a generation of this host that somebody else has seen: later ones will be above. */
+  observeGeneration(generation: number): void {
+    if (generation > this.#generation) this.#generation = generation;
+  }
+
+  endpoint(id: string): OwnEndpoint | undefined {
+    return this.#endpoints.get(id);
+  }
+
+  endpoints(): IterableIterator<OwnEndpoint> {
+    return this.#endpoints.values();
+  }
+
+  endpointsOf(network: string): OwnEndpoint[] {
+    return [...this.#endpoints.values()].filter((own) => own.record.network === network);
+  }
+
+  /** Writes an own endpoint; what a controller has acknowledged meanwhile is kept. */
+  putEndpoint(own: OwnEndpoint): void {
+    const known = this.#endpoints.get(own.record.id)?.publishedGeneration ?? 0;
+    const value = known > own.publishedGeneration ? { ...own, publishedGeneration: known } : own;
+    this.#write([[journalKeys.endpoint(own.record.id), value]]);
+    this.#tell({ kind: 'endpoint', id: own.record.id });
+  }
+
+  /** Removes an own endpoint; a tombstone stays until a controller knows. */
+  removeEndpoint(id: string): void {
+    const own = this.#endpoints.get(id);
+    if (own === undefined) return;
+    const { network } = own.record;
+    this.#write([
+      [journalKeys.endpoint(id), undefined],
+      [journalKeys.gone(network, id), { network, id, generation: this.nextGeneration() }],
+    ]);
+    this.#tell({ kind: 'gone', network, id });
+  }
+
+  carrier(network: string): OwnCarrier | undefined {
+    return this.#carriers.get(network);
+  }
+
+  carriers(): IterableIterator<OwnCarrier> {
+    return this.#carriers.values();
+  }
+
+  /** Writes that this host carries a network, and with which addresses. Nothing is written when it says so already. */
+  putCarrier(carrier: Omit<Carrier, 'v' | 'generation'>): OwnCarrier {
+    const known = this.#carriers.get(carrier.network);
+    if (known !== undefined && isSameCarrier(known.record, carrier)) return known;
+    const own: OwnCarrier = {
+      record: { v: 1, generation: this.nextGeneration(), ...carrier },
+      publishedGeneration: known?.publishedGeneration ?? 0,
+    };
+    this.#write([
+      [journalKeys.carrier(carrier.network), own],
+      [journalKeys.gone(carrier.network, null), undefined],
+    ]);
+    this.#tell({ kind: 'carrier', network: carrier.network });
+    return own;
+  }
+
+  /** Writes that this host no longer carries a network. */
+  removeCarrier(network: string): void {
+    if (!this.#carriers.has(network)) return;
+    this.#write([
+      [journalKeys.carrier(network), undefined],
+      [journalKeys.gone(network, null), { network, id: null, generation: this.nextGeneration() }],
+    ]);
+    this.#tell({ kind: 'gone', network, id: null });
+  }
+
+  tombstones(): IterableIterator<Tombstone> {
+    return this.#gone.values();
+  }
+
+  tombstone(network: string, id: string | null): Tombstone | undefined {
+    return this.#gone.get(journalKeys.gone(network, id));
+  }
+
+  /**
+   * Hears of a record of this host as the store has it. One that the journal does not know, or knows in an older
+   * generation (it was lost or restored), is withdrawn or published again above the store's generation.
+   */
+  observeOwn(record: { readonly network: string; readonly id: string | null; readonly generation: number }): void {
+    this.observeGeneration(record.generation);
+    const { network, id } = record;
+    const key = journalKeys.gone(network, id);
+    const tombstone = this.#gone.get(key);
+    if (tombstone !== undefined ? tombstone.generation > record.generation : (this.#rememberedGone.get(key) ?? -1) >= record.generation) return;
+    const own = id === null ? this.#carriers.get(network) : this.#endpoints.get(id);
+    if (own !== undefined && own.record.generation >= record.generation) return;
+    const generation = this.nextGeneration();
+    if (own === undefined) {
+      this.#write([[key, { network, id, generation }]]);
+      this.#tell({ kind: 'gone', network, id });
+    } else if ('step' in own) {
+      this.#write([[journalKeys.endpoint(own.record.id), { ...own, record: { ...own.record, generation } }]]);
+      this.#tell({ kind: 'endpoint', id: own.record.id });
+    } else {
+      this.#write([[journalKeys.carrier(network), { ...own, record: { ...own.record, generation } }]]);
+      this.#tell({ kind: 'carrier', network });
+    }
+  }
+
+  /** Takes note of what a controller has acknowledged, by generation, in one write. */
+  acknowledge(records: readonly { readonly change: OwnChange; readonly generation: number }[]): void {
+    const changes: [string, JournalValue | undefined][] = [];
+    for (const { change, generation } of records) {
+      if (change.kind === 'endpoint') {
+        const own = this.#endpoints.get(change.id);
+        if (own === undefined || own.publishedGeneration >= generation) continue;
+        changes.push([journalKeys.endpoint(change.id), { ...own, publishedGeneration: generation }]);
+      } else if (change.kind === 'carrier') {
+        const own = this.#carriers.get(change.network);
+        if (own === undefined || own.publishedGeneration >= generation) continue;
+        changes.push([journalKeys.carrier(change.network), { ...own, publishedGeneration: generation }]);
+      } else {
+        const key = journalKeys.gone(change.network, change.id);
+        if (this.#gone.get(key)?.generation !== generation) continue;
+        changes.push([key, undefined]);
+        this.#remember(key, generation);
+      }
+    }
+    this.#write(changes);
+  }
+
+  blocks(): IterableIterator<Block> {
+    return this.#blocks.values();
+  }
+
+  block(network: string, cidr: string): Block | undefined {
+    return this.#blocks.get(journalKeys.block(network, cidr));
+  }
+
+  putBlock(block: Block): void {
+    this.#write([[journalKeys.block(block.network, block.cidr), block]]);
+  }
+
+  removeBlock(network: string, cidr: string): void {
+    this.#write([[journalKeys.block(network, cidr), undefined]]);
+  }
+
+  hostAddresses(): IterableIterator<HostAddress> {
+    return this.#hostAddresses.values();
+  }
+
+  hostAddress(network: string, subnet: string): HostAddress | undefined {
+    return this.#hostAddresses.get(journalKeys.hostAddress(network, subnet));
+  }
+
+  putHostAddress(address: HostAddress): void {
+    this.#write([[journalKeys.hostAddress(address.network, address.subnet), address]]);
+  }
+
+  removeHostAddress(network: string, subnet: string): void {
+    this.#write([[journalKeys.hostAddress(network, subnet), undefined]]);
+  }
+
+  carves(): IterableIterator<CarveDecision> {
+    return this.#carves.values();
+  }
+
+  carve(id: string): CarveDecision | undefined {
+    return this.#carves.get(journalKeys.carve(id));
+  }
+
+  putCarve(decision: CarveDecision): void {
+    this.#write([[journalKeys.carve(decision.carve.id), decision]]);
+  }
+
+  removeCarve(id: string): void {
+    this.#write([[journalKeys.carve(id), undefined]]);
+  }
+
+  /** Calls `listener` after each change that a controller should hear of; returns how to stop it. */
+  onChange(listener: (change: OwnChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Resolves when all written so far would survive a power cut. */
+  sync(): Promise<void> {
+    return this.#log.sync();
+  }
+
+  close(): Promise<void> {
+    return this.#log.close();
+  }
+
+  #tell(change: OwnChange): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  #remember(key: string, generation: number): void {
+    this.#rememberedGone.set(key, generation);
+    if (this.#rememberedGone.size <= rememberedGone) return;
+    const [oldest] = this.#rememberedGone.keys();
+    if (oldest !== undefined) this.#rememberedGone.delete(oldest);
+  }
+
+  /** File first: when that fails nothing has happened. */
+  #write(changes: readonly (readonly [string, JournalValue | undefined])[]): void {
+    this.#log.write(changes);
+    for (const [key, value] of changes) {
+      if (value === undefined) this.#unload(key);
+      else this.#load(key, value);
+    }
+  }
+
+  /** Puts an entry into its map; returns the highest generation of this host in it. */
+  #load(key: string, value: JournalValue): number {
+    switch (kindOf(key)) {
+      case 'endpoint': {
+        const own = value as OwnEndpoint;
+        this.#endpoints.set(own.record.id, own);
+        return Math.max(own.record.generation, own.publishedGeneration);
+      }
+      case 'carrier': {
+        const own = value as OwnCarrier;
+        this.#carriers.set(own.record.network, own);
+        return Math.max(own.record.generation, own.publishedGeneration);
+      }
+      case 'gone':
+        this.#gone.set(key, value as Tombstone);
+        return (value as Tombstone).generation;
+      case 'block':
+        this.#blocks.set(key, value as Block);
+        return 0;
+      case 'host-address':
+        this.#hostAddresses.set(key, value as HostAddress);
+        return 0;
+      case 'carve':
+        this.#carves.set(key, value as CarveDecision);
+        return 0;
+      default:
+        this.#meta = value as JournalMeta;
+        return 0;
+    }
+  }
+
+  #unload(key: string): void {
+    const rest = key.slice(key.indexOf('/') + 1);
+    switch (kindOf(key)) {
+      case 'endpoint':
+        this.#endpoints.delete(rest);
+        break;
+      case 'carrier':
+        this.#carriers.delete(rest);
+        break;
+      default:
+        this.#gone.delete(key);
+        this.#blocks.delete(key);
+        this.#hostAddresses.delete(key);
+        this.#carves.delete(key);
+    }
+  }
+}
+
+/** Opens a keyed log in a directory that is made where it is missing, and says what was wrong with it as errors to log. */
+export function openLog<V>(
+  path: string,
+  accept: (key: string, value: unknown) => V | null,
+  onFault?: (error: TsnetError) => void,
+): { readonly log: KeyedLog<V>; readonly warnings: readonly TsnetError[] } {
+  try {
+    mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', error instanceof Error ? error.message : String(error), { cause: error });
+  }
+  const { log, corrupt, refused } = KeyedLog.open<V>(path, { accept, ...(onFault === undefined ? {} : { onFault }) });
+  if (corrupt === null) return { log, warnings: [] };
+  const kept = corrupt.path === null ? 'no copy could be kept' : `the file as found is at ${corrupt.path}`;
+  const named = refused.length === 0 ? '' : `, among them ${refused.slice(0, 5).join(', ')}`;
+  const message = `${path}: ${corrupt.lines} entries could not be read${named}; ${kept}`;
+  return { log, warnings: [new TsnetError('ERR_JOURNAL_CORRUPT', message, { details: { path: corrupt.path ?? path, lines: corrupt.lines } })] };
+}
+
+function kindOf(key: string): string {
+  return key.split('/', 1)[0] ?? key;
+}
+
+function isSameCarrier(a: Omit<Carrier, 'v' | 'generation'>, b: Omit<Carrier, 'v' | 'generation'>): boolean {
+  return a.host === b.host && a.vtep === b.vtep && a.mac === b.mac && a.addresses.join() === b.addresses.join();
+}

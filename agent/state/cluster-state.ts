@@ -1,0 +1,415 @@
+import type { WatchLine } from '../../core/api.js';
+import { TsnetError } from '../../core/errors.js';
+import type { Carrier, ClusterSettings, Cursor, Endpoint, Network } from '../../core/model.js';
+import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
+import { isRecordOf } from './record-check.js';
+
+interface StateRecords {
+  readonly network: Network;
+  readonly carrier: Carrier;
+  readonly endpoint: Endpoint;
+  readonly settings: ClusterSettings;
+}
+
+export type StateKind = keyof StateRecords;
+
+type ChangeOf<K extends StateKind> =
+  | { readonly op: 'put'; readonly kind: K; readonly key: string; readonly value: StateRecords[K]; readonly previous: StateRecords[K] | null }
+  | { readonly op: 'gone'; readonly kind: K; readonly key: string; readonly value: null; readonly previous: StateRecords[K] };
+
+/** A change of what is known of the cluster; keys are those of the cache: `endpoint/NETWORK/ID`. */
+export type StateChange = { [K in StateKind]: ChangeOf<K> }[StateKind];
+
+/** An own record as the store has it; the journal decides what becomes of it. */
+export interface OwnSighting {
+  readonly network: string;
+  /** Endpoint id; null for the carrier record. */
+  readonly id: string | null;
+  readonly generation: number;
+}
+
+export interface ClusterStateOptions extends CacheOptions {
+  /** This host: its own carriers and endpoints are the journal's and are not kept here. */
+  readonly host: string;
+  /** Hears of own records that come over the stream. */
+  readonly onOwn?: (sighting: OwnSighting) => void;
+  /**
+   * After the store was lost or restored, records that it no longer has are kept this long for their hosts to publish
+   * them again. Default 10 min.
+   */
+  readonly graceMs?: number;
+}
+
+type Stored = StateRecords[StateKind];
+
+interface OpenSet {
+  readonly scope: string;
+  readonly named: Set<string>;
+}
+
+const defaultGraceMs = 600_000;
+const loadedMark: LoadedMark = { loaded: true };
+
+/**
+ * What this host knows of the cluster: networks, settings, and the carriers and endpoints of others in the networks it
+ * carries. Fed by the watch stream, kept in the cache file, so that it is the same after a restart.
+ */
+export class ClusterState {
+  readonly #options: ClusterStateOptions;
+  readonly #cache: Cache;
+  readonly #records = new Map<string, Stored>();
+  readonly #networkIds = new Map<string, string>();
+  readonly #carriers = new Map<string, Map<string, Carrier>>();
+  readonly #endpoints = new Map<string, Map<string, Endpoint>>();
+  readonly #loaded = new Set<string>();
+  readonly #listeners = new Set<(change: StateChange) => void>();
+  /** Kept although the store does not have them (any more). */
+  #unconfirmed = new Set<string>();
+  #graceTimer: NodeJS.Timeout | undefined;
+  #set: OpenSet | undefined;
+  #cursor: Cursor | null = null;
+  /** Highest revision seen on this stream; others of the same revision may still come. */
+  #revision = 0;
+  #epoch = '';
+  /** The stream's store is not the one that the records are of, and has not been received as a whole yet. */
+  #rebased = false;
+  /** Nothing that comes before the end of the full set moves the cursor. */
+  #awaitsFullSet = false;
+  #interest: ReadonlySet<string> = new Set();
+
+  constructor(options: ClusterStateOptions) {
+    this.#options = options;
+    this.#cache = new Cache(options, (key) => this.#cacheValue(key));
+    for (const [key, value] of this.#cache.entries()) this.#restore(key, value);
+    if (this.#cursor !== null) {
+      this.#epoch = this.#cursor.epoch;
+      this.#revision = this.#cursor.revision;
+    }
+  }
+
+  /** What was wrong with the cache file, to be logged. */
+  get warnings(): readonly TsnetError[] {
+    return this.#cache.warnings;
+  }
+
+  /** Where a stream can be taken up again; null: only with full sets. */
+  get cursor(): Cursor | null {
+    return this.#cursor;
+  }
+
+  get settings(): ClusterSettings | null {
+    return (this.#records.get('settings') as ClusterSettings | undefined) ?? null;
+  }
+
+  *networks(): IterableIterator<Network> {
+    for (const id of this.#networkIds.values()) {
+      const network = this.network(id);
+      if (network !== undefined) yield network;
+    }
+  }
+
+  network(id: string): Network | undefined {
+    return this.#records.get(`network/${id}`) as Network | undefined;
+  }
+
+  /** A network by name or, where no network has that name, by id. */
+  networkByRef(nameOrId: string): Network | undefined {
+    return this.network(this.#networkIds.get(nameOrId) ?? nameOrId);
+  }
+
+  /** The other hosts that carry a network. */
+  carriersOf(network: string): readonly Carrier[] {
+    return [...(this.#carriers.get(network)?.values() ?? [])];
+  }
+
+  carrier(network: string, host: string): Carrier | undefined {
+    return this.#carriers.get(network)?.get(host);
+  }
+
+  /** The endpoints of other hosts in a network. */
+  endpointsOf(network: string): IterableIterator<Endpoint> {
+    return (this.#endpoints.get(network) ?? new Map<string, Endpoint>()).values();
+  }
+
+  endpoint(network: string, id: string): Endpoint | undefined {
+    return this.#endpoints.get(network)?.get(id);
+  }
+
+  /** Reports whether carriers and endpoints of a network were received as a whole once. */
+  isLoaded(network: string): boolean {
+    return this.#loaded.has(network);
+  }
+
+  /** Calls `listener` after each change; returns how to stop it. */
+  onChange(listener: (change: StateChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Applies one line of the watch stream.
+   * Errors: ERR_INVALID_REQUEST for a record that is none; it is left out and the stream may go on.
+   */
+  apply(line: WatchLine): void {
+    switch (line.type) {
+      case 'hello':
+        this.#applyHello(line);
+        break;
+      case 'begin':
+        this.#set = { scope: line.scope, named: new Set() };
+        break;
+      case 'put':
+        if (line.kind !== 'block' && line.kind !== 'carve') this.#applyPut(line.kind, line.value, line.revision);
+        this.#advance(line.revision);
+        break;
+      case 'gone':
+        this.#applyGone(line.kind, line.network, line.id);
+        this.#advance(line.revision);
+        break;
+      case 'end':
+        this.#applyEnd(line.scope, line.revision);
+        break;
+      case 'beat':
+        this.#applyBeat(line.revision);
+        break;
+      case 'bye':
+        break;
+    }
+  }
+
+  /** Reports whether the stream's store is another one, or was set back, and its first full set is not through yet. */
+  get isRebasing(): boolean {
+    return this.#rebased;
+  }
+
+  /** Says which networks the stream that is about to begin was asked for. */
+  setInterest(networks: ReadonlySet<string>): void {
+    this.#interest = networks;
+  }
+
+  /** Networks that the store does not have although it should: it was lost or restored. */
+  *unconfirmedNetworks(): IterableIterator<Network> {
+    for (const key of this.#unconfirmed) {
+      if (!key.startsWith('network/')) continue;
+      const network = this.network(key.slice('network/'.length));
+      if (network !== undefined) yield network;
+    }
+  }
+
+  /** Ends a set that the stream did not finish: nothing counts as gone. */
+  abandonSet(): void {
+    this.#set = undefined;
+  }
+
+  /** Drops carriers and endpoints of a network that this host no longer carries. */
+  forget(network: string): void {
+    for (const host of [...(this.#carriers.get(network)?.keys() ?? [])]) this.#remove(`carrier/${network}/${host}`);
+    for (const id of [...(this.#endpoints.get(network)?.keys() ?? [])]) this.#remove(`endpoint/${network}/${id}`);
+    if (this.#loaded.delete(network)) this.#cache.touch(`loaded/${network}`);
+  }
+
+  /** Writes what is due to the cache file. */
+  flush(): Promise<void> {
+    return this.#cache.flush();
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#graceTimer);
+    await this.#cache.close();
+  }
+
+  #applyHello(hello: Extract<WatchLine, { type: 'hello' }>): void {
+    this.#set = undefined;
+    this.#epoch = hello.epoch;
+    this.#awaitsFullSet = !hello.resumed;
+    const known = this.#cursor;
+    const isOther = known === null ? this.#records.size > 0 : known.epoch !== hello.epoch || hello.revision < known.revision;
+    if (!isOther) return;
+    // Until the first full set of this store is through, there is no position to go on from.
+    this.#rebased = true;
+    this.#awaitsFullSet = true;
+    this.#cursor = null;
+    this.#revision = 0;
+    this.#cache.touch(cursorKey);
+  }
+
+  #applyBeat(revision: number): void {
+    if (this.#set !== undefined || this.#awaitsFullSet) return;
+    this.#revision = Math.max(this.#revision, revision);
+    this.#moveCursor(this.#revision);
+  }
+
+  #applyPut<K extends StateKind>(kind: K, value: StateRecords[K], revision: number): void {
+    if (!isRecordOf(kind, value)) throw new TsnetError('ERR_INVALID_REQUEST', `the stream has a ${kind} that is none: ${shown(value)}`);
+    const key = keyOf(kind, value);
+    this.#set?.named.add(key);
+    this.#unconfirmed.delete(key);
+    if ((kind === 'carrier' || kind === 'endpoint') && 'host' in value && value.host === this.#options.host) {
+      this.#options.onOwn?.({ network: value.network, id: kind === 'endpoint' && 'id' in value ? value.id : null, generation: value.generation });
+      return;
+    }
+    const known = this.#records.get(key);
+    if (known !== undefined && known.generation === value.generation) return;
+    // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
+    const isAuthority = this.#set !== undefined && !this.#rebased && revision >= (this.#cursor?.revision ?? Infinity);
+    if (known !== undefined && known.generation > value.generation && !isAuthority) return;
+    this.#put(kind, key, value);
+  }
+
+  #applyGone(kind: string, network: string, id: string): void {
+    const key = kind === 'settings' ? kind : kind === 'network' ? `network/${id}` : `${kind}/${network}/${id}`;
+    this.#set?.named.delete(key);
+    this.#remove(key);
+  }
+
+  #applyEnd(scope: string, revision: number): void {
+    const set = this.#set;
+    this.#set = undefined;
+    if (set === undefined || set.scope !== scope) return;
+    const missing = [...this.#keysIn(scope)].filter((key) => !set.named.has(key));
+    if (this.#rebased) this.#keepForNow(missing);
+    else for (const key of missing) this.#remove(key);
+    const networks = scope === '*' ? [...this.#networkIds.values()] : [scope];
+    for (const network of networks) this.#markLoaded(network, scope);
+    if (scope !== '*') return;
+    this.#rebased = false;
+    this.#awaitsFullSet = false;
+    this.#revision = revision;
+    this.#moveCursor(revision);
+  }
+
+  /** A full set holds all networks, but carriers and endpoints only of those in the interest. */
+  #markLoaded(network: string, scope: string): void {
+    const isInterest = scope === network || this.#interest.has(network);
+    if (!isInterest || this.#loaded.has(network)) return;
+    this.#loaded.add(network);
+    this.#cache.touch(`loaded/${network}`);
+  }
+
+  *#keysIn(scope: string): IterableIterator<string> {
+    for (const key of this.#records.keys()) {
+      if (key === 'settings') continue;
+      if (scope === '*' || key.startsWith(`carrier/${scope}/`) || key.startsWith(`endpoint/${scope}/`)) yield key;
+    }
+  }
+
+  #keepForNow(keys: readonly string[]): void {
+    for (const key of keys) this.#unconfirmed.add(key);
+    if (this.#unconfirmed.size === 0 || this.#graceTimer !== undefined) return;
+    this.#graceTimer = setTimeout(() => {
+      this.#graceTimer = undefined;
+      const late = this.#unconfirmed;
+      this.#unconfirmed = new Set();
+      for (const key of late) this.#remove(key);
+    }, this.#options.graceMs ?? defaultGraceMs);
+    this.#graceTimer.unref();
+  }
+
+  /** Changes of one revision come as several lines: the cursor stays below it until a later one shows that all came. */
+  #advance(revision: number): void {
+    if (this.#set !== undefined || this.#awaitsFullSet || revision <= this.#revision) return;
+    this.#moveCursor(this.#revision);
+    this.#revision = revision;
+  }
+
+  #moveCursor(revision: number): void {
+    if (this.#cursor === null && revision === 0) return;
+    if (this.#cursor?.revision === revision && this.#cursor.epoch === this.#epoch) return;
+    this.#cursor = { epoch: this.#epoch, revision };
+    this.#cache.touch(cursorKey);
+  }
+
+  #put(kind: StateKind, key: string, value: Stored): void {
+    const previous = this.#records.get(key) ?? null;
+    this.#index(kind, value, previous);
+    this.#records.set(key, value);
+    this.#cache.touch(key);
+    this.#tell({ op: 'put', kind, key, value, previous } as StateChange);
+  }
+
+  #remove(key: string): void {
+    const previous = this.#records.get(key);
+    if (previous === undefined) return;
+    this.#records.delete(key);
+    this.#unconfirmed.delete(key);
+    const kind = kindOfKey(key);
+    if (kind === 'network') {
+      const network = previous as Network;
+      if (this.#networkIds.get(network.name) === network.id) this.#networkIds.delete(network.name);
+    } else if (kind === 'carrier') {
+      const carrier = previous as Carrier;
+      dropFrom(this.#carriers, carrier.network, carrier.host);
+    } else if (kind === 'endpoint') {
+      const endpoint = previous as Endpoint;
+      dropFrom(this.#endpoints, endpoint.network, endpoint.id);
+    }
+    this.#cache.touch(key);
+    this.#tell({ op: 'gone', kind, key, value: null, previous } as StateChange);
+    if (kind === 'network') this.forget((previous as Network).id);
+  }
+
+  #index(kind: StateKind, value: Stored, previous: Stored | null): void {
+    if (kind === 'network') {
+      const network = value as Network;
+      const before = previous as Network | null;
+      if (before !== null && before.name !== network.name) this.#networkIds.delete(before.name);
+      this.#networkIds.set(network.name, network.id);
+    } else if (kind === 'carrier') {
+      const carrier = value as Carrier;
+      addTo(this.#carriers, carrier.network, [carrier.host, carrier]);
+    } else if (kind === 'endpoint') {
+      const endpoint = value as Endpoint;
+      addTo(this.#endpoints, endpoint.network, [endpoint.id, endpoint]);
+    }
+  }
+
+  #restore(key: string, value: CacheValue): void {
+    if (key.startsWith('loaded/')) {
+      this.#loaded.add(key.slice('loaded/'.length));
+    } else if (key === cursorKey) {
+      this.#cursor = value as Cursor;
+    } else {
+      const record = value as Stored;
+      if ('host' in record && record.host === this.#options.host) return;
+      this.#index(kindOfKey(key), record, null);
+      this.#records.set(key, record);
+    }
+  }
+
+  #cacheValue(key: string): CacheValue | undefined {
+    if (key === cursorKey) return this.#cursor ?? undefined;
+    if (key.startsWith('loaded/')) return this.#loaded.has(key.slice('loaded/'.length)) ? loadedMark : undefined;
+    return this.#records.get(key);
+  }
+
+  #tell(change: StateChange): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+}
+
+function keyOf(kind: StateKind, value: Stored): string {
+  if (kind === 'settings') return kind;
+  if (kind === 'network') return `network/${(value as Network).id}`;
+  if (kind === 'carrier') return `carrier/${(value as Carrier).network}/${(value as Carrier).host}`;
+  return `endpoint/${(value as Endpoint).network}/${(value as Endpoint).id}`;
+}
+
+function kindOfKey(key: string): StateKind {
+  return key.split('/', 1)[0] as StateKind;
+}
+
+function addTo<V>(table: Map<string, Map<string, V>>, network: string, [id, value]: readonly [string, V]): void {
+  const known = table.get(network);
+  if (known === undefined) table.set(network, new Map([[id, value]]));
+  else known.set(id, value);
+}
+
+function dropFrom<V>(table: Map<string, Map<string, V>>, network: string, id: string): void {
+  const known = table.get(network);
+  known?.delete(id);
+  if (known?.size === 0) table.delete(network);
+}
+
+function shown(value: unknown): string {
+  return (JSON.stringify(value) ?? 'undefined').slice(0, 200);
+}
