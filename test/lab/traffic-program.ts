@@ -1,0 +1,178 @@
+/**
+ * What sandboxes say to each other in tests, as one small program run inside them:
+ *
+ *   listen-tcp PORT                    echoes every connection
+ *   send-tcp ADDRESS PORT BYTES        sends, and expects all of it back
+ *   listen-udp PORT                    echoes every datagram
+ *   send-udp ADDRESS PORT BYTES        one datagram at a time until one is echoed
+ *   listen-group GROUP PORT IFNAME     prints each datagram received (multicast or broadcast)
+ *   send-group GROUP PORT IFNAME TEXT  sends until standard input closes
+ *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints the longest silence at the end
+ *
+ * Every line on standard output is JSON; `{"ready":true}` comes first. It ends when standard input does.
+ */
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { connect, createServer, isIPv6 } from 'node:net';
+import { networkInterfaces } from 'node:os';
+
+const any = '::';
+
+function print(line: object): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
+
+function fail(error: Error): void {
+  print({ error: error.message });
+  process.exitCode = 1;
+}
+
+function openUdp(family: 4 | 6): UdpSocket {
+  const socket = createSocket({ type: family === 6 ? 'udp6' : 'udp4', reuseAddr: true });
+  socket.on('error', fail);
+  return socket;
+}
+
+function untilStdinEnds(end: () => void): void {
+  process.stdin.on('end', end);
+  process.stdin.resume();
+}
+
+function listenTcp(port: number): void {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.pipe(socket);
+  });
+  server.listen(port, any, () => print({ ready: true }));
+  untilStdinEnds(() => process.exit(0));
+}
+
+function sendTcp(address: string, port: number, sizeBytes: number): void {
+  const socket = connect({ host: address, port });
+  let receivedBytes = 0;
+  const startedMs = performance.now();
+  socket.setTimeout(3000, () => socket.destroy(new Error('silent for 3000 ms')));
+  socket.on('error', fail);
+  socket.on('connect', () => socket.write(Buffer.alloc(sizeBytes, 'x')));
+  socket.on('data', (chunk) => {
+    receivedBytes += chunk.length;
+    if (receivedBytes < sizeBytes) return;
+    print({ receivedBytes, from: socket.remoteAddress, tookMs: performance.now() - startedMs });
+    socket.destroy();
+  });
+}
+
+function listenUdp(port: number): void {
+  const socket = openUdp(6);
+  socket.on('message', (message, from) => socket.send(message, from.port, from.address, () => undefined));
+  socket.bind(port, any, () => print({ ready: true }));
+  untilStdinEnds(() => process.exit(0));
+}
+
+function sendUdp(address: string, port: number, sizeBytes: number): void {
+  const socket = openUdp(isIPv6(address) ? 6 : 4);
+  const message = Buffer.alloc(sizeBytes, 'x');
+  const send = (): void => socket.send(message, port, address, () => undefined);
+  const again = setInterval(send, 100);
+  const deadline = setTimeout(() => {
+    fail(new Error('no answer for 3000 ms'));
+    process.exit();
+  }, 3000);
+  socket.on('message', (answer, from) => {
+    clearInterval(again);
+    clearTimeout(deadline);
+    socket.close();
+    print({ receivedBytes: answer.length, from: from.address });
+  });
+  send();
+}
+
+function listenGroup(group: string, port: number, ifname: string): void {
+  const socket = openUdp(isIPv6(group) ? 6 : 4);
+  socket.on('message', (message, from) => print({ text: message.toString('utf8'), from: from.address }));
+  socket.bind(port, isIPv6(group) ? any : '0.0.0.0', () => {
+    if (isMulticast(group)) socket.addMembership(group, multicastInterface(group, ifname));
+    print({ ready: true });
+  });
+  untilStdinEnds(() => process.exit(0));
+}
+
+function sendGroup(group: string, port: number, ifname: string, text: string): void {
+  const socket = openUdp(isIPv6(group) ? 6 : 4);
+  socket.bind(0, () => {
+    if (isMulticast(group)) socket.setMulticastInterface(multicastInterface(group, ifname));
+    else socket.setBroadcast(true);
+    const send = (): void => socket.send(text, port, group, (error) => (error === null ? undefined : fail(error)));
+    send();
+    setInterval(send, 50);
+    print({ ready: true });
+  });
+  untilStdinEnds(() => process.exit());
+}
+
+function isMulticast(group: string): boolean {
+  return isIPv6(group) || /^2(2[4-9]|3[0-9])\./.test(group);
+}
+
+/** libuv wants the interface as one of its addresses (IPv4) or as a zone (IPv6). */
+function multicastInterface(group: string, ifname: string): string {
+  if (isIPv6(group)) return `::%${ifname}`;
+  const own = networkInterfaces()[ifname]?.find(({ family }) => family === 'IPv4');
+  if (own === undefined) throw new Error(`${ifname} has no IPv4 address`);
+  return own.address;
+}
+
+function steady(address: string, port: number, periodMs: number): void {
+  const socket = openUdp(isIPv6(address) ? 6 : 4);
+  let sent = 0;
+  let received = 0;
+  let lastMs = 0;
+  let longestSilenceMs = 0;
+  const note = (): void => {
+    const nowMs = performance.now();
+    if (received > 0) longestSilenceMs = Math.max(longestSilenceMs, nowMs - lastMs);
+    lastMs = nowMs;
+  };
+  socket.on('message', () => {
+    note();
+    if (received === 0) print({ ready: true });
+    received += 1;
+  });
+  setInterval(() => {
+    sent += 1;
+    socket.send(Buffer.from(String(sent)), port, address, () => undefined);
+  }, periodMs);
+  untilStdinEnds(() => {
+    note();
+    print({ sent, received, longestSilenceMs });
+    process.exit();
+  });
+}
+
+const [what, ...rest] = process.argv.slice(2);
+const [first = '', second = '', third = '', fourth = ''] = rest;
+switch (what) {
+  case 'listen-tcp':
+    listenTcp(Number(first));
+    break;
+  case 'send-tcp':
+    sendTcp(first, Number(second), Number(third));
+    break;
+  case 'listen-udp':
+    listenUdp(Number(first));
+    break;
+  case 'send-udp':
+    sendUdp(first, Number(second), Number(third));
+    break;
+  case 'listen-group':
+    listenGroup(first, Number(second), third);
+    break;
+  case 'send-group':
+    sendGroup(first, Number(second), third, fourth);
+    break;
+  case 'steady':
+    steady(first, Number(second), Number(third));
+    break;
+  default:
+    process.stderr.write(`unknown: ${what}\n`);
+    process.exitCode = 2;
+}

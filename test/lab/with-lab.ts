@@ -1,0 +1,46 @@
+import type { Test } from 'tap';
+import { Lab, type LabOptions } from './lab.js';
+import { removeLeftovers } from './registration.js';
+import { takeRootSnapshot } from './snapshot.js';
+
+/**
+ * Runs a test body in a fresh cluster, and takes the cluster down whatever happens. Asserts that the daemons end
+ * when told to, that nothing of the lab remains, and that the machine's own network is as before.
+ */
+export async function withLab(t: Test, options: LabOptions, body: (lab: Lab) => Promise<void>): Promise<void> {
+  await removeLeftovers();
+  const before = await takeRootSnapshot();
+  const lab = new Lab(options);
+  const release = removeOnSignals(lab);
+  let ended = false;
+  try {
+    await lab.start();
+    await body(lab);
+    ended = true;
+    const statuses = Object.fromEntries(await lab.stop());
+    t.same(
+      statuses,
+      Object.fromEntries(Object.keys(statuses).map((name) => [name, 0])),
+      'daemons end cleanly when told to',
+    );
+  } finally {
+    if (!ended || !t.passing()) t.comment(lab.logs());
+    const remains = await lab.remove();
+    release();
+    t.same(remains, [], 'nothing of the lab remains');
+    t.same(await takeRootSnapshot(), before, 'the machine outside the lab is as before');
+  }
+}
+
+const fatalSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Removes the lab when somebody ends this process; what takes that back. */
+export function removeOnSignals(lab: Lab): () => void {
+  const remove = (signal: NodeJS.Signals): void => {
+    void lab.remove().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143));
+  };
+  for (const signal of fatalSignals) process.on(signal, remove);
+  return () => {
+    for (const signal of fatalSignals) process.off(signal, remove);
+  };
+}
