@@ -1,0 +1,6 @@
+import type { TreeSpec } from '../cli/command.js';
+import { agentCommand } from './agent-command.js';
+import { controllerCommand } from './controller-command.js';
+
+/** The commands that run a daemon: the part of the tree that cli/ cannot know. */
+export const daemonCommands: readonly TreeSpec[] = [controllerCommand, agentCommand];

@@ -1,0 +1,18 @@
+import type { CommandSpec } from '../command.js';
+
+export const completionCommand: CommandSpec = {
+  name: 'completion',
+  summary: 'print the completion script for a shell',
+  args: [{ name: 'SHELL', summary: 'bash or zsh', means: 'shell', choices: ['bash', 'zsh'] }],
+  examples: [
+    { does: 'For this bash', line: 'source <(tsnet completion bash)' },
+    { does: 'For every zsh', line: 'tsnet completion zsh > /usr/local/share/zsh/site-functions/_tsnet' },
+  ],
+  common: 'none',
+  act: async ({ args: [shell], cli, program }) => {
+    const { completionNodes } = await import('../completion/model.js');
+    const nodes = completionNodes(program);
+    if (shell === 'zsh') cli.stdout.write((await import('../completion/zsh.js')).formatZsh(nodes));
+    else cli.stdout.write((await import('../completion/bash.js')).formatBash(nodes));
+  },
+};

@@ -1,0 +1,94 @@
+import { Option } from 'commander';
+import type { AttachRequest, DetachRequest, DetachResult, EndpointView } from '../../core/api.js';
+import { TsnetError } from '../../core/errors.js';
+import type { Labels } from '../../core/model.js';
+import type { CommandSpec } from '../command.js';
+import { printOne, printValue } from '../output/format.js';
+import { endpointView } from '../output/views.js';
+import { collect, collectPairs, present } from '../parse.js';
+import { parseTarget } from '../target.js';
+
+/** An attach may wait for a host's first block and the first announcement of its network. */
+export const attachTimeoutMs = 30_000;
+
+const network = { name: 'NETWORK', summary: 'name or id of a network', means: 'network' } as const;
+const target = { name: 'TARGET', summary: 'pid:N, netns:PATH, or a name in /run/netns', means: 'target' } as const;
+
+interface ConnectOptions {
+  readonly name?: string;
+  readonly alias?: readonly string[];
+  readonly ip?: readonly string[];
+  readonly mac?: string;
+  readonly ifname?: string;
+  readonly label?: Labels;
+  readonly id?: string;
+  readonly defaultRoute?: boolean;
+}
+
+export const connectCommand: CommandSpec<ConnectOptions> = {
+  name: 'connect',
+  summary: 'connect a running sandbox of this host to a network',
+  details: 'Doing it again is no error: the endpoint of the same network, id and interface name is shown.',
+  args: [network, target],
+  options: () => [
+    new Option('--name <NAME>', 'name of the endpoint'),
+    new Option('--alias <NAME>', 'further name, repeatable').argParser(collect),
+    new Option('--ip <ADDR>', 'this address, one for each subnet, repeatable').argParser(collect),
+    new Option('--mac <MAC>', 'this MAC address'),
+    new Option('--ifname <IFNAME>', 'name of the interface in the sandbox (default: the first free of eth0, eth1, ...)'),
+    new Option('--label <K=V>', 'label, repeatable').argParser(collectPairs),
+    new Option('--id <ID>', "the caller's id of the attachment (default: made of the sandbox)"),
+    new Option('--default-route', 'take the default route even if the sandbox has one'),
+    new Option('--no-default-route', 'no default route over this network'),
+  ],
+  examples: [
+    { does: 'A process, by name web', line: 'tsnet connect frontend pid:4711 --name web' },
+    { does: 'A namespace made with `ip netns add blue`, with a fixed address', line: 'tsnet connect frontend blue --ip 10.1.0.5 --ifname eth1' },
+  ],
+  common: 'calls',
+  act: async ({ args: [reference = '', text = ''], options, cli, format, calls }) => {
+    const body = present<AttachRequest>({
+      network: reference,
+      target: parseTarget(text, cli.cwd),
+      id: options.id,
+      ifname: options.ifname,
+      name: options.name,
+      aliases: options.alias,
+      addresses: options.ip,
+      mac: options.mac,
+      labels: options.label,
+      defaultRoute: options.defaultRoute,
+    });
+    const row = await calls.agent<EndpointView>('POST', '/v1/agent/attach', { body, timeoutMs: attachTimeoutMs });
+    await printOne(cli, format, { view: endpointView, row });
+  },
+};
+
+export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifname?: string }> = {
+  name: 'disconnect',
+  summary: 'disconnect a sandbox of this host from a network',
+  details: 'Prints the ids of the endpoints removed; that there was none is no error.',
+  args: [network, { ...target, summary: `${target.summary}; not needed with --id`, optional: true }],
+  options: () => [
+    new Option('--id <ID>', "the caller's id that connect was given"),
+    new Option('--ifname <IFNAME>', 'this interface only'),
+  ],
+  examples: [
+    { does: 'All interfaces of a process on the network', line: 'tsnet disconnect frontend pid:4711' },
+    { does: 'By the id given to connect, when the sandbox is gone', line: 'tsnet disconnect frontend --id job-17' },
+  ],
+  common: 'calls',
+  act: async ({ args: [reference = '', text], options, cli, format, calls }) => {
+    if (text === undefined && options.id === undefined) {
+      throw new TsnetError('ERR_USAGE', 'neither TARGET nor --id is given', { hint: 'See `tsnet help disconnect`.' });
+    }
+    const body = present<DetachRequest>({
+      network: reference,
+      target: text === undefined ? undefined : parseTarget(text, cli.cwd),
+      id: options.id,
+      ifname: options.ifname,
+    });
+    const result = await calls.agent<DetachResult>('POST', '/v1/agent/detach', { body, timeoutMs: attachTimeoutMs });
+    if (!(await printValue(cli, format, result))) cli.stdout.write(result.detached.map((id) => `${id}\n`).join(''));
+  },
+};

@@ -1,0 +1,76 @@
+import type { EndpointView, HostView, NetworkView } from '../../core/api.js';
+import type { View } from './format.js';
+
+const pairs = (record: Readonly<Record<string, string>>): string =>
+  Object.entries(record)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+
+export const networkView: View<NetworkView> = {
+  fields: ['id', 'name', 'driver', 'subnets', 'vni', 'mtu', 'internal', 'labels', 'options', 'createdAt', 'generation'],
+  name: (network) => network.name,
+  columns: [
+    { title: 'NAME', cell: (network) => network.name },
+    { title: 'ID', cell: (network) => network.id },
+    { title: 'DRIVER', cell: (network) => network.driver },
+    { title: 'SUBNETS', cell: (network) => network.subnets.map((subnet) => subnet.subnet).join(',') },
+    { title: 'GATEWAYS', wide: true, cell: (network) => network.subnets.map((subnet) => subnet.gateway ?? '-').join(',') },
+    { title: 'RANGES', wide: true, cell: (network) => network.subnets.flatMap((subnet) => subnet.range ?? []).join(',') },
+    { title: 'VNI', wide: true, cell: (network) => network.vni?.toString() ?? '' },
+    { title: 'MTU', cell: (network) => network.mtu.toString() },
+    { title: 'INTERNAL', wide: true, cell: (network) => (network.internal ? 'yes' : 'no') },
+    { title: 'LABELS', wide: true, cell: (network) => pairs(network.labels) },
+    { title: 'OPTIONS', wide: true, cell: (network) => pairs(network.options) },
+    { title: 'CREATED', wide: true, cell: (network) => network.createdAt },
+    { title: 'GENERATION', wide: true, cell: (network) => network.generation.toString() },
+  ],
+};
+
+export const endpointView: View<EndpointView> = {
+  fields: [
+    'id',
+    'name',
+    'aliases',
+    'network',
+    'host',
+    'addresses',
+    'mac',
+    'ifname',
+    'sandbox',
+    'generation',
+    'state',
+    'labels',
+    'callerId',
+    'createdAt',
+  ],
+  name: (endpoint) => endpoint.id,
+  columns: [
+    { title: 'ID', cell: (endpoint) => endpoint.id },
+    { title: 'NAME', cell: (endpoint) => endpoint.name ?? '' },
+    { title: 'ALIASES', wide: true, cell: (endpoint) => endpoint.aliases.join(',') },
+    { title: 'NETWORK', cell: (endpoint) => endpoint.network },
+    { title: 'HOST', cell: (endpoint) => endpoint.host },
+    { title: 'ADDRESSES', cell: (endpoint) => endpoint.addresses.join(',') },
+    { title: 'MAC', wide: true, cell: (endpoint) => endpoint.mac },
+    { title: 'IFNAME', cell: (endpoint) => endpoint.ifname },
+    { title: 'STATE', cell: (endpoint) => endpoint.state },
+    { title: 'SANDBOX', wide: true, cell: (endpoint) => endpoint.sandbox ?? '' },
+    { title: 'LABELS', wide: true, cell: (endpoint) => pairs(endpoint.labels) },
+    { title: 'CALLER-ID', wide: true, cell: (endpoint) => endpoint.callerId },
+    { title: 'CREATED', wide: true, cell: (endpoint) => endpoint.createdAt },
+    { title: 'GENERATION', wide: true, cell: (endpoint) => endpoint.generation.toString() },
+  ],
+};
+
+export const hostView: View<HostView> = {
+  fields: ['name', 'vtep', 'state', 'lastSeen', 'underlayMtu', 'version'],
+  name: (host) => host.name,
+  columns: [
+    { title: 'NAME', cell: (host) => host.name },
+    { title: 'VTEP', cell: (host) => host.vtep },
+    { title: 'STATE', cell: (host) => host.state },
+    { title: 'LAST-SEEN', cell: (host) => host.lastSeen },
+    { title: 'UNDERLAY-MTU', wide: true, cell: (host) => host.underlayMtu.toString() },
+    { title: 'VERSION', wide: true, cell: (host) => host.version },
+  ],
+};
