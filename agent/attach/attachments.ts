@@ -1,0 +1,347 @@
+import type { AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api.js';
+import type { Family } from '../../core/addr.js';
+import { TsnetError, toTsnetError } from '../../core/errors.js';
+import { bridgeName } from '../../core/ids.js';
+import type { Network } from '../../core/model.js';
+import { applyLabels, parseAliases } from '../../core/name.js';
+import type { Logger } from '../../lib/log.js';
+import { KeyedQueue } from '../../lib/sync/keyed-queue.js';
+import type { NativeApi } from '../../native/api.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import type { Journal } from '../journal/journal.js';
+import type { Carry } from './carry.js';
+import type { OwnIndex } from './own-index.js';
+import { checkRequest, gatewayFamilies, type CheckedRequest } from './request.js';
+import { familiesOf, type OpenSandbox, type Steps } from './steps.js';
+import { openTarget, parseTarget, type Target } from './target.js';
+
+export interface AttachmentsOptions {
+  readonly native: NativeApi;
+  readonly journal: Journal;
+  readonly own: OwnIndex;
+  readonly steps: Steps;
+  readonly carry: Carry;
+  /** A network by name or id; asks a controller where this host does not know it yet. */
+  readonly network: (ref: string) => Promise<Network>;
+  /** A network this host knows, by id. */
+  readonly knownNetwork: (id: string) => Network | undefined;
+  readonly bootId: string;
+  readonly log: Logger;
+}
+
+/** A Linux bridge has 1024 ports (BR_MAX_PORTS, net/bridge/br_private.h); an overlay's VXLAN device takes one. */
+const endpointsPerBridge = 1023;
+/** How many of eth0, eth1, … are tried where the caller names none. */
+const ifnameTries = 64;
+
+/**
+ * The verbs on own endpoints. One caller's id on one network is worked on in order, everything else in parallel; each
+ * verb can be repeated.
+ */
+export class Attachments {
+  readonly #options: AttachmentsOptions;
+  readonly #queue = new KeyedQueue();
+  readonly #ports = new Map<string, number>();
+
+  constructor(options: AttachmentsOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when what is under way has ended. */
+  idle(): Promise<void> {
+    return this.#queue.idle();
+  }
+
+  /**
+   * Joins a sandbox to a network: reserve, link and configure in one.
+   * Repeated for the same sandbox it returns what is there; the same caller's id with a new sandbox replaces the old.
+   * Errors: those of the request's fields; ERR_NETWORK_UNKNOWN, ERR_SANDBOX_MISSING, ERR_ENDPOINT_EXISTS, and those of the steps.
+   */
+  async attach(request: AttachRequest): Promise<OwnEndpoint> {
+    const network = await this.#options.network(request.network);
+    const checked = checkRequest(network, request);
+    const target = parseTarget(request.target);
+    const netns = await openTarget(this.#options.native, target);
+    try {
+      const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: String(netns.cookie) };
+      const callerId = checked.callerId ?? this.#defaultCallerId(sandbox.cookie);
+      return await this.#inOrder(network.id, callerId, () => this.#attach(network, { checked, callerId, sandbox }));
+    } finally {
+      netns.close();
+    }
+  }
+
+  /** Reserves addresses and a record for a sandbox that does not exist yet. Repeated, it returns the reservation. */
+  async reserve(request: Omit<AttachRequest, 'target'>): Promise<OwnEndpoint> {
+    const network = await this.#options.network(request.network);
+    const checked = checkRequest(network, request);
+    const { callerId } = checked;
+    if (callerId === null) throw new TsnetError('ERR_INVALID_REQUEST', 'a reservation needs an id', { details: { field: 'id' } });
+    return this.#inOrder(network.id, callerId, async () => {
+      const known = this.#find(network.id, callerId, checked.ifname);
+      if (known !== undefined) return this.#assertSame(known, checked);
+      const ifname = checked.ifname ?? 'eth0';
+      const entry = await this.#reserve(network, { checked, callerId, ifname });
+      return this.#options.own.put({ ...entry, step: null });
+    });
+  }
+
+  /** Makes the link of a reservation into its sandbox and configures it. */
+  async linkReserved(request: StepRequest): Promise<OwnEndpoint> {
+    const { own, native } = this.#options;
+    const entry = this.#byRef(request.endpoint);
+    const network = this.#networkOf(entry);
+    if (request.target === undefined) {
+      throw new TsnetError('ERR_INVALID_TARGET', 'the link step needs a target', { details: { field: 'target' } });
+    }
+    const target = parseTarget(request.target);
+    const netns = await openTarget(native, target);
+    try {
+      const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: String(netns.cookie) };
+      return await this.#inOrder(network.id, entry.record.callerId, async () => {
+        const now = own.get(entry.record.id) ?? entry;
+        if (now.record.state !== 'reserved') {
+          if (now.cookie === sandbox.cookie) return now;
+          throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${entry.record.id} is in ${now.record.sandbox ?? 'another sandbox'}`);
+        }
+        await this.#options.carry.ensure(network);
+        return this.#link(network, now, { sandbox, defaultRoute: request.defaultRoute ?? null, keepReservation: true });
+      });
+    } finally {
+      netns.close();
+    }
+  }
+
+  /** Writes addresses, routes and up again inside an attached endpoint's sandbox. */
+  async configure(request: StepRequest): Promise<OwnEndpoint> {
+    const entry = this.#byRef(request.endpoint);
+    const network = this.#networkOf(entry);
+    const { sandbox } = entry.record;
+    if (sandbox === null) throw new TsnetError('ERR_SANDBOX_MISSING', `endpoint ${entry.record.id} is in no sandbox yet`);
+    return this.#inOrder(network.id, entry.record.callerId, async () => {
+      await this.#options.steps.configure(network, entry, { netns: parseTarget(sandbox).ref, takeOver: request.defaultRoute === true });
+      return entry;
+    });
+  }
+
+  /**
+   * Takes a sandbox off a network, by target or by the caller's id. Repeated, or for what was never attached, it
+   * removes nothing and is no error.
+   */
+  async detach(request: DetachRequest): Promise<string[]> {
+    const network = await this.#options.network(request.network).catch((error: unknown) => {
+      const code = toTsnetError(error).code;
+      if (code === 'ERR_NETWORK_UNKNOWN' || code === 'ERR_CONTROLLER_UNREACHABLE') return null;
+      throw error;
+    });
+    if (network === null) return [];
+    const callers = await this.#callersOf(network, request);
+    const removed: string[] = [];
+    for (const callerId of callers) {
+      await this.#inOrder(network.id, callerId, async () => {
+        for (const entry of this.#options.own.ofCaller(network.id, callerId)) {
+          if (request.ifname !== undefined && entry.record.ifname !== request.ifname) continue;
+          await this.remove(entry);
+          removed.push(entry.record.id);
+        }
+      });
+    }
+    return removed;
+  }
+
+  /** Removes one endpoint in its caller's turn: for what happens without a caller (a sandbox that vanished). */
+  async removeInTurn(id: string, stillWanted: (entry: OwnEndpoint) => boolean): Promise<void> {
+    const entry = this.#options.own.get(id);
+    if (entry === undefined) return;
+    await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
+      const now = this.#options.own.get(id);
+      if (now !== undefined && stillWanted(now)) await this.remove(now);
+    });
+  }
+
+  /** Makes an endpoint's lost link again, in its caller's turn. */
+  async relink(id: string): Promise<void> {
+    const entry = this.#options.own.get(id);
+    if (entry === undefined) return;
+    await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
+      const now = this.#options.own.get(id);
+      if (now === undefined || now.record.state !== 'attached' || now.record.sandbox === null) return;
+      const target = parseTarget(now.record.sandbox);
+      const netns = await openTarget(this.#options.native, target);
+      try {
+        if (String(netns.cookie) !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
+        const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: now.cookie };
+        await this.#options.steps.attach(this.#networkOf(now), now, { sandbox, defaultRoutes: now.defaultRoutes, takeOver: false });
+        this.#options.log.warn({ endpoint: id, sandbox: target.text }, 'made a lost link again');
+      } finally {
+        netns.close();
+      }
+    });
+  }
+
+  /** Changes labels and aliases. */
+  async update(ref: string, change: EndpointUpdate): Promise<OwnEndpoint> {
+    const { own, journal } = this.#options;
+    const entry = this.#byRef(ref);
+    return this.#inOrder(entry.record.network, entry.record.callerId, () => {
+      const now = own.get(entry.record.id) ?? entry;
+      const labels = change.labels === undefined ? now.record.labels : applyLabels(now.record.labels, change.labels);
+      const aliases = change.aliases === undefined ? now.record.aliases : parseAliases(change.aliases);
+      return Promise.resolve(own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } }));
+    });
+  }
+
+  /** Removes an endpoint's link, addresses and record, and lets its network rest after the last one. */
+  async remove(entry: OwnEndpoint): Promise<void> {
+    await this.#options.steps.remove(entry);
+    this.#options.carry.release(entry.record.network);
+  }
+
+  async #attach(network: Network, request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox }): Promise<OwnEndpoint> {
+    const { checked, callerId, sandbox } = request;
+    for (const old of this.#options.own.ofCaller(network.id, callerId)) {
+      const isElsewhere = old.cookie !== null && (old.cookie !== sandbox.cookie || old.bootId !== this.#options.bootId);
+      if (isElsewhere && (checked.ifname === null || old.record.ifname === checked.ifname)) await this.remove(old);
+    }
+    const known = this.#find(network.id, callerId, checked.ifname);
+    if (known?.record.state === 'attached') {
+      this.#assertSame(known, checked);
+      if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) return known;
+      await this.remove(known);
+    }
+    await this.#options.carry.ensure(network);
+    if (known?.record.state === 'reserved') {
+      return this.#link(network, known, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: true });
+    }
+    return this.#attachFresh(network, request);
+  }
+
+  /** Where the caller leaves the interface's name open, one that somebody else has taken is passed over. */
+  async #attachFresh(network: Network, request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox }): Promise<OwnEndpoint> {
+    const { checked, callerId, sandbox } = request;
+    const taken = new Set(this.#options.own.ofSandbox(sandbox.cookie).map((own) => own.record.ifname));
+    for (let number = 0; ; number++) {
+      const ifname = checked.ifname ?? `eth${number}`;
+      if (checked.ifname === null && taken.has(ifname)) continue;
+      const entry = await this.#reserve(network, { checked, callerId, ifname });
+      try {
+        return await this.#link(network, entry, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: false });
+      } catch (error) {
+        const isNameTaken = error instanceof TsnetError && error.code === 'ERR_IFNAME_IN_USE';
+        if (!isNameTaken || checked.ifname !== null || number >= ifnameTries) throw error;
+      }
+    }
+  }
+
+  async #reserve(network: Network, request: { checked: CheckedRequest; callerId: string; ifname: string }): Promise<OwnEndpoint> {
+    const { own, steps } = this.#options;
+    const pending = this.#ports.get(network.id) ?? 0;
+    if (network.driver !== 'macvlan' && own.countOf(network.id) + pending >= endpointsPerBridge) {
+      const message = `network ${network.name} has ${own.countOf(network.id)} endpoints on this host, as many as bridge ${bridgeName(network.id)} has ports`;
+      throw new TsnetError('ERR_PORTS_EXHAUSTED', message, { details: { network: network.name } });
+    }
+    this.#ports.set(network.id, pending + 1);
+    try {
+      const { checked, callerId, ifname } = request;
+      return await steps.reserve({ network, request: checked, callerId, ifname });
+    } finally {
+      const left = (this.#ports.get(network.id) ?? 1) - 1;
+      if (left === 0) this.#ports.delete(network.id);
+      else this.#ports.set(network.id, left);
+    }
+  }
+
+  async #link(
+    network: Network,
+    entry: OwnEndpoint,
+    at: { sandbox: OpenSandbox; defaultRoute: boolean | null; keepReservation: boolean },
+  ): Promise<OwnEndpoint> {
+    const { own, steps } = this.#options;
+    const defaultRoutes = this.#defaultRoutes(network, entry, at);
+    try {
+      return await steps.attach(network, entry, { sandbox: at.sandbox, defaultRoutes, takeOver: at.defaultRoute === true });
+    } catch (error) {
+      const now = own.get(entry.record.id);
+      if (now !== undefined) await this.#undo(now, { ...at, reserved: entry });
+      throw error;
+    }
+  }
+
+  async #undo(now: OwnEndpoint, at: { reserved: OwnEndpoint; keepReservation: boolean }): Promise<void> {
+    try {
+      if (!at.keepReservation) await this.remove(now);
+      else {
+        await this.#options.steps.unlink(now);
+        this.#options.own.put({ ...at.reserved, step: null });
+      }
+    } catch (error) {
+      this.#options.log.error({ endpoint: now.record.id, error: String(error) }, 'could not take back a failed attach; it is tried again');
+    }
+  }
+
+  #defaultRoutes(network: Network, entry: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoute: boolean | null }): Family[] {
+    if (at.defaultRoute === false) return [];
+    const families = gatewayFamilies(network).filter((family) => familiesOf(entry.record.addresses).includes(family));
+    if (at.defaultRoute === true) return families;
+    const given = this.#options.own.ofSandbox(at.sandbox.cookie).flatMap((own) => own.defaultRoutes);
+    return families.filter((family) => !given.includes(family));
+  }
+
+  #find(network: string, callerId: string, ifname: string | null): OwnEndpoint | undefined {
+    const known = this.#options.own.ofCaller(network, callerId).filter((own) => own.record.state !== 'detaching');
+    return ifname === null ? known[0] : known.find((own) => own.record.ifname === ifname);
+  }
+
+  /** A repetition may leave out what the first call said, but may not contradict it. */
+  #assertSame(known: OwnEndpoint, request: CheckedRequest): OwnEndpoint {
+    const { record } = known;
+    const differs =
+      request.addresses.some((address) => !record.addresses.includes(address)) ||
+      (request.mac !== null && request.mac !== record.mac) ||
+      (request.name !== null && request.name !== record.name);
+    if (!differs) return known;
+    const message = `endpoint ${record.id} (${record.callerId}, ${record.ifname}) exists with ${record.addresses.join(', ')}, MAC ${record.mac}, name ${record.name ?? 'none'}`;
+    throw new TsnetError('ERR_ENDPOINT_EXISTS', message, { details: { endpoint: record.id } });
+  }
+
+  async #callersOf(network: Network, request: DetachRequest): Promise<string[]> {
+    const { own, native, journal } = this.#options;
+    if (request.id !== undefined) return [request.id];
+    if (request.target === undefined) {
+      throw new TsnetError('ERR_INVALID_REQUEST', 'a detach needs a target or an id', { details: { field: 'target' } });
+    }
+    const target: Target = parseTarget(request.target);
+    const [cookie] = await native.netnsCookies([target.ref]);
+    const found = typeof cookie === 'bigint' ? own.ofSandbox(String(cookie)) : journal.endpointsOf(network.id).filter((each) => each.record.sandbox === target.text);
+    return [...new Set(found.filter((each) => each.record.network === network.id).map((each) => each.record.callerId))];
+  }
+
+  /** An endpoint by id, by caller's id or by name, where that is one. */
+  #byRef(ref: string): OwnEndpoint {
+    const { own, journal } = this.#options;
+    const byId = own.get(ref);
+    if (byId !== undefined) return byId;
+    const found = [...journal.endpoints()].filter(({ record }) => record.name === ref || record.callerId === ref);
+    const [only, ...others] = found;
+    if (only !== undefined && others.length === 0) return only;
+    const ids = found.map(({ record }) => record.id);
+    if (only !== undefined) {
+      throw new TsnetError('ERR_INVALID_REQUEST', `"${ref}" names several endpoints of this host: ${ids.join(', ')}`, { details: { endpoints: ids } });
+    }
+    throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `this host has no endpoint "${ref}"`, { details: { endpoint: ref } });
+  }
+
+  #networkOf(entry: OwnEndpoint): Network {
+    const network = this.#options.knownNetwork(entry.record.network);
+    if (network !== undefined) return network;
+    throw new TsnetError('ERR_NETWORK_UNKNOWN', `network ${entry.record.network} of endpoint ${entry.record.id} is not known here`);
+  }
+
+  #defaultCallerId(cookie: string): string {
+    return `sandbox-${this.#options.bootId.slice(0, 8)}-${cookie}`;
+  }
+
+  #inOrder<T>(network: string, callerId: string, task: () => Promise<T>): Promise<T> {
+    return this.#queue.run(`${network}/${callerId}`, task);
+  }
+}

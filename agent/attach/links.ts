@@ -1,0 +1,205 @@
+import { existsSync } from 'node:fs';
+import { TsnetError } from '../../core/errors.js';
+import type { SandboxPlan } from '../../core/desired/driver.js';
+import type { KernelLink } from '../../core/kernel.js';
+import { addrReplaceMessage } from '../../lib/netlink/addr.js';
+import type { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { IFA_F_NODAD } from '../../lib/netlink/constants.js';
+import { isNetlinkError } from '../../lib/netlink/errors.js';
+import type { BatchResult, OnReply } from '../../lib/netlink/batch.js';
+import { exchange } from '../../lib/netlink/exchange.js';
+import { linkAddMessage, linkDeleteMessage, linkFromDump, linkGet, linkGetMessage, linkSetMessage } from '../../lib/netlink/link.js';
+import type { Link } from '../../lib/netlink/link-value.js';
+import type { NetlinkMessage } from '../../lib/netlink/message.js';
+import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
+import type { NativeApi, NetnsRef } from '../../native/api.js';
+
+/** What the steps need of the kernel: a connection in the host namespace and the addon. */
+export interface KernelAccess {
+  readonly native: NativeApi;
+  readonly connection: NetlinkConnection;
+  linkIndex(name: string): number | undefined;
+}
+
+/** Whether this kernel has IPv6 at all; without it there is nothing to set in a sandbox. */
+export const kernelHasIpv6 = existsSync('/proc/sys/net/ipv6');
+
+type VethPlan = Extract<SandboxPlan['link'], { kind: 'veth' }>;
+type MacvlanPlan = Extract<SandboxPlan['link'], { kind: 'macvlan' }>;
+type MacvlanMode = Extract<KernelLink, { kind: 'macvlan' }>['mode'];
+
+const macvlanModes: Readonly<Record<MacvlanMode, number>> = { private: 1, vepa: 2, bridge: 4 };
+
+/** Where an endpoint's link is. */
+export interface LinkMade {
+  /** The host's end; null where there is none. */
+  readonly ifindex: number | null;
+  /** The sandbox's end. */
+  readonly sandboxIfindex: number;
+}
+
+/**
+ * Makes an endpoint's link with its far end inside the sandbox; it never exists there under another name.
+ *
+ * Equivalent to: `ip link add $name master $bridge up type veth peer name $ifname address $mac netns $ns`, or
+ * `ip link add link $parent name $ifname netns $ns type macvlan mode bridge`
+ * Errors: ERR_IFNAME_IN_USE, ERR_LINK_CONFLICT, ERR_PARENT_UNKNOWN, ERR_PORTS_EXHAUSTED, ERR_KERNEL.
+ */
+export async function makeLink(kernel: KernelAccess, plan: SandboxPlan['link'], netnsFd: number): Promise<LinkMade> {
+  return plan.kind === 'veth' ? makeVeth(kernel, plan, netnsFd) : makeMacvlan(kernel, plan, netnsFd);
+}
+
+async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number): Promise<LinkMade> {
+  const master = kernel.linkIndex(plan.master);
+  if (master === undefined) throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
+  const { peer } = plan;
+  const create = linkAddMessage({
+    ifname: plan.name,
+    kind: 'veth',
+    mtu: plan.mtu,
+    master,
+    up: true,
+    veth: { peer: { ifname: peer.ifname, address: peer.mac, mtu: plan.mtu, netnsFd } },
+  });
+  // One send: no kill can come between the creation and the mark.
+  const mark = linkSetMessage(plan.name, { alias: plan.alias });
+  const made = await batchWithLink([create, mark, linkGetMessage(plan.name)], (messages, onReply) =>
+    kernel.connection.batch(messages, { onReply }),
+  );
+  if ('error' in made) throw await linkError(kernel, plan, made.error);
+  return { ifindex: made.link.ifindex, sandboxIfindex: made.link.link ?? 0 };
+}
+
+async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: number): Promise<LinkMade> {
+  const parent = await linkGet(kernel.connection, plan.parent).catch((error: unknown) => {
+    if (isNetlinkError(error, 'ENODEV')) throw parentUnknown(plan.parent);
+    throw kernelError(error);
+  });
+  const create = linkAddMessage({
+    ifname: plan.ifname,
+    kind: 'macvlan',
+    link: parent.ifindex,
+    mtu: plan.mtu,
+    address: plan.mac,
+    netnsFd,
+    macvlan: { mode: macvlanModes[plan.mode] },
+  });
+  const [failed] = await kernel.connection.batch([create]);
+  if (failed !== undefined) throw await linkError(kernel, plan, failed);
+  const mark = linkSetMessage(plan.ifname, { alias: plan.alias });
+  const made = await batchWithLink([mark, linkGetMessage(plan.ifname)], (messages, onReply) =>
+    exchange(kernel.native, { fd: netnsFd }, messages, { onReply }),
+  );
+  if ('error' in made) throw kernelError(made.error);
+  return { ifindex: null, sandboxIfindex: made.link.ifindex };
+}
+
+/** Sends messages of which the last gets a link; the first refusal, or the link. */
+async function batchWithLink(
+  messages: readonly NetlinkMessage[],
+  send: (messages: readonly NetlinkMessage[], onReply: OnReply) => Promise<BatchResult>,
+): Promise<{ readonly link: Link } | { readonly error: unknown }> {
+  let link: Link | undefined;
+  const results = await send(messages, (index, _header, reader) => {
+    if (index === messages.length - 1) link = linkFromDump(reader);
+  });
+  const refused = results.find((result) => result !== undefined);
+  if (refused !== undefined || link === undefined) return { error: refused ?? new Error('the kernel did not describe the link') };
+  return { link };
+}
+
+function parentUnknown(parent: string): TsnetError {
+  return new TsnetError('ERR_PARENT_UNKNOWN', `parent interface "${parent}" does not exist on this host`, { details: { parent } });
+}
+
+async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error: unknown): Promise<TsnetError> {
+  const ifname = plan.kind === 'veth' ? plan.peer.ifname : plan.ifname;
+  if (isNetlinkError(error, 'EEXIST')) {
+    // The kernel does not say which of the two names is taken.
+    const hostSide = plan.kind === 'veth' && (await linkGet(kernel.connection, plan.name).then(() => true, () => false));
+    return hostSide
+      ? new TsnetError('ERR_LINK_CONFLICT', `link ${plan.name} exists already`, { details: { link: plan.name }, cause: error })
+      : new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${ifname}" already`, { details: { field: 'ifname', value: ifname }, cause: error });
+  }
+  if (plan.kind === 'veth' && isNetlinkError(error, 'EXFULL')) {
+    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${plan.master} has no free port`, { details: { link: plan.master }, cause: error });
+  }
+  if (plan.kind === 'macvlan' && isNetlinkError(error, 'EINVAL')) {
+    const message = `interface "${plan.parent}" cannot carry macvlan links: ${(error as Error).message}`;
+    return new TsnetError('ERR_PARENT_UNKNOWN', message, { details: { parent: plan.parent }, cause: error });
+  }
+  return kernelError(error);
+}
+
+/** The kernel's refusal as an error of ours. */
+export function kernelError(error: unknown): TsnetError {
+  if (error instanceof TsnetError) return error;
+  return new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+/** The interface's name and mark inside the sandbox. */
+function sandboxEnd(plan: SandboxPlan): { readonly ifname: string; readonly alias: string } {
+  return plan.link.kind === 'veth' ? plan.link.peer : plan.link;
+}
+
+/**
+ * Describes an interface inside a sandbox; undefined when it has none of that name.
+ *
+ * Equivalent to: `ip -n $ns -d link show dev $ifname`
+ */
+export async function getSandboxLink(native: NativeApi, netns: NetnsRef, ifname: string): Promise<Link | undefined> {
+  const got = await batchWithLink([linkGetMessage(ifname)], (messages, onReply) => exchange(native, netns, messages, { onReply }));
+  if ('link' in got) return got.link;
+  if (isNetlinkError(got.error, 'ENODEV')) return undefined;
+  throw kernelError(got.error);
+}
+
+/** Where and how a sandbox is configured. */
+export interface ConfigureAt {
+  readonly netns: NetnsRef;
+  /** Of the interface inside the sandbox. */
+  readonly ifindex: number;
+  /** Takes a default route over from whoever has it; else one that is there stays. */
+  readonly takeOver: boolean;
+}
+
+function routeMessage({ dst, gateway }: SandboxPlan['routes'][number], at: ConfigureAt): NetlinkMessage {
+  const route = { dst, ifindex: at.ifindex, ...(gateway === null ? {} : { gateway }) };
+  return at.takeOver || gateway === null ? routeReplaceMessage(route) : routeAddMessage(route);
+}
+
+/**
+ * Addresses, routes, mark and up, inside the sandbox, in one batch. Repeating it changes nothing.
+ *
+ * Equivalent to: `ip -n $ns link set lo up`, `ip -n $ns addr replace … dev $ifname`, `ip -n $ns link set $ifname up`,
+ * `ip -n $ns route replace …`
+ * Errors: ERR_SANDBOX_MISSING, ERR_KERNEL.
+ */
+export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at: ConfigureAt): Promise<void> {
+  const { ifindex } = at;
+  const { alias } = sandboxEnd(plan);
+  const messages: NetlinkMessage[] = [
+    linkSetMessage('lo', { up: true }),
+    ...plan.addrs.map((addr) => addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 })),
+    linkSetMessage(ifindex, { alias, up: true }),
+    ...plan.routes.map((route) => routeMessage(route, at)),
+  ];
+  const results = await exchange(native, at.netns, messages, { sysctls: plan.sysctls });
+  const firstRoute = messages.length - plan.routes.length;
+  const failed = results.find((result, index) => result !== undefined && !(index >= firstRoute && isNetlinkError(result, 'EEXIST')));
+  if (failed !== undefined) throw kernelError(failed);
+}
+
+/**
+ * Removes an interface inside a sandbox, when it is ours: by its mark, or, where a crash came between the making of
+ * a macvlan link and its mark, by the MAC that only the journal knew. A missing one is no error.
+ *
+ * Equivalent to: `ip -n $ns link delete $ifname`
+ */
+export async function removeSandboxLink(native: NativeApi, netns: NetnsRef, link: { ifname: string; alias: string; mac: string }): Promise<void> {
+  const found = await getSandboxLink(native, netns, link.ifname);
+  const isOurs = found?.alias === undefined ? found?.address === link.mac : found.alias === link.alias;
+  if (found === undefined || !isOurs) return;
+  const [failed] = await exchange(native, netns, [linkDeleteMessage(found.ifindex)]);
+  if (failed !== undefined && !isNetlinkError(failed, 'ENODEV')) throw kernelError(failed);
+}

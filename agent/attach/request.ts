@@ -1,0 +1,66 @@
+import type { AttachRequest } from '../../core/api.js';
+import { canonicalAddr, containsAddr, parseAddr, parsePrefix, type Family } from '../../core/addr.js';
+import { TsnetError } from '../../core/errors.js';
+import { parseMac } from '../../core/mac.js';
+import type { Labels, Network } from '../../core/model.js';
+import { checkLabels, parseAliases, parseCallerId, parseEndpointName, parseIfname } from '../../core/name.js';
+
+/** An attach request with everything checked that needs no state. */
+export interface CheckedRequest {
+  readonly callerId: string | null;
+  readonly ifname: string | null;
+  readonly name: string | null;
+  readonly aliases: readonly string[];
+  readonly addresses: readonly string[];
+  readonly mac: string | null;
+  readonly labels: Labels;
+  readonly defaultRoute: boolean | null;
+}
+
+/**
+ * Checks names, addresses and labels of a request against a network.
+ * Errors: ERR_INVALID_NAME, ERR_INVALID_ADDRESS, ERR_ADDRESS_OUTSIDE_SUBNET, ERR_INVALID_MAC, ERR_INVALID_IFNAME,
+ * ERR_INVALID_REQUEST, each naming field and value.
+ */
+export function checkRequest(network: Network, request: Omit<AttachRequest, 'target'>): CheckedRequest {
+  const { id, ifname, name, aliases = [], addresses = [], mac, labels = {}, defaultRoute } = request;
+  checkLabels(labels);
+  return {
+    callerId: id === undefined ? null : parseCallerId(id),
+    ifname: ifname === undefined ? null : parseIfname(ifname),
+    name: name === undefined ? null : parseEndpointName(name),
+    aliases: parseAliases(aliases),
+    addresses: checkAddresses(network, addresses),
+    mac: mac === undefined ? null : parseMac(mac),
+    labels,
+    defaultRoute: defaultRoute ?? null,
+  };
+}
+
+function checkAddresses(network: Network, texts: readonly string[]): string[] {
+  const prefixes = network.subnets.map(({ subnet }) => parsePrefix(subnet));
+  const taken = new Map<number, string>();
+  return texts.map((text) => {
+    const address = canonicalAddr(text, 'addresses');
+    const subnet = prefixes.findIndex((prefix) => containsAddr(prefix, parseAddr(address)));
+    const details = { field: 'addresses', value: address, network: network.name };
+    if (subnet < 0) {
+      const subnets = network.subnets.map((each) => each.subnet).join(', ');
+      throw new TsnetError('ERR_ADDRESS_OUTSIDE_SUBNET', `address ${address} is outside the subnets of ${network.name} (${subnets})`, { details });
+    }
+    const other = taken.get(subnet);
+    if (other !== undefined) {
+      const message = `addresses ${other} and ${address} are in one subnet of ${network.name}: an endpoint has one in each`;
+      throw new TsnetError('ERR_INVALID_REQUEST', message, { details });
+    }
+    taken.set(subnet, address);
+    return address;
+  });
+}
+
+/** Families for which a network gives a sandbox a way out. */
+export function gatewayFamilies(network: Network): Family[] {
+  if (network.internal) return [];
+  const families = network.subnets.filter(({ gateway }) => gateway !== null).map(({ subnet }) => parsePrefix(subnet).family);
+  return [...new Set(families)];
+}

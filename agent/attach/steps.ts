@@ -1,0 +1,218 @@
+import { randomBytes } from 'node:crypto';
+import { parseAddr, type Family } from '../../core/addr.js';
+import { drivers } from '../../core/desired/drivers.js';
+import type { SandboxPlan } from '../../core/desired/driver.js';
+import { TsnetError } from '../../core/errors.js';
+import { formatId, markOf, vethName } from '../../core/ids.js';
+import { macForAddr } from '../../core/mac.js';
+import type { Endpoint, Network } from '../../core/model.js';
+import { failpoint } from '../../lib/failpoint.js';
+import type { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { isNetlinkError } from '../../lib/netlink/errors.js';
+import { linkGet } from '../../lib/netlink/link.js';
+import type { NativeApi, NetnsRef } from '../../native/api.js';
+import { ownerOf, type Datapath } from '../datapath/datapath.js';
+import type { Journal } from '../journal/journal.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, removeSandboxLink } from './links.js';
+import type { OwnIndex } from './own-index.js';
+import type { CheckedRequest } from './request.js';
+import { parseTarget } from './target.js';
+
+/** What the steps take from the rest of the agent. */
+export interface StepParts {
+  readonly native: NativeApi;
+  readonly connection: NetlinkConnection;
+  readonly linkIndex: (name: string) => number | undefined;
+  readonly settled: (owner: string, timeoutMs: number) => Promise<void>;
+  /** Deletes a link; deletions that coincide share their waiting. */
+  readonly deleteLink: (ifindex: number) => Promise<void>;
+  readonly journal: Journal;
+  readonly own: OwnIndex;
+  readonly datapath: Datapath;
+  readonly allocate: (network: Network, fixed: readonly string[]) => Promise<readonly string[]>;
+  readonly releaseAddresses: (network: string, addresses: readonly string[]) => void;
+  readonly host: string;
+  readonly bootId: string;
+}
+
+/** A sandbox that a step works on. */
+export interface OpenSandbox {
+  readonly text: string;
+  readonly fd: number;
+  readonly cookie: string;
+}
+
+export interface ReserveOptions {
+  readonly network: Network;
+  readonly request: CheckedRequest;
+  readonly callerId: string;
+  readonly ifname: string;
+}
+
+const settleMs = 5000;
+
+/**
+ * The steps of an attach and of a detach, each writing the journal before it touches the kernel. What calls them
+ * (Attachments, recovery) decides their order and takes them back.
+ */
+export class Steps {
+  readonly #parts: StepParts;
+
+  constructor(parts: StepParts) {
+    this.#parts = parts;
+  }
+
+  /** Allocates addresses and a MAC and writes the record; nothing in the kernel yet. */
+  async reserve(options: ReserveOptions): Promise<OwnEndpoint> {
+    const { network, request, callerId, ifname } = options;
+    const { journal, own, allocate, releaseAddresses, host, bootId } = this.#parts;
+    failpoint('attach.reserve.before');
+    const addresses = await allocate(network, request.addresses);
+    try {
+      const record: Endpoint = {
+        v: 1,
+        generation: journal.nextGeneration(),
+        id: formatId('endpoint', randomBytes(8)),
+        network: network.id,
+        host,
+        addresses,
+        mac: request.mac ?? macForAddr(network.id, addresses[0] ?? callerId),
+        ifname,
+        name: request.name,
+        aliases: request.aliases,
+        labels: request.labels,
+        state: 'reserved',
+        callerId,
+        sandbox: null,
+        createdAt: new Date().toISOString(),
+      };
+      const entry: OwnEndpoint = {
+        record,
+        cookie: null,
+        bootId,
+        ifindexHint: null,
+        publishedGeneration: 0,
+        defaultRoutes: [],
+        step: 'reserve',
+      };
+      own.put(entry);
+      failpoint('attach.reserve.after');
+      return entry;
+    } catch (error) {
+      releaseAddresses(network.id, addresses);
+      throw error;
+    }
+  }
+
+  /** Makes the link into the sandbox and configures it; returns the endpoint as attached. */
+  async attach(network: Network, reserved: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean }): Promise<OwnEndpoint> {
+    const { own, journal, datapath, bootId } = this.#parts;
+    const { sandbox } = at;
+    const linking = own.put({
+      ...reserved,
+      record: { ...reserved.record, sandbox: sandbox.text },
+      cookie: sandbox.cookie,
+      bootId,
+      defaultRoutes: at.defaultRoutes,
+      step: 'link',
+    });
+    const plan = this.plan(network, linking);
+    failpoint('attach.link.before');
+    const made = await makeLink(this.#parts, plan.link, sandbox.fd);
+    failpoint('attach.link.after');
+    const attached: Endpoint = { ...linking.record, state: 'attached', generation: journal.nextGeneration() };
+    datapath.setOwn(network, attached);
+    await Promise.all([
+      configureSandbox(this.#parts.native, plan, { netns: { fd: sandbox.fd }, ifindex: made.sandboxIfindex, takeOver: at.takeOver }),
+      this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs),
+    ]);
+    failpoint('attach.configure.after');
+    const done = own.put({ ...linking, record: attached, ifindexHint: made.ifindex, step: null });
+    failpoint('attach.done');
+    return done;
+  }
+
+  /** Configures an interface that is in its sandbox already (moved there by a caller, or to be repaired). */
+  async configure(network: Network, entry: OwnEndpoint, at: { netns: NetnsRef; takeOver: boolean }): Promise<void> {
+    const found = await getSandboxLink(this.#parts.native, at.netns, entry.record.ifname);
+    if (found === undefined) {
+      throw new TsnetError('ERR_SANDBOX_MISSING', `the sandbox has no interface "${entry.record.ifname}" of this endpoint`, {
+        details: { endpoint: entry.record.id, ifname: entry.record.ifname },
+      });
+    }
+    await configureSandbox(this.#parts.native, this.plan(network, entry), { netns: at.netns, ifindex: found.ifindex, takeOver: at.takeOver });
+  }
+
+  /** What is to be inside the sandbox. */
+  plan(network: Network, entry: OwnEndpoint): SandboxPlan {
+    const ctx = this.#parts.datapath.context(network);
+    return drivers[network.driver].sandbox(ctx, entry.record, { defaultRouteFamilies: entry.defaultRoutes, kernelHasIpv6 });
+  }
+
+  /**
+   * Removes an endpoint: desired objects, link, addresses, record. Goes on past errors; while the kernel keeps the
+   * link, the record stays `detaching` and the next start or sweep tries again.
+   * Errors: ERR_KERNEL.
+   */
+  async remove(entry: OwnEndpoint): Promise<void> {
+    const { own, journal, datapath, releaseAddresses } = this.#parts;
+    const { record } = entry;
+    failpoint('detach.before');
+    if (entry.step !== 'detach') {
+      own.put({ ...entry, record: { ...record, state: 'detaching', generation: journal.nextGeneration() }, step: 'detach' });
+    }
+    failpoint('detach.journal.after');
+    datapath.removeOwn(record);
+    await this.#removeLink(entry);
+    failpoint('detach.link.after');
+    releaseAddresses(record.network, record.addresses);
+    own.remove(record.id);
+    failpoint('detach.done');
+  }
+
+  /** Takes the link of an endpoint back and keeps its reservation. */
+  async unlink(entry: OwnEndpoint): Promise<void> {
+    this.#parts.datapath.removeOwn(entry.record);
+    await this.#removeLink(entry);
+  }
+
+  /** Reports whether the host's end of an endpoint's link is there. Equivalent to: `ip -d link show dev tsv-…` */
+  async hasHostLink(entry: OwnEndpoint): Promise<boolean> {
+    return (await this.#hostLink(entry)) !== undefined;
+  }
+
+  async #hostLink(entry: OwnEndpoint): Promise<number | undefined> {
+    const { connection } = this.#parts;
+    const link = await linkGet(connection, vethName(entry.record.id)).catch((error: unknown) => {
+      if (isNetlinkError(error, 'ENODEV')) return undefined;
+      throw error;
+    });
+    if (link === undefined) return undefined;
+    const marks = [markOf('veth', entry.record.id), markOf('macvlan', entry.record.id)];
+    return link.alias !== undefined && marks.includes(link.alias) ? link.ifindex : undefined;
+  }
+
+  async #removeLink(entry: OwnEndpoint): Promise<void> {
+    const ifindex = await this.#hostLink(entry);
+    if (ifindex !== undefined) {
+      await this.#parts.deleteLink(ifindex);
+      return;
+    }
+    const { sandbox, ifname, id, mac } = entry.record;
+    if (sandbox === null || entry.cookie === null || entry.bootId !== this.#parts.bootId) return;
+    const { ref } = parseTarget(sandbox);
+    const [cookie] = await this.#parts.native.netnsCookies([ref]);
+    if (typeof cookie !== 'bigint' || String(cookie) !== entry.cookie) return;
+    // A macvlan endpoint has no end in the host namespace; a veth's peer that is still there has lost its other end.
+    await removeSandboxLink(this.#parts.native, ref, { ifname, alias: markOf('macvlan', id), mac }).catch((error: unknown) => {
+      const code = (error as { readonly code?: unknown }).code;
+      if (code !== 'ENOENT' && code !== 'ESRCH') throw error;
+    });
+  }
+}
+
+/** Families of addresses, in the order of the addresses. */
+export function familiesOf(addresses: readonly string[]): Family[] {
+  return [...new Set(addresses.map((text) => parseAddr(text).family))];
+}

@@ -1,0 +1,139 @@
+import { drivers } from '../../core/desired/drivers.js';
+import type { DriverContext } from '../../core/desired/driver.js';
+import type { KernelObject } from '../../core/kernel.js';
+import type { Carrier, Endpoint, Network } from '../../core/model.js';
+import type { Journal } from '../journal/journal.js';
+import type { ClusterState, StateChange } from '../state/cluster-state.js';
+
+/** What the datapath tells: the desired objects of an owner; an empty list takes them away. */
+export interface DesiredSink {
+  setDesired(owner: string, objects: readonly KernelObject[]): void;
+}
+
+export interface DatapathOptions {
+  readonly sink: DesiredSink;
+  readonly state: ClusterState;
+  readonly journal: Journal;
+  readonly host: string;
+  readonly vtep: string;
+  /** UDP port of VXLAN while no settings have arrived. */
+  readonly defaultVxlanPort: number;
+}
+
+export const ownerOf = {
+  network: (network: string) => `network/${network}`,
+  carrier: (network: string, host: string) => `carrier/${network}/${host}`,
+  endpoint: (network: string, id: string) => `endpoint/${network}/${id}`,
+} as const;
+
+/**
+ * Turns records into desired kernel objects, for the networks that this host carries. Each record has its own owner
+ * key, so a change of one record costs one driver call and one small diff.
+ */
+export class Datapath {
+  readonly #options: DatapathOptions;
+  /** Networks realised here, with the host's own addresses in them. */
+  readonly #realised = new Map<string, readonly string[]>();
+  readonly #stop: () => void;
+
+  constructor(options: DatapathOptions) {
+    this.#options = options;
+    this.#stop = options.state.onChange((change) => this.#follow(change));
+  }
+
+  close(): void {
+    this.#stop();
+  }
+
+  isRealised(network: string): boolean {
+    return this.#realised.has(network);
+  }
+
+  realised(): IterableIterator<string> {
+    return this.#realised.keys();
+  }
+
+  /** What a driver is asked with. */
+  context(network: Network, addresses = this.#realised.get(network.id) ?? []): DriverContext {
+    const { host, vtep, state, defaultVxlanPort } = this.#options;
+    return { network, self: { host, vtep, addresses }, vxlanPort: state.settings?.vxlanPort ?? defaultVxlanPort };
+  }
+
+  /** Realises a network here: its own objects, and what is known of its carriers and endpoints. */
+  realise(network: Network, addresses: readonly string[]): void {
+    this.#realised.set(network.id, addresses);
+    const ctx = this.context(network, addresses);
+    const { sink, state, journal } = this.#options;
+    sink.setDesired(ownerOf.network(network.id), drivers[network.driver].networkObjects(ctx));
+    for (const carrier of state.carriersOf(network.id)) this.#setCarrier(ctx, carrier);
+    for (const endpoint of state.endpointsOf(network.id)) this.#setEndpoint(ctx, endpoint);
+    for (const own of journal.endpointsOf(network.id)) this.#setEndpoint(ctx, own.record);
+  }
+
+  /** Takes everything of a network away from this host. */
+  withdraw(network: string): void {
+    if (!this.#realised.delete(network)) return;
+    const { sink, state, journal } = this.#options;
+    for (const own of journal.endpointsOf(network)) sink.setDesired(ownerOf.endpoint(network, own.record.id), []);
+    for (const endpoint of state.endpointsOf(network)) sink.setDesired(ownerOf.endpoint(network, endpoint.id), []);
+    for (const carrier of state.carriersOf(network)) sink.setDesired(ownerOf.carrier(network, carrier.host), []);
+    sink.setDesired(ownerOf.network(network), []);
+  }
+
+  /** Sets what an own endpoint needs on this host. */
+  setOwn(network: Network, endpoint: Endpoint): void {
+    this.#setEndpoint(this.context(network), endpoint);
+  }
+
+  removeOwn(endpoint: Endpoint): void {
+    this.#options.sink.setDesired(ownerOf.endpoint(endpoint.network, endpoint.id), []);
+  }
+
+  #setCarrier(ctx: DriverContext, carrier: Carrier): void {
+    const objects = drivers[ctx.network.driver].carrierObjects(ctx, carrier);
+    this.#options.sink.setDesired(ownerOf.carrier(carrier.network, carrier.host), objects);
+  }
+
+  #setEndpoint(ctx: DriverContext, endpoint: Endpoint): void {
+    const vtep = this.#options.state.carrier(endpoint.network, endpoint.host)?.vtep ?? null;
+    const objects = drivers[ctx.network.driver].endpointObjects(ctx, endpoint, vtep);
+    this.#options.sink.setDesired(ownerOf.endpoint(endpoint.network, endpoint.id), objects);
+  }
+
+  #follow(change: StateChange): void {
+    const { sink, state } = this.#options;
+    if (change.kind === 'settings') {
+      for (const id of [...this.#realised.keys()]) this.#again(id);
+      return;
+    }
+    if (change.kind === 'network') {
+      if (change.op === 'put') this.#again(change.value.id);
+      return;
+    }
+    const record = change.op === 'put' ? change.value : change.previous;
+    if (!this.#realised.has(record.network)) return;
+    const network = state.network(record.network);
+    if (network === undefined) return;
+    const ctx = this.context(network);
+    if (change.kind === 'endpoint') {
+      if (change.op === 'put') this.#setEndpoint(ctx, change.value);
+      else sink.setDesired(ownerOf.endpoint(record.network, change.previous.id), []);
+      return;
+    }
+    if (change.op === 'put') this.#setCarrier(ctx, change.value);
+    else sink.setDesired(ownerOf.carrier(record.network, record.host), []);
+    // Endpoints follow their host's VTEP: only a changed one is worth the walk.
+    const before = change.previous?.vtep;
+    const now = change.op === 'put' ? change.value.vtep : undefined;
+    if (before === now) return;
+    for (const endpoint of state.endpointsOf(record.network)) {
+      if (endpoint.host === record.host) this.#setEndpoint(ctx, endpoint);
+    }
+  }
+
+  #again(id: string): void {
+    const addresses = this.#realised.get(id);
+    const network = this.#options.state.network(id);
+    if (addresses !== undefined && network !== undefined) this.realise(network, addresses);
+  }
+}
