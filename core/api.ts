@@ -144,6 +144,8 @@ export interface BlockRequest {
   readonly subnet: string;
   /** A fixed address; absent: any block (or, when none is left, any single address). */
   readonly address?: string;
+  /** Asked before the last block is full: only a free block will do, nothing is taken from another host. */
+  readonly ahead?: boolean;
 }
 
 export interface BlockGrant {

@@ -171,7 +171,12 @@ export const hostRegisteredSchema = shapeOf<api.HostRegistered>()(
 
 export const blockRequestSchema = shapeOf<api.BlockRequest>()(
   Type.Object(
-    { network: part.networkId, subnet: part.cidrText, address: Type.Optional(part.addrText) },
+    {
+      network: part.networkId,
+      subnet: part.cidrText,
+      address: Type.Optional(part.addrText),
+      ahead: Type.Optional(Type.Boolean()),
+    },
     {
       ...closed,
       description: 'A host asking for addresses',
