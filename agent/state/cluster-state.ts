@@ -75,7 +75,9 @@ export class ClusterState {
   #rebased = false;
   /** Nothing that comes before the end of the full set moves the cursor. */
   #awaitsFullSet = false;
-  #interest: ReadonlySet<string> = new Set();
+  /** Networks whose carriers and endpoints are in the running stream's full set. */
+  #asked: ReadonlySet<string> = new Set();
+  #wanted: ReadonlySet<string> | null = null;
 
   constructor(options: ClusterStateOptions) {
     this.#options = options;
@@ -182,11 +184,11 @@ export class ClusterState {
     return this.#rebased;
   }
 
-  /** Says which networks the stream that is about to begin was asked for. */
-  setInterest(networks: ReadonlySet<string>): void {
-    this.#interest = networks;
+  /** Says which networks the stream that begins was asked for, and which are wanted by now (a live set): others are left out. */
+  setInterest(asked: ReadonlySet<string>, wanted: ReadonlySet<string>): void {
+    this.#asked = asked;
+    this.#wanted = wanted;
   }
-
   /** Networks that the store does not have although it should: it was lost or restored. */
   *unconfirmedNetworks(): IterableIterator<Network> {
     for (const key of this.#unconfirmed) {
@@ -248,6 +250,7 @@ export class ClusterState {
       this.#options.onOwn?.({ network: value.network, id: kind === 'endpoint' && 'id' in value ? value.id : null, generation: value.generation });
       return;
     }
+    if ((kind === 'carrier' || kind === 'endpoint') && 'network' in value && this.#wanted?.has(value.network) === false) return;
     const known = this.#records.get(key);
     if (known !== undefined && known.generation === value.generation) return;
     // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
@@ -280,7 +283,7 @@ export class ClusterState {
 
   /** A full set holds all networks, but carriers and endpoints only of those in the interest. */
   #markLoaded(network: string, scope: string): void {
-    const isInterest = scope === network || this.#interest.has(network);
+    const isInterest = (scope === network || this.#asked.has(network)) && this.#wanted?.has(network) !== false;
     if (!isInterest || this.#loaded.has(network)) return;
     this.#loaded.add(network);
     this.#cache.touch(`loaded/${network}`);

@@ -1,0 +1,42 @@
+/** Delays between tries: full jitter below a bound that doubles, so that a thousand agents do not return at once. */
+export class Backoff {
+  readonly #minMs: number;
+  readonly #maxMs: number;
+  readonly #random: () => number;
+  #tries = 0;
+
+  constructor(minMs = 100, maxMs = 5000, random: () => number = Math.random) {
+    this.#minMs = minMs;
+    this.#maxMs = maxMs;
+    this.#random = random;
+  }
+
+  /** The next delay, ms. */
+  next(): number {
+    const bound = Math.min(this.#maxMs, this.#minMs * 2 ** this.#tries);
+    this.#tries = Math.min(this.#tries + 1, 30);
+    return this.#minMs + this.#random() * (bound - this.#minMs);
+  }
+
+  /** Starts again with short delays. */
+  reset(): void {
+    this.#tries = 0;
+  }
+}
+
+/** Resolves after `delayMs` or when the signal aborts, whichever is first. */
+export function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, delayMs);
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

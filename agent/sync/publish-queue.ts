@@ -1,0 +1,195 @@
+import type { Publication } from '../../core/api.js';
+import type { Block, Carrier, Endpoint, Network } from '../../core/model.js';
+import type { Journal, OwnChange } from '../journal/journal.js';
+
+/** Something that a controller should hear; what exactly is looked up when it is sent. */
+export type PublishItem =
+  | { readonly kind: 'network'; readonly network: string }
+  | { readonly kind: 'block'; readonly network: string; readonly cidr: string }
+  | OwnChange;
+
+/**
+ * In this order, so that nothing refers to what the store does not have, and an address is given up
+ * before its next endpoint claims it.
+ */
+const order = ['network', 'block', 'carrier', 'gone', 'endpoint', 'carrier-gone'] as const;
+type Rank = (typeof order)[number];
+
+/** An item with the record as it was sent. */
+export interface SentItem {
+  /** As the controller names it in a refusal: `kind/network/id`. */
+  readonly key: string;
+  readonly item: PublishItem;
+  readonly generation: number;
+}
+
+export interface Batch {
+  readonly publication: Publication;
+  readonly sent: readonly SentItem[];
+}
+
+/** What is to be published, one entry a record, the latest state of each. */
+export class PublishQueue {
+  readonly #journal: Journal;
+  readonly #network: (id: string) => Network | undefined;
+  readonly #ranks: Readonly<Record<Rank, Map<string, PublishItem>>> = {
+    network: new Map(), block: new Map(), carrier: new Map(), gone: new Map(), endpoint: new Map(), 'carrier-gone': new Map(),
+  };
+
+  constructor(journal: Journal, network: (id: string) => Network | undefined) {
+    this.#journal = journal;
+    this.#network = network;
+  }
+
+  get size(): number {
+    return order.reduce((sum, rank) => sum + this.#ranks[rank].size, 0);
+  }
+
+  add(item: PublishItem): void {
+    this.#ranks[rankOf(item)].set(itemKey(item), item);
+  }
+
+  delete(item: PublishItem): void {
+    this.#ranks[rankOf(item)].delete(itemKey(item));
+  }
+
+  has(item: PublishItem): boolean {
+    return this.#ranks[rankOf(item)].has(itemKey(item));
+  }
+
+  /** Takes up to `limit` records off the queue; null when nothing is left. */
+  take(limit: number): Batch | null {
+    const draft = new BatchDraft();
+    for (const rank of order) {
+      const queue = this.#ranks[rank];
+      for (const [key, item] of queue) {
+        if (draft.sent.length >= limit) return draft;
+        queue.delete(key);
+        this.#append(draft, item);
+      }
+    }
+    return draft.sent.length === 0 ? null : draft;
+  }
+
+  /** Puts records back to the front that could not be sent; newer entries of the same record win. */
+  restore(sent: readonly SentItem[]): void {
+    for (const rank of order) {
+      const returned = sent.filter(({ item }) => rankOf(item) === rank);
+      if (returned.length === 0) continue;
+      const queue = this.#ranks[rank];
+      const rest = [...queue];
+      queue.clear();
+      for (const { item } of returned) queue.set(itemKey(item), item);
+      for (const [key, item] of rest) queue.set(key, item);
+    }
+  }
+
+  /** A batch of one record, whatever else waits; null when there is nothing to say of it. */
+  takeOne(item: PublishItem): Batch | null {
+    this.delete(item);
+    const draft = new BatchDraft();
+    this.#append(draft, item);
+    return draft.sent.length === 0 ? null : draft;
+  }
+
+  #append(draft: BatchDraft, item: PublishItem): void {
+    const journal = this.#journal;
+    switch (item.kind) {
+      case 'network': {
+        const network = this.#network(item.network);
+        if (network !== undefined) draft.addNetwork(item, network);
+        break;
+      }
+      case 'block': {
+        const block = journal.block(item.network, item.cidr);
+        if (block !== undefined) draft.addBlock(item, block);
+        break;
+      }
+      case 'carrier': {
+        const own = journal.carrier(item.network);
+        if (own !== undefined && own.publishedGeneration < own.record.generation) draft.addCarrier(item, own.record);
+        break;
+      }
+      case 'endpoint': {
+        const own = journal.endpoint(item.id);
+        if (own !== undefined && own.publishedGeneration < own.record.generation) draft.addEndpoint(item, own.record);
+        break;
+      }
+      case 'gone': {
+        const tombstone = journal.tombstone(item.network, item.id);
+        if (tombstone !== undefined) draft.addGone(item, tombstone.generation);
+        break;
+      }
+    }
+  }
+}
+
+class BatchDraft implements Batch {
+  readonly sent: SentItem[] = [];
+  readonly #networks: Network[] = [];
+  readonly #blocks: Block[] = [];
+  readonly #carriers: Carrier[] = [];
+  readonly #endpoints: Endpoint[] = [];
+  readonly #carriersGone: { network: string; generation: number }[] = [];
+  readonly #endpointsGone: { network: string; id: string; generation: number }[] = [];
+
+  get publication(): Publication {
+    return {
+      ...(this.#networks.length === 0 ? {} : { networks: this.#networks }),
+      ...(this.#blocks.length === 0 ? {} : { blocks: this.#blocks }),
+      ...(this.#carriers.length === 0 ? {} : { carriers: this.#carriers }),
+      ...(this.#endpointsGone.length === 0 ? {} : { endpointsGone: this.#endpointsGone }),
+      ...(this.#endpoints.length === 0 ? {} : { endpoints: this.#endpoints }),
+      ...(this.#carriersGone.length === 0 ? {} : { carriersGone: this.#carriersGone }),
+    };
+  }
+
+  addNetwork(item: PublishItem, network: Network): void {
+    this.#networks.push(network);
+    this.#note(item, `network/${network.id}/${network.id}`, network.generation);
+  }
+
+  addBlock(item: PublishItem, block: Block): void {
+    this.#blocks.push(block);
+    this.#note(item, `block/${block.network}/${block.cidr}`, block.generation);
+  }
+
+  addCarrier(item: PublishItem, carrier: Carrier): void {
+    this.#carriers.push(carrier);
+    this.#note(item, `carrier/${carrier.network}/${carrier.host}`, carrier.generation);
+  }
+
+  addEndpoint(item: PublishItem, endpoint: Endpoint): void {
+    this.#endpoints.push(endpoint);
+    this.#note(item, `endpoint/${endpoint.network}/${endpoint.id}`, endpoint.generation);
+  }
+
+  addGone(item: Extract<PublishItem, { kind: 'gone' }>, generation: number): void {
+    const { network, id } = item;
+    if (id === null) this.#carriersGone.push({ network, generation });
+    else this.#endpointsGone.push({ network, id, generation });
+    this.#note(item, id === null ? `carrier/${network}` : `endpoint/${network}/${id}`, generation);
+  }
+
+  #note(item: PublishItem, key: string, generation: number): void {
+    this.sent.push({ key, item, generation });
+  }
+}
+
+/** Names an item within the queue. */
+export function itemKey(item: PublishItem): string {
+  switch (item.kind) {
+    case 'block':
+      return `block/${item.network}/${item.cidr}`;
+    case 'endpoint':
+      return `endpoint/${item.id}`;
+    case 'gone':
+      return `gone/${item.network}/${item.id ?? ''}`;
+    default:
+      return `${item.kind}/${item.network}`;
+  }
+}
+
+function rankOf(item: PublishItem): Rank {
+  return item.kind === 'gone' && item.id === null ? 'carrier-gone' : item.kind;
+}

@@ -1,0 +1,274 @@
+import type { Publication, PublicationResult } from '../../core/api.js';
+import { errorRegistry, TsnetError, toTsnetError } from '../../core/errors.js';
+import type { Network } from '../../core/model.js';
+import type { Logger } from '../../lib/log.js';
+import type { Journal } from '../journal/journal.js';
+import { Backoff } from './backoff.js';
+import { itemKey, PublishQueue, type Batch, type PublishItem, type SentItem } from './publish-queue.js';
+
+export interface PublisherOptions {
+  readonly journal: Journal;
+  readonly network: (id: string) => Network | undefined;
+  readonly send: (publication: Publication) => Promise<PublicationResult>;
+  readonly log: Logger;
+  /** A block that the journal holds is another host's by now. */
+  readonly onBlockFenced: (network: string, cidr: string) => void;
+  readonly backoff?: Backoff;
+  /** A refused record is tried again after this long at first, ms. Default 1 s; doubles up to a minute. */
+  readonly refusedRetryMs?: number;
+}
+
+export interface PublishWarning {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What an announcement came to: `late` and `away` are no errors, it is published when that can be done. */
+export type Announcement = 'acknowledged' | 'late' | 'away';
+
+interface Refusal {
+  readonly item: PublishItem;
+  readonly generation: number;
+  readonly warning: PublishWarning;
+  readonly timer: NodeJS.Timeout;
+}
+
+const batchLimit = 100;
+const announceMs = 200;
+const maxRefusedRetryMs = 60_000;
+
+/**
+ * Tells controllers what this host has, from the journal: each record's latest state, in batches, one on its way at a
+ * time. Nothing waits for it but an announcement.
+ */
+export class Publisher {
+  readonly #options: PublisherOptions;
+  readonly #queue: PublishQueue;
+  readonly #backoff: Backoff;
+  readonly #refused = new Map<string, Refusal>();
+  readonly #refusedTimes = new Map<string, number>();
+  readonly #waiters = new Map<string, Set<() => void>>();
+  readonly #unsubscribe: () => void;
+  #ready = false;
+  #inFlight = 0;
+  #batchOnItsWay = false;
+  #scheduled: NodeJS.Immediate | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  /** Shrinks while a batch as a whole is turned down, until the record that spoils it stands alone. */
+  #limit = batchLimit;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+    this.#queue = new PublishQueue(options.journal, options.network);
+    this.#backoff = options.backoff ?? new Backoff();
+    this.#queueUnacknowledged();
+    this.#unsubscribe = options.journal.onChange((change) => this.#add(change));
+  }
+
+  /** Records that no controller has acknowledged. */
+  get unpublished(): number {
+    return this.#queue.size + this.#inFlight + this.#refused.size;
+  }
+
+  get warnings(): readonly PublishWarning[] {
+    return [...this.#refused.values()].map(({ warning }) => warning);
+  }
+
+  /** A controller can be reached: publishes what is not acknowledged. */
+  resume(): void {
+    this.#ready = true;
+    this.#backoff.reset();
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    for (const { item } of this.#refused.values()) this.#queue.add(item);
+    this.#dropRefusals();
+    this.#queueUnacknowledged();
+    this.#schedule();
+  }
+
+  /** No controller can be reached: keeps everything for later. */
+  pause(): void {
+    this.#ready = false;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+  }
+
+  /** Publishes blocks and networks that a store lost. */
+  refill(networks: Iterable<Network>): void {
+    for (const { id } of networks) this.#queue.add({ kind: 'network', network: id });
+    for (const { network, cidr } of this.#options.journal.blocks()) this.#queue.add({ kind: 'block', network, cidr });
+    this.#schedule();
+  }
+
+  /** Publishes one block that the store does not have as ours. */
+  publishBlock(network: string, cidr: string): void {
+    this.#add({ kind: 'block', network, cidr });
+  }
+
+  /**
+   * Says that this host carries a network, before anything else that waits, and waits for the answer: 200 ms at most,
+   * not at all while no controller can be reached. The journal has the carrier record already.
+   */
+  async announceCarrier(network: string): Promise<Announcement> {
+    const own = this.#options.journal.carrier(network);
+    if (own === undefined || own.publishedGeneration >= own.record.generation) return 'acknowledged';
+    if (!this.#ready) return 'away';
+    return new Promise((resolve) => {
+      const waiters = this.#waiters.get(network) ?? new Set();
+      this.#waiters.set(network, waiters);
+      const finish = (result: Announcement): void => {
+        clearTimeout(timer);
+        waiters.delete(acknowledged);
+        if (waiters.size === 0) this.#waiters.delete(network);
+        resolve(result);
+      };
+      const acknowledged = (): void => finish('acknowledged');
+      const timer = setTimeout(() => finish('late'), announceMs);
+      waiters.add(acknowledged);
+      const item = { kind: 'carrier', network } as const;
+      const batch = this.#queue.has(item) ? this.#queue.takeOne(item) : null;
+      if (batch !== null) void this.#sendBatch(batch);
+    });
+  }
+
+  /** Stops sending; what is not acknowledged stays in the journal. */
+  stop(): void {
+    this.pause();
+    this.#unsubscribe();
+    this.#dropRefusals();
+    clearImmediate(this.#scheduled);
+  }
+
+  #queueUnacknowledged(): void {
+    const { journal } = this.#options;
+    for (const { record, publishedGeneration } of journal.carriers()) {
+      if (publishedGeneration < record.generation) this.#queue.add({ kind: 'carrier', network: record.network });
+    }
+    for (const { network, id } of journal.tombstones()) this.#queue.add({ kind: 'gone', network, id });
+    for (const { record, publishedGeneration } of journal.endpoints()) {
+      if (publishedGeneration < record.generation) this.#queue.add({ kind: 'endpoint', id: record.id });
+    }
+  }
+
+  #add(item: PublishItem): void {
+    const key = itemKey(item);
+    this.#dropRefusal(key);
+    if (item.kind === 'gone') this.#supersede(item.id === null ? { kind: 'carrier', network: item.network } : { kind: 'endpoint', id: item.id });
+    if (item.kind === 'carrier') this.#supersede({ kind: 'gone', network: item.network, id: null });
+    this.#queue.add(item);
+    this.#schedule();
+  }
+
+  #supersede(item: PublishItem): void {
+    this.#queue.delete(item);
+    this.#dropRefusal(itemKey(item));
+  }
+
+  #schedule(): void {
+    if (!this.#ready || this.#batchOnItsWay || this.#retry !== undefined) return;
+    this.#scheduled ??= setImmediate(() => {
+      this.#scheduled = undefined;
+      void this.#sendNext();
+    });
+  }
+
+  async #sendNext(): Promise<void> {
+    if (!this.#ready || this.#batchOnItsWay) return;
+    const batch = this.#queue.take(this.#limit);
+    if (batch === null) return;
+    this.#batchOnItsWay = true;
+    await this.#sendBatch(batch);
+    this.#batchOnItsWay = false;
+    if (this.#queue.size > 0) this.#schedule();
+  }
+
+  async #sendBatch(batch: Batch): Promise<void> {
+    const { sent } = batch;
+    this.#inFlight += sent.length;
+    try {
+      this.#settle(sent, await this.#options.send(batch.publication));
+      this.#backoff.reset();
+      this.#limit = Math.min(batchLimit, this.#limit * 2);
+    } catch (error) {
+      this.#fail(sent, toTsnetError(error));
+    } finally {
+      this.#inFlight -= sent.length;
+    }
+  }
+
+  #settle(sent: readonly SentItem[], result: PublicationResult): void {
+    const refusals = new Map(result.refused.map((refusal) => [refusal.key, refusal]));
+    const accepted: SentItem[] = [];
+    for (const one of sent) {
+      const refusal = refusals.get(one.key) ?? refusals.get(one.key.slice(0, one.key.lastIndexOf('/')));
+      if (refusal === undefined) accepted.push(one);
+      else this.#refuse(one, { code: refusal.code, message: refusal.message });
+    }
+    const records = accepted.flatMap(({ item, generation }) => (item.kind === 'network' || item.kind === 'block' ? [] : [{ change: item, generation }]));
+    for (const { item } of accepted) this.#refusedTimes.delete(itemKey(item));
+    try {
+      this.#options.journal.acknowledge(records);
+    } catch (error) {
+      // The disk is full or read-only: the records are published again after the next connection, which does no harm.
+      this.#options.log.warn({ code: toTsnetError(error).code }, `publish: acknowledgement not written: ${toTsnetError(error).message}`);
+    }
+    for (const { item } of accepted) if (item.kind === 'carrier') this.#waiters.get(item.network)?.forEach((acknowledged) => acknowledged());
+  }
+
+  #fail(sent: readonly SentItem[], error: TsnetError): void {
+    const isTurnedDown = !error.retryable && error.code !== 'ERR_INTERNAL' && error.code !== 'ERR_UNAUTHENTICATED' && error.code !== 'ERR_FORBIDDEN';
+    const [only, ...others] = sent;
+    if (isTurnedDown && only !== undefined && others.length === 0) {
+      this.#refuse(only, { code: error.code, message: error.message });
+      return;
+    }
+    this.#queue.restore(sent);
+    if (isTurnedDown) {
+      this.#limit = Math.max(1, Math.floor(sent.length / 2));
+      return;
+    }
+    this.#options.log.debug({ code: error.code }, `publish: ${error.message}`);
+    if (!this.#ready || this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#schedule();
+    }, this.#backoff.next());
+    this.#retry.unref();
+  }
+
+  /** Sets a record aside with its reason, for a later try: it must not hold up the others. */
+  #refuse(sent: SentItem, warning: PublishWarning): void {
+    const { item, generation } = sent;
+    if (item.kind === 'network') return;
+    if (item.kind === 'block') {
+      if (warning.code === 'ERR_BLOCK_FENCED') {
+        this.#options.onBlockFenced(item.network, item.cidr);
+        return;
+      }
+    }
+    const key = itemKey(item);
+    if (this.#queue.has(item)) return;
+    const times = this.#refusedTimes.get(key) ?? 0;
+    this.#refusedTimes.set(key, times + 1);
+    if (times === 0) this.#options.log.warn({ code: warning.code, record: sent.key }, `publish: refused: ${warning.message}`);
+    const isKnown = Object.hasOwn(errorRegistry, warning.code);
+    const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
+    const timer = setTimeout(() => {
+      this.#refused.delete(key);
+      this.#queue.add(item);
+      this.#schedule();
+    }, delayMs);
+    timer.unref();
+    this.#dropRefusal(key);
+    this.#refused.set(key, { item, generation, timer, warning: { code: isKnown ? warning.code : 'ERR_INTERNAL', message: `${sent.key}: ${warning.message}` } });
+  }
+
+  #dropRefusal(key: string): void {
+    clearTimeout(this.#refused.get(key)?.timer);
+    this.#refused.delete(key);
+  }
+
+  #dropRefusals(): void {
+    for (const key of [...this.#refused.keys()]) this.#dropRefusal(key);
+  }
+}

@@ -1,0 +1,292 @@
+import type { HostRegister, HostRegistered, InterestChange, WatchLine, WatchRequest } from '../../core/api.js';
+import { TsnetError, toTsnetError } from '../../core/errors.js';
+import type { Block, Carve } from '../../core/model.js';
+import type { Logger } from '../../lib/log.js';
+import type { Journal } from '../journal/journal.js';
+import type { ClusterState } from '../state/cluster-state.js';
+import { isRecordOf } from '../state/record-check.js';
+import { Backoff, pause } from './backoff.js';
+import type { ControllerClient } from './controller-client.js';
+
+/** What the stream brings besides the cluster's state, and where it stands. */
+export interface WatchEvents {
+  /** The stream lives. `rebased`: its store is another one, or was set back: what was published before does not count. */
+  connected(rebased: boolean): void;
+  disconnected(): void;
+  /** The first full set of a rebased store is through, or the stream needed none. */
+  settled(): void;
+  blockPut(block: Block): void;
+  blockGone(network: string, cidr: string): void;
+  /** All blocks of this host that the store has. */
+  blockSet(blocks: readonly Block[]): void;
+  carvePut(carve: Carve): void;
+  carveGone(id: string): void;
+  /** All open carves of this host's blocks. */
+  carveSet(ids: ReadonlySet<string>): void;
+}
+
+export interface WatchOptions {
+  readonly client: ControllerClient;
+  readonly host: string;
+  readonly journal: Journal;
+  readonly state: ClusterState;
+  readonly events: WatchEvents;
+  readonly log: Logger;
+  /** What this host says of itself; asked at each connection. */
+  readonly register: () => HostRegister;
+  readonly backoff?: Backoff;
+}
+
+/** Silence before the first line, ms. */
+const helloMs = 15_000;
+/** The stream is dead after this many heartbeats missed. */
+const missedBeats = 3;
+/** Lines are applied this long before others get their turn, ms. */
+const sliceMs = 2;
+/** A stream that lived this long makes the next delay short again, ms. */
+const stableMs = 5000;
+
+interface Session {
+  readonly url: string;
+  readonly abort: AbortController;
+  stream: string | null;
+  /** Networks that the stream was asked for. */
+  readonly asked: Set<string>;
+  readonly blocks: Map<string, Block>;
+  readonly carves: Set<string>;
+  inFullSet: boolean;
+  /** Changes of the interest go one after another. */
+  interestSent: Promise<void>;
+}
+
+/** Keeps one watch stream open at a controller and applies what it brings, forever. */
+export class Watch {
+  readonly #options: WatchOptions;
+  readonly #backoff: Backoff;
+  readonly #stop = new AbortController();
+  readonly #interest = new Set<string>();
+  #session: Session | undefined;
+  #running: Promise<void> | undefined;
+  #error: TsnetError | null = null;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+    this.#backoff = options.backoff ?? new Backoff();
+  }
+
+  /** The controller that the stream is open at; null while there is none. */
+  get controller(): string | null {
+    return this.#session?.stream == null ? null : this.#session.url;
+  }
+
+  /** Why there is no stream; null while there is one. */
+  get error(): TsnetError | null {
+    return this.#error;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#session?.abort.abort();
+    await this.#running;
+  }
+
+  /** Wants carriers and endpoints of a network. */
+  addInterest(network: string): void {
+    if (this.#interest.has(network)) return;
+    this.#interest.add(network);
+    this.#sendInterest();
+  }
+
+  removeInterest(network: string): void {
+    if (!this.#interest.delete(network)) return;
+    this.#options.state.forget(network);
+    this.#sendInterest();
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      const startMs = performance.now();
+      try {
+        await this.#follow();
+        this.#error = new TsnetError('ERR_CONTROLLER_UNREACHABLE', 'the controller ended the stream');
+      } catch (error) {
+        const reason = toTsnetError(error);
+        if (!this.#stop.signal.aborted && reason.code !== this.#error?.code) log.warn({ code: reason.code }, `watch: ${reason.message}`);
+        this.#error = reason;
+        if (reason.code !== 'ERR_CONTROLLER_UNREACHABLE') this.#options.client.skip();
+      }
+      if (performance.now() - startMs > stableMs) this.#backoff.reset();
+      await pause(this.#backoff.next(), this.#stop.signal);
+    }
+  }
+
+  /** One stream, from registering to its end. */
+  async #follow(): Promise<void> {
+    const { client, host, journal, state } = this.#options;
+    const abort = new AbortController();
+    const stop = (): void => abort.abort();
+    this.#stop.signal.addEventListener('abort', stop, { once: true });
+    const path = `/v1/hosts/${encodeURIComponent(host)}`;
+    try {
+      await client.call<HostRegistered>('PUT', path, { body: this.#options.register(), signal: abort.signal });
+      const { cursor } = state;
+      // A stream that goes on at a cursor brings only changes: networks never received as a whole are asked for afterwards.
+      const asked = new Set([...this.#interest].filter((network) => cursor === null || state.isLoaded(network)));
+      const request: WatchRequest = { instance: journal.instance, interest: [...asked], ...(cursor === null ? {} : { cursor }) };
+      const { url, lines } = await client.stream<WatchLine>('POST', `${path}/watch`, { body: request, signal: abort.signal, idleMs: helloMs });
+      const session: Session = { url, abort, stream: null, asked, blocks: new Map(), carves: new Set(), inFullSet: false, interestSent: Promise.resolve() };
+      this.#session = session;
+      await this.#applyAll(session, lines);
+    } finally {
+      this.#stop.signal.removeEventListener('abort', stop);
+      abort.abort();
+      const wasConnected = this.#session?.stream != null;
+      this.#session = undefined;
+      state.abandonSet();
+      if (wasConnected) this.#options.events.disconnected();
+    }
+  }
+
+  /** Applies lines in slices, so that a large set does not hold up an attach. */
+  async #applyAll(session: Session, lines: AsyncIterableIterator<WatchLine>): Promise<void> {
+    let watchdog: NodeJS.Timeout | undefined;
+    let silentMs = helloMs;
+    let isSilent = false;
+    let sliceStartMs = performance.now();
+    const arm = (): void => {
+      watchdog = setTimeout(() => {
+        isSilent = true;
+        session.abort.abort();
+      }, silentMs);
+    };
+    arm();
+    try {
+      for await (const line of lines) {
+        if (line.type === 'hello' && silentMs !== line.beatMs * missedBeats) {
+          silentMs = line.beatMs * missedBeats;
+          clearTimeout(watchdog);
+          arm();
+        }
+        watchdog?.refresh();
+        this.#apply(session, line);
+        if (performance.now() - sliceStartMs < sliceMs) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        sliceStartMs = performance.now();
+      }
+    } catch (error) {
+      if (isSilent) throw new TsnetError('ERR_CONTROLLER_UNREACHABLE', `${session.url} was silent for ${silentMs} ms`, { cause: error });
+      throw error;
+    } finally {
+      clearTimeout(watchdog);
+    }
+  }
+
+  #apply(session: Session, line: WatchLine): void {
+    const { state, log } = this.#options;
+    if (session.stream === null && line.type !== 'hello') {
+      if (line.type === 'bye') throw byeError(session.url, line.code, line.message);
+      throw new TsnetError('ERR_INTERNAL', `the stream of ${session.url} begins with "${String(line.type)}"`);
+    }
+    try {
+      state.apply(line);
+    } catch (error) {
+      const reason = toTsnetError(error);
+      log.warn({ code: reason.code }, `watch: ${reason.message}`);
+      return;
+    }
+    switch (line.type) {
+      case 'hello':
+        this.#applyHello(session, line);
+        break;
+      case 'begin':
+        session.inFullSet = line.scope === '*';
+        session.blocks.clear();
+        session.carves.clear();
+        break;
+      case 'put':
+        this.#applyOwn(session, line);
+        break;
+      case 'gone':
+        if (line.kind === 'block') this.#options.events.blockGone(line.network, line.id);
+        else if (line.kind === 'carve') this.#options.events.carveGone(line.id);
+        break;
+      case 'end':
+        this.#applyEnd(session);
+        break;
+      case 'beat':
+        break;
+      case 'bye':
+        throw byeError(session.url, line.code, line.message);
+    }
+  }
+
+  #applyHello(session: Session, hello: Extract<WatchLine, { type: 'hello' }>): void {
+    const { journal, state, events, log } = this.#options;
+    session.stream = hello.stream;
+    this.#error = null;
+    const isOther = journal.setEpoch(hello.epoch);
+    if (state.isRebasing && !isOther) journal.forgetPublished();
+    const rebased = isOther || state.isRebasing;
+    log.info({ controller: session.url, epoch: hello.epoch, revision: hello.revision, resumed: hello.resumed, rebased }, 'watch: connected');
+    state.setInterest(new Set(session.asked), this.#interest);
+    events.connected(rebased);
+    if (hello.resumed && !state.isRebasing) events.settled();
+    this.#sendInterest();
+  }
+
+  #applyOwn(session: Session, line: Extract<WatchLine, { type: 'put' }>): void {
+    const { events, host, log } = this.#options;
+    if (line.kind !== 'block' && line.kind !== 'carve') return;
+    if (!isRecordOf(line.kind, line.value)) {
+      log.warn({ code: 'ERR_INVALID_REQUEST' }, `watch: the stream has a ${line.kind} that is none`);
+    } else if (line.kind === 'carve') {
+      if (line.value.owner !== host) return;
+      session.carves.add(line.value.id);
+      events.carvePut(line.value);
+    } else {
+      if (session.inFullSet) session.blocks.set(`${line.value.network}/${line.value.cidr}`, line.value);
+      events.blockPut(line.value);
+    }
+  }
+
+  #applyEnd(session: Session): void {
+    if (!session.inFullSet) return;
+    session.inFullSet = false;
+    this.#options.events.blockSet([...session.blocks.values()]);
+    this.#options.events.carveSet(session.carves);
+    this.#options.events.settled();
+  }
+
+  /** Tells the controller what of the interest has changed since the stream was asked for. */
+  #sendInterest(): void {
+    const session = this.#session;
+    if (session === undefined || session.stream === null) return;
+    session.interestSent = session.interestSent.then(() => this.#sendInterestChange(session));
+  }
+
+  async #sendInterestChange(session: Session): Promise<void> {
+    if (session.stream === null || session.abort.signal.aborted) return;
+    const add = [...this.#interest].filter((network) => !session.asked.has(network));
+    const remove = [...session.asked].filter((network) => !this.#interest.has(network));
+    if (add.length === 0 && remove.length === 0) return;
+    for (const network of add) session.asked.add(network);
+    for (const network of remove) session.asked.delete(network);
+    const body: InterestChange = { stream: session.stream, add, remove };
+    const path = `/v1/hosts/${encodeURIComponent(this.#options.host)}/interest`;
+    try {
+      await this.#options.client.call<undefined>('POST', path, { body, url: session.url, repeatable: true, signal: session.abort.signal });
+    } catch {
+      // The next stream asks for everything that is wanted.
+      session.abort.abort();
+    }
+  }
+}
+
+function byeError(url: string, code: string, message: string): TsnetError {
+  return new TsnetError('ERR_CONTROLLER_UNREACHABLE', `${url} ended the stream: ${code}: ${message}`);
+}
