@@ -86,7 +86,9 @@ export class Reader {
   /** A copy of the next `length` bytes: a view would keep the whole buffer alive. */
   bytes(length: number): Uint8Array {
     const at = this.skip(length);
-    return Uint8Array.prototype.slice.call(this.buffer, at, at + length);
+    const copy = new Uint8Array(length);
+    for (let i = 0; i < length; i++) copy[i] = this.buffer[at + i] ?? 0;
+    return copy;
   }
 
   /** UTF-8 up to the first zero byte within the next `length` bytes. */

@@ -33,7 +33,9 @@ export async function exchange(
 ): Promise<BatchResult> {
   const { sysctls, onReply, timeoutMs = 5000 } = options;
   const batches = encodeBatches(messages, 1);
-  if (batches.length === 0) batches.push({ datagram: Buffer.alloc(0), firstSeq: 1, messages: [] });
+  if (batches.length === 0) {
+    for (const [path, value] of sysctls ?? []) await native.sysctlWrite(path, value, netns);
+  }
   let results: BatchResult = [];
   for (const [number, batch] of batches.entries()) {
     const base = results.length;

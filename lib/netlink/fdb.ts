@@ -138,12 +138,13 @@ export async function fdbAdd(connection: NetlinkConnection, fdb: Fdb): Promise<v
 }
 
 /**
- * Adds one more destination to a MAC, on a VXLAN device: the head-end replication list is the
- * destinations of the all-zero MAC. A destination that is there already stays as it is.
+ * Adds one more destination to a multicast or the all-zero MAC of a VXLAN device: the head-end
+ * replication list is the destinations of the all-zero MAC. A destination that is there already stays
+ * as it is. On a unicast MAC that has one the kernel changes nothing and says so to nobody: replace there.
  *
  * Equivalent to: `bridge fdb append $mac dev $link dst $dst self permanent`
  * Source: linux/neighbour.h (NDA_*); drivers/net/vxlan: vxlan_fdb_update
- * Errors: NetlinkError EOPNOTSUPP when the link keeps no entries or the MAC is not multicast, nor all-zero.
+ * Errors: NetlinkError EOPNOTSUPP when the link keeps no entries.
  */
 export async function fdbAppend(connection: NetlinkConnection, fdb: Fdb): Promise<void> {
   await connection.request(fdbAppendMessage(fdb));
@@ -164,7 +165,7 @@ export async function fdbReplace(connection: NetlinkConnection, fdb: Fdb): Promi
  * Removes one destination of a MAC, or the whole entry where no `dst` is given or it was the last.
  *
  * Equivalent to: `bridge fdb del $mac dev $link dst $dst self`
- * Errors: NetlinkError ENOENT when there is none.
+ * Errors: NetlinkError ENOENT when the MAC has no entry; none when only the destination is not there.
  */
 export async function fdbDelete(connection: NetlinkConnection, fdb: Fdb): Promise<void> {
   await connection.request(fdbDeleteMessage(fdb));

@@ -1,4 +1,4 @@
-import type { Reader } from '../bytes/reader.js';
+import { Reader } from '../bytes/reader.js';
 import type { Writer } from '../bytes/writer.js';
 import {
   attrEnd,
@@ -8,6 +8,7 @@ import {
   AttrTable,
   attrText,
   boolField,
+  bytesField,
   eachAttr,
   i32Field,
   lladdrField,
@@ -106,6 +107,8 @@ export interface Link extends LinkSettings {
   readonly operstate?: number;
   readonly altNames?: readonly string[];
   readonly permAddress?: string;
+  /** Counters as the kernel has them; `linkStats` reads them. */
+  readonly stats64?: Uint8Array;
 }
 
 type LinkHeaderKeys = 'ifindex' | 'up' | 'arp' | 'multicast' | 'promisc' | 'family' | 'type' | 'flags';
@@ -158,6 +161,7 @@ const linkAttrs = new AttrTable<LinkAttrs>('IFLA', {
   operstate: u8Field(k.IFLA_OPERSTATE),
   altNames: altNamesField,
   permAddress: lladdrField(k.IFLA_PERM_ADDRESS),
+  stats64: bytesField(k.IFLA_STATS64),
 });
 
 const flagBits = [
@@ -321,4 +325,38 @@ export function decodeLink(reader: Reader): Link {
   });
   if (link.ifname === undefined) throw reader.error('has no IFLA_IFNAME');
   return link as Link;
+}
+
+/** Counters of a link since it was made (linux/if_link.h, struct rtnl_link_stats64). */
+export interface LinkStats {
+  readonly rxPackets: number;
+  readonly txPackets: number;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+  readonly rxErrors: number;
+  readonly txErrors: number;
+  readonly rxDropped: number;
+  readonly txDropped: number;
+}
+
+/**
+ * Reads a link's counters, undefined where the kernel sent none.
+ *
+ * Equivalent to: `ip -s link show dev $link`
+ * Errors: DecodeError when there are fewer than the eight.
+ */
+export function linkStats(link: Link): LinkStats | undefined {
+  if (link.stats64 === undefined) return undefined;
+  const reader = new Reader(Buffer.from(link.stats64), 'rtnl_link_stats64');
+  const next = (): number => Number(reader.u64le());
+  return {
+    rxPackets: next(),
+    txPackets: next(),
+    rxBytes: next(),
+    txBytes: next(),
+    rxErrors: next(),
+    txErrors: next(),
+    rxDropped: next(),
+    txDropped: next(),
+  };
 }

@@ -262,7 +262,7 @@ export async function linkGet(connection: NetlinkConnection, ref: LinkRef): Prom
 }
 
 /**
- * Lists links, without their counters.
+ * Lists links.
  *
  * Equivalent to: `ip -d link show type $kind master $master`
  * Errors: DumpInterrupted.
