@@ -61,7 +61,12 @@ async function bundle({ entry, file, mode, options }) {
 }
 
 const bundles = [
-  { entry: 'bin/tsnet.ts', file: 'bin/tsnet', mode: 0o755, options: { banner: { js: `#!/usr/bin/env node\n${importMeta.banner}` }, plugins: [lazyPackages] } },
+  {
+    entry: 'bin/tsnet.ts',
+    file: 'bin/tsnet',
+    mode: 0o755,
+    options: { banner: { js: `#!/usr/bin/env node\n${importMeta.banner}` }, plugins: [lazyPackages] },
+  },
   { entry: 'node_modules/yaml/dist/index.js', file: 'lib/yaml.cjs', options: {} },
   ...['controller', 'agent'].map((name) => ({
     entry: `bin/${name}-daemon.ts`,
