@@ -45,6 +45,14 @@ export function vethName(endpointId: string): string {
 }
 
 /**
+ * The name of the sandbox's end while it waits in the host namespace for its caller to move it; see the
+ * link step without a target.
+ */
+export function waitingName(endpointId: string): string {
+  return `tsp-${endpointId.slice(0, 10)}`;
+}
+
+/**
  * What a link of ours is. `veth` is the host's end and `peer` the sandbox's; `macvlan` is an endpoint's
  * link, `shim` the host's own link beside them.
  */

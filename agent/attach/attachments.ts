@@ -60,15 +60,10 @@ export class Attachments {
   async attach(request: AttachRequest): Promise<OwnEndpoint> {
     const network = await this.#options.network(request.network);
     const checked = checkRequest(network, request);
-    const target = parseTarget(request.target);
-    const netns = await openTarget(this.#options.native, target);
-    try {
-      const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: String(netns.cookie) };
+    return this.#withSandbox(request.target, (sandbox) => {
       const callerId = checked.callerId ?? this.#defaultCallerId(sandbox.cookie);
-      return await this.#inOrder(network.id, callerId, () => this.#attach(network, { checked, callerId, sandbox }));
-    } finally {
-      netns.close();
-    }
+      return this.#inOrder(network.id, callerId, () => this.#attach(network, { checked, callerId, sandbox }));
+    });
   }
 
   /** Reserves addresses and a record for a sandbox that does not exist yet. Repeated, it returns the reservation. */
@@ -86,42 +81,43 @@ export class Attachments {
     });
   }
 
-  /** Makes the link of a reservation into its sandbox and configures it. */
+  /**
+   * Makes the link of a reservation: into its sandbox and configured, or, without a target, in the host namespace,
+   * where it waits as `tsp-…` for its caller to move it.
+   */
   async linkReserved(request: StepRequest): Promise<OwnEndpoint> {
-    const { own, native } = this.#options;
     const entry = this.#byRef(request.endpoint);
     const network = this.#networkOf(entry);
-    if (request.target === undefined) {
-      throw new TsnetError('ERR_INVALID_TARGET', 'the link step needs a target', { details: { field: 'target' } });
-    }
-    const target = parseTarget(request.target);
-    const netns = await openTarget(native, target);
-    try {
-      const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: String(netns.cookie) };
-      return await this.#inOrder(network.id, entry.record.callerId, async () => {
-        const now = own.get(entry.record.id) ?? entry;
+    const link = (sandbox: OpenSandbox | null): Promise<OwnEndpoint> =>
+      this.#inOrder(network.id, entry.record.callerId, async () => {
+        const now = this.#options.own.get(entry.record.id) ?? entry;
         if (now.record.state !== 'reserved') {
-          if (now.cookie === sandbox.cookie) return now;
+          if (now.cookie === (sandbox?.cookie ?? null)) return now;
           throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${entry.record.id} is in ${now.record.sandbox ?? 'another sandbox'}`);
         }
         await this.#options.carry.ensure(network);
         return this.#link(network, now, { sandbox, defaultRoute: request.defaultRoute ?? null, keepReservation: true });
       });
-    } finally {
-      netns.close();
-    }
+    return request.target === undefined ? link(null) : this.#withSandbox(request.target, link);
   }
 
-  /** Writes addresses, routes and up again inside an attached endpoint's sandbox. */
+  /** Writes addresses, routes and up inside an endpoint's sandbox; moves a link that still waits in the host there first. */
   async configure(request: StepRequest): Promise<OwnEndpoint> {
     const entry = this.#byRef(request.endpoint);
     const network = this.#networkOf(entry);
-    const { sandbox } = entry.record;
-    if (sandbox === null) throw new TsnetError('ERR_SANDBOX_MISSING', `endpoint ${entry.record.id} is in no sandbox yet`);
-    return this.#inOrder(network.id, entry.record.callerId, async () => {
-      await this.#options.steps.configure(network, entry, { netns: parseTarget(sandbox).ref, takeOver: request.defaultRoute === true });
-      return entry;
-    });
+    const target = request.target ?? entry.record.sandbox;
+    if (target === null) throw new TsnetError('ERR_INVALID_TARGET', 'the configure step needs a target', { details: { field: 'target' } });
+    return this.#withSandbox(target, (sandbox) =>
+      this.#inOrder(network.id, entry.record.callerId, () => {
+        const now = this.#options.own.get(entry.record.id) ?? entry;
+        const isReady = now.record.state === 'linked' || (now.record.state === 'attached' && now.cookie === sandbox.cookie);
+        if (!isReady) throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${now.record.id} is ${now.record.state}, not linked`);
+        const defaultRoute = request.defaultRoute ?? null;
+        const isAsBefore = now.record.state === 'attached' && defaultRoute === null;
+        const defaultRoutes = isAsBefore ? now.defaultRoutes : this.#defaultRoutes(network, now, { sandbox, defaultRoute });
+        return this.#options.steps.configure(network, now, { sandbox, defaultRoutes, takeOver: defaultRoute === true });
+      }),
+    );
   }
 
   /**
@@ -136,17 +132,18 @@ export class Attachments {
     });
     if (network === null) return [];
     const callers = await this.#callersOf(network, request);
-    const removed: string[] = [];
+    const removed: OwnEndpoint[] = [];
     for (const callerId of callers) {
       await this.#inOrder(network.id, callerId, async () => {
         for (const entry of this.#options.own.ofCaller(network.id, callerId)) {
           if (request.ifname !== undefined && entry.record.ifname !== request.ifname) continue;
           await this.remove(entry);
-          removed.push(entry.record.id);
+          removed.push(entry);
         }
       });
     }
-    return removed;
+    for (const entry of removed) await this.#handOverDefaultRoute(entry);
+    return removed.map(({ record }) => record.id);
   }
 
   /** Removes one endpoint in its caller's turn: for what happens without a caller (a sandbox that vanished). */
@@ -166,16 +163,11 @@ export class Attachments {
     await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
       const now = this.#options.own.get(id);
       if (now === undefined || now.record.state !== 'attached' || now.record.sandbox === null) return;
-      const target = parseTarget(now.record.sandbox);
-      const netns = await openTarget(this.#options.native, target);
-      try {
-        if (String(netns.cookie) !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
-        const sandbox: OpenSandbox = { text: target.text, fd: netns.fd, cookie: now.cookie };
+      await this.#withSandbox(now.record.sandbox, async (sandbox) => {
+        if (sandbox.cookie !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
         await this.#options.steps.attach(this.#networkOf(now), now, { sandbox, defaultRoutes: now.defaultRoutes, takeOver: false });
-        this.#options.log.warn({ endpoint: id, sandbox: target.text }, 'made a lost link again');
-      } finally {
-        netns.close();
-      }
+        this.#options.log.warn({ endpoint: id, sandbox: sandbox.text }, 'made a lost link again');
+      });
     });
   }
 
@@ -254,12 +246,14 @@ export class Attachments {
   async #link(
     network: Network,
     entry: OwnEndpoint,
-    at: { sandbox: OpenSandbox; defaultRoute: boolean | null; keepReservation: boolean },
+    at: { sandbox: OpenSandbox | null; defaultRoute: boolean | null; keepReservation: boolean },
   ): Promise<OwnEndpoint> {
     const { own, steps } = this.#options;
-    const defaultRoutes = this.#defaultRoutes(network, entry, at);
+    const { sandbox, defaultRoute } = at;
     try {
-      return await steps.attach(network, entry, { sandbox: at.sandbox, defaultRoutes, takeOver: at.defaultRoute === true });
+      if (sandbox === null) return await steps.linkInHost(network, entry);
+      const defaultRoutes = this.#defaultRoutes(network, entry, { sandbox, defaultRoute });
+      return await steps.attach(network, entry, { sandbox, defaultRoutes, takeOver: defaultRoute === true });
     } catch (error) {
       const now = own.get(entry.record.id);
       if (now !== undefined) await this.#undo(now, { ...at, reserved: entry });
@@ -276,6 +270,25 @@ export class Attachments {
       }
     } catch (error) {
       this.#options.log.error({ endpoint: now.record.id, error: String(error) }, 'could not take back a failed attach; it is tried again');
+    }
+  }
+
+  /** The default route that went with an endpoint passes to the next network of the sandbox that has a way out. */
+  async #handOverDefaultRoute(gone: OwnEndpoint): Promise<void> {
+    const { own, log } = this.#options;
+    const { sandbox } = gone.record;
+    if (gone.cookie === null || sandbox === null || gone.defaultRoutes.length === 0) return;
+    for (const next of own.ofSandbox(gone.cookie)) {
+      const network = this.#options.knownNetwork(next.record.network);
+      if (network === undefined || next.record.state !== 'attached') continue;
+      const possible = gatewayFamilies(network).filter((family) => familiesOf(next.record.addresses).includes(family));
+      if (!possible.some((family) => gone.defaultRoutes.includes(family))) continue;
+      try {
+        await this.configure({ endpoint: next.record.id, target: sandbox, defaultRoute: true });
+      } catch (error) {
+        log.debug({ endpoint: next.record.id, error: toTsnetError(error).message }, 'the default route was not handed over');
+      }
+      return;
     }
   }
 
@@ -335,6 +348,17 @@ export class Attachments {
     const network = this.#options.knownNetwork(entry.record.network);
     if (network !== undefined) return network;
     throw new TsnetError('ERR_NETWORK_UNKNOWN', `network ${entry.record.network} of endpoint ${entry.record.id} is not known here`);
+  }
+
+  /** Opens a target for as long as it is worked on; an open namespace would outlive its sandbox. */
+  async #withSandbox<T>(text: string, work: (sandbox: OpenSandbox) => Promise<T>): Promise<T> {
+    const target = parseTarget(text);
+    const netns = await openTarget(this.#options.native, target);
+    try {
+      return await work({ text: target.text, fd: netns.fd, cookie: String(netns.cookie) });
+    } finally {
+      netns.close();
+    }
   }
 
   #defaultCallerId(cookie: string): string {

@@ -14,9 +14,8 @@ export interface HostAddressSource {
 /** How the cluster hears which networks this host carries. */
 export interface CarrierAnnouncer {
   addInterest(network: string): void;
-  removeInterest(network: string): void;
   /** Resolves when a controller has the carrier record, or after 200 ms, or at once while none is connected. */
-  announceCarrier(network: string): Promise<void>;
+  announceCarrier(network: string): Promise<unknown>;
 }
 
 export interface CarryOptions {
@@ -89,12 +88,11 @@ export class Carry {
 
   /** Takes a network down at once: it has no endpoints here any more. */
   drop(network: string): void {
-    const { datapath, journal, announcer, addresses } = this.#options;
+    const { datapath, journal, addresses } = this.#options;
     clearTimeout(this.#idle.get(network));
     this.#idle.delete(network);
     datapath.withdraw(network);
     journal.removeCarrier(network);
-    announcer.removeInterest(network);
     addresses.releaseHost(network);
   }
 

@@ -39,17 +39,18 @@ export interface LinkMade {
 }
 
 /**
- * Makes an endpoint's link with its far end inside the sandbox; it never exists there under another name.
+ * Makes an endpoint's link with its far end inside the sandbox, where it never exists under another name; without a
+ * sandbox (null) the far end stays in the host namespace, unnumbered, for its caller to move.
  *
  * Equivalent to: `ip link add $name master $bridge up type veth peer name $ifname address $mac netns $ns`, or
  * `ip link add link $parent name $ifname netns $ns type macvlan mode bridge`
  * Errors: ERR_IFNAME_IN_USE, ERR_LINK_CONFLICT, ERR_PARENT_UNKNOWN, ERR_PORTS_EXHAUSTED, ERR_KERNEL.
  */
-export async function makeLink(kernel: KernelAccess, plan: SandboxPlan['link'], netnsFd: number): Promise<LinkMade> {
+export async function makeLink(kernel: KernelAccess, plan: SandboxPlan['link'], netnsFd: number | null): Promise<LinkMade> {
   return plan.kind === 'veth' ? makeVeth(kernel, plan, netnsFd) : makeMacvlan(kernel, plan, netnsFd);
 }
 
-async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number): Promise<LinkMade> {
+async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number | null): Promise<LinkMade> {
   const master = kernel.linkIndex(plan.master);
   if (master === undefined) throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
   const { peer } = plan;
@@ -59,7 +60,7 @@ async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number): 
     mtu: plan.mtu,
     master,
     up: true,
-    veth: { peer: { ifname: peer.ifname, address: peer.mac, mtu: plan.mtu, netnsFd } },
+    veth: { peer: { ifname: peer.ifname, address: peer.mac, mtu: plan.mtu, ...(netnsFd === null ? {} : { netnsFd }) } },
   });
   // One send: no kill can come between the creation and the mark.
   const mark = linkSetMessage(plan.name, { alias: plan.alias });
@@ -70,7 +71,7 @@ async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number): 
   return { ifindex: made.link.ifindex, sandboxIfindex: made.link.link ?? 0 };
 }
 
-async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: number): Promise<LinkMade> {
+async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: number | null): Promise<LinkMade> {
   const parent = await linkGet(kernel.connection, plan.parent).catch((error: unknown) => {
     if (isNetlinkError(error, 'ENODEV')) throw parentUnknown(plan.parent);
     throw kernelError(error);
@@ -81,14 +82,14 @@ async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: num
     link: parent.ifindex,
     mtu: plan.mtu,
     address: plan.mac,
-    netnsFd,
+    ...(netnsFd === null ? {} : { netnsFd }),
     macvlan: { mode: macvlanModes[plan.mode] },
   });
   const [failed] = await kernel.connection.batch([create]);
   if (failed !== undefined) throw await linkError(kernel, plan, failed);
   const mark = linkSetMessage(plan.ifname, { alias: plan.alias });
   const made = await batchWithLink([mark, linkGetMessage(plan.ifname)], (messages, onReply) =>
-    exchange(kernel.native, { fd: netnsFd }, messages, { onReply }),
+    netnsFd === null ? kernel.connection.batch(messages, { onReply }) : exchange(kernel.native, { fd: netnsFd }, messages, { onReply }),
   );
   if ('error' in made) throw kernelError(made.error);
   return { ifindex: null, sandboxIfindex: made.link.ifindex };
@@ -152,6 +153,28 @@ export async function getSandboxLink(native: NativeApi, netns: NetnsRef, ifname:
   if ('link' in got) return got.link;
   if (isNetlinkError(got.error, 'ENODEV')) return undefined;
   throw kernelError(got.error);
+}
+
+/**
+ * Moves the far end of a link that waits in the host namespace into its sandbox. Reports whether there was one: its
+ * caller may have moved it already.
+ *
+ * Equivalent to: `ip link set dev tsp-… netns $ns name $ifname`
+ * Errors: ERR_IFNAME_IN_USE, ERR_KERNEL.
+ */
+export async function moveWaitingLink(kernel: KernelAccess, names: { waiting: string; ifname: string }, netnsFd: number): Promise<boolean> {
+  const link = await linkGet(kernel.connection, names.waiting).catch((error: unknown) => {
+    if (isNetlinkError(error, 'ENODEV')) return undefined;
+    throw kernelError(error);
+  });
+  if (link === undefined) return false;
+  const [failed] = await kernel.connection.batch([linkSetMessage(link.ifindex, { netnsFd, ifname: names.ifname })]);
+  if (isNetlinkError(failed, 'EEXIST')) {
+    const details = { field: 'ifname', value: names.ifname };
+    throw new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${names.ifname}" already`, { details, cause: failed });
+  }
+  if (failed !== undefined) throw kernelError(failed);
+  return true;
 }
 
 /** Where and how a sandbox is configured. */

@@ -3,18 +3,18 @@ import { parseAddr, type Family } from '../../core/addr.js';
 import { drivers } from '../../core/desired/drivers.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
 import { TsnetError } from '../../core/errors.js';
-import { formatId, markOf, vethName } from '../../core/ids.js';
+import { formatId, markOf, vethName, waitingName } from '../../core/ids.js';
 import { macForAddr } from '../../core/mac.js';
 import type { Endpoint, Network } from '../../core/model.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import { linkGet } from '../../lib/netlink/link.js';
-import type { NativeApi, NetnsRef } from '../../native/api.js';
+import type { NativeApi } from '../../native/api.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
-import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, removeSandboxLink } from './links.js';
+import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, moveWaitingLink, removeSandboxLink } from './links.js';
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
 import { parseTarget } from './target.js';
@@ -133,15 +133,42 @@ export class Steps {
     return done;
   }
 
-  /** Configures an interface that is in its sandbox already (moved there by a caller, or to be repaired). */
-  async configure(network: Network, entry: OwnEndpoint, at: { netns: NetnsRef; takeOver: boolean }): Promise<void> {
-    const found = await getSandboxLink(this.#parts.native, at.netns, entry.record.ifname);
-    if (found === undefined) {
-      throw new TsnetError('ERR_SANDBOX_MISSING', `the sandbox has no interface "${entry.record.ifname}" of this endpoint`, {
-        details: { endpoint: entry.record.id, ifname: entry.record.ifname },
+  /**
+   * Makes the link with both ends in the host namespace, for a caller that moves the far one itself. It waits there as
+   * `tsp-…`, unnumbered and down.
+   */
+  async linkInHost(network: Network, reserved: OwnEndpoint): Promise<OwnEndpoint> {
+    const { own, journal, datapath, bootId } = this.#parts;
+    const linking = own.put({ ...reserved, bootId, step: 'link' });
+    const { link } = this.plan(network, linking);
+    const waiting = waitingName(reserved.record.id);
+    failpoint('attach.link.before');
+    const made = await makeLink(this.#parts, link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting }, null);
+    failpoint('attach.link.after');
+    const linked: Endpoint = { ...linking.record, state: 'linked', generation: journal.nextGeneration() };
+    datapath.setOwn(network, linked);
+    await this.#parts.settled(ownerOf.endpoint(network.id, linked.id), settleMs);
+    return own.put({ ...linking, record: linked, ifindexHint: made.ifindex, step: null });
+  }
+
+  /** Numbers a link and brings it up in its sandbox: one that waits in the host namespace, or is there already. */
+  async configure(network: Network, entry: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean }): Promise<OwnEndpoint> {
+    const { native, own, journal, datapath, bootId } = this.#parts;
+    const { record } = entry;
+    const { sandbox } = at;
+    const netns = { fd: sandbox.fd };
+    const configuring = own.put({ ...entry, record: { ...record, sandbox: sandbox.text }, cookie: sandbox.cookie, bootId, defaultRoutes: at.defaultRoutes });
+    await moveWaitingLink(this.#parts, { waiting: waitingName(record.id), ifname: record.ifname }, sandbox.fd);
+    const found = await getSandboxLink(native, netns, record.ifname);
+    if (found === undefined || found.address !== record.mac) {
+      throw new TsnetError('ERR_SANDBOX_MISSING', `${sandbox.text} has no interface "${record.ifname}" with MAC ${record.mac}`, {
+        details: { endpoint: record.id, ifname: record.ifname },
       });
     }
-    await configureSandbox(this.#parts.native, this.plan(network, entry), { netns: at.netns, ifindex: found.ifindex, takeOver: at.takeOver });
+    await configureSandbox(native, this.plan(network, configuring), { netns, ifindex: found.ifindex, takeOver: at.takeOver });
+    const attached: Endpoint = { ...configuring.record, state: 'attached', generation: journal.nextGeneration() };
+    datapath.setOwn(network, attached);
+    return own.put({ ...configuring, record: attached, step: null });
   }
 
   /** What is to be inside the sandbox. */
@@ -183,14 +210,16 @@ export class Steps {
   }
 
   async #hostLink(entry: OwnEndpoint): Promise<number | undefined> {
-    const { connection } = this.#parts;
-    const link = await linkGet(connection, vethName(entry.record.id)).catch((error: unknown) => {
-      if (isNetlinkError(error, 'ENODEV')) return undefined;
-      throw error;
-    });
-    if (link === undefined) return undefined;
-    const marks = [markOf('veth', entry.record.id), markOf('macvlan', entry.record.id)];
-    return link.alias !== undefined && marks.includes(link.alias) ? link.ifindex : undefined;
+    const { id } = entry.record;
+    const marks = [markOf('veth', id), markOf('macvlan', id)];
+    for (const name of [vethName(id), waitingName(id)]) {
+      const link = await linkGet(this.#parts.connection, name).catch((error: unknown) => {
+        if (isNetlinkError(error, 'ENODEV')) return undefined;
+        throw error;
+      });
+      if (link?.alias !== undefined && marks.includes(link.alias)) return link.ifindex;
+    }
+    return undefined;
   }
 
   async #removeLink(entry: OwnEndpoint): Promise<void> {

@@ -1,0 +1,187 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { AgentStatus } from '../core/api.js';
+import { TsnetError } from '../core/errors.js';
+
+import { parseHostName } from '../core/name.js';
+import { version } from '../core/version.js';
+import { lockDataDir } from '../lib/data-dir-lock.js';
+import { listenHttp } from '../lib/http/listen.js';
+import type { Logger } from '../lib/log.js';
+import { loadNative } from '../native/index.js';
+import { Attachments } from './attach/attachments.js';
+import { Carry } from './attach/carry.js';
+import { OwnIndex } from './attach/own-index.js';
+import { recover } from './attach/recovery.js';
+import { SandboxWatch } from './attach/sandbox-watch.js';
+import { Steps } from './attach/steps.js';
+import { Datapath } from './datapath/datapath.js';
+import { readBootId } from './identity.js';
+import { HostAddresses } from './ipam/host-addresses.js';
+import { Journal } from './journal/journal.js';
+import { newLocalApi } from './local-api/server.js';
+import { Networks } from './networks.js';
+import type { AgentOptions } from './options.js';
+import { Reconciler } from './reconcile/reconciler.js';
+import { ClusterState } from './state/cluster-state.js';
+import { ClusterSync } from './sync/cluster-sync.js';
+import { ControllerClient } from './sync/controller-client.js';
+import { findUnderlay } from './underlay.js';
+
+/** UDP port of VXLAN until the cluster's settings have arrived for the first time (RFC 7348 §8). */
+const ianaVxlanPort = 4789;
+const sweepMs = 2000;
+
+/** A running agent. */
+export interface Agent {
+  readonly socket: string;
+  /** Stops serving and lets go of everything; the kernel's objects stay, so traffic goes on. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts an agent: first what this host had (journal, cache, kernel), then its own interface, then the cluster. It
+ * serves attaches whether or not a controller can be reached.
+ * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_KERNEL.
+ */
+export async function startAgent(options: AgentOptions, log: Logger): Promise<Agent> {
+  const host = parseHostName(options.hostName);
+  const closers: (() => Promise<void> | void)[] = [];
+  const stop = async (): Promise<void> => {
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
+      try {
+        await close();
+      } catch (error) {
+        log.error({ error: String(error) }, 'while stopping');
+      }
+    }
+  };
+  try {
+    return { socket: await start({ ...options, hostName: host }, { log, closers }), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function start(options: AgentOptions, parts: { log: Logger; closers: (() => Promise<void> | void)[] }): Promise<string> {
+  const { log, closers } = parts;
+  const host = options.hostName;
+  const native = loadNative();
+  const [bootId, underlay] = await Promise.all([readBootId(), findUnderlay(options.underlay)]);
+  await mkdir(options.runDir, { recursive: true, mode: 0o755 });
+  const lock = await lockDataDir(options.dataDir);
+  closers.push(() => lock.release());
+
+  const faults = (error: TsnetError): void => log.error({ code: error.code }, error.message);
+  const { journal, warnings } = Journal.open(options.dataDir, faults);
+  closers.push(() => journal.close());
+  const state = new ClusterState({ dataDir: options.dataDir, host, onFault: faults, onOwn: (sighting) => journal.observeOwn(sighting) });
+  closers.push(() => state.close());
+  for (const warning of [...warnings, ...state.warnings]) log.error({ code: warning.code, ...warning.details }, warning.message);
+
+  const client = new ControllerClient({ urls: options.controllers, host, tokenFile: options.tokenFile });
+  closers.push(() => client.close());
+  const reconciler = await Reconciler.start({ native, log, auditMs: options.auditMs });
+  closers.push(() => reconciler.close());
+  const networks = new Networks(state, client);
+  const own = new OwnIndex(journal);
+  const addresses = new HostAddresses({ host, journal, state, client, log, quarantineMs: options.quarantineMs });
+  closers.push(() => addresses.close());
+  const sync = new ClusterSync({
+    host,
+    client,
+    journal,
+    state,
+    blocks: addresses,
+    log,
+    register: () => ({ vtep: underlay.vtep, underlayMtu: underlay.mtu, bootId, instance: journal.instance, version }),
+  });
+
+  const datapath = new Datapath({ sink: reconciler, state, journal, host, vtep: underlay.vtep, defaultVxlanPort: ianaVxlanPort });
+  closers.push(() => datapath.close());
+  const settled = (owner: string, timeoutMs: number): Promise<void> => reconciler.settled(owner, timeoutMs);
+  const carry = new Carry({
+    datapath,
+    journal,
+    addresses,
+    announcer: sync,
+    settled,
+    host,
+    vtep: underlay.vtep,
+    underlayMtu: underlay.mtu,
+    idleMs: options.quarantineMs,
+    countOf: (network) => own.countOf(network),
+  });
+  closers.push(() => carry.close());
+  const steps = new Steps({
+    native,
+    connection: reconciler.connection,
+    linkIndex: (name) => reconciler.linkIndex(name),
+    settled,
+    deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
+    journal,
+    own,
+    datapath,
+    allocate: (network, fixed) => addresses.allocate(network, fixed),
+    releaseAddresses: (network, released) => addresses.release(network, released),
+    host,
+    bootId,
+  });
+  const attachments = new Attachments({
+    native,
+    journal,
+    own,
+    steps,
+    carry,
+    network: (ref) => networks.find(ref),
+    knownNetwork: (id) => networks.known(id),
+    bootId,
+    log,
+  });
+
+  for (const { record } of journal.carriers()) {
+    const network = networks.known(record.network);
+    if (network !== undefined) carry.resume(network);
+  }
+  await recover({ journal, own, attachments, markedLinks: reconciler.markedLinks(), deleteLink: (ifindex) => reconciler.deleteLink(ifindex), bootId, log });
+  for (const { record } of journal.carriers()) carry.release(record.network);
+  const stopFollowing = state.onChange((change) => {
+    if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0) carry.drop(change.previous.id);
+  });
+  closers.push(stopFollowing);
+
+  const watch = new SandboxWatch({ native, journal, own, attachments, bootId, sweepMs, log });
+  closers.push(() => watch.close());
+  const stopListening = reconciler.onLink((change) => {
+    if (change.event === 'gone') void watch.linkGone(change.name);
+  });
+  closers.push(stopListening);
+  await watch.sweep();
+
+  const status = (): AgentStatus => {
+    const { controller, cursor, unpublished, warnings: syncWarnings } = sync.status();
+    const opening = [...warnings, ...state.warnings].map(({ code, message }) => ({ code, message }));
+    return {
+      version,
+      host,
+      vtep: underlay.vtep,
+      controller,
+      cursor,
+      endpoints: [...journal.endpoints()].length,
+      networks: [...datapath.realised()].length,
+      unpublished,
+      reconcile: reconciler.status(),
+      warnings: [...opening, ...syncWarnings],
+    };
+  };
+  const api = newLocalApi({ log, attachments, journal, client, knownNetwork: (id) => networks.known(id), status });
+  closers.push(() => attachments.idle());
+  const socket = join(options.runDir, 'agent.sock');
+  const listening = await listenHttp(api, `unix:${socket}`);
+  closers.push(() => listening.close());
+  sync.start();
+  closers.push(() => sync.stop());
+  log.info({ host, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers }, 'agent is ready');
+  return socket;
+}

@@ -1,0 +1,72 @@
+import type { FastifyInstance } from 'fastify';
+import type { AgentStatus, AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api.js';
+import { TsnetError } from '../../core/errors.js';
+import type { Network } from '../../core/model.js';
+import {
+  agentStatusSchema,
+  attachRequestSchema,
+  detachRequestSchema,
+  detachResultSchema,
+  endpointUpdateSchema,
+  endpointViewSchema,
+  reserveRequestSchema,
+  stepRequestSchema,
+} from '../../core/schema.js';
+import { endpointView } from '../../core/view.js';
+import { newHttpServer } from '../../lib/http/server.js';
+import type { Logger } from '../../lib/log.js';
+import type { Attachments } from '../attach/attachments.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import type { Journal } from '../journal/journal.js';
+import type { ControllerClient } from '../sync/controller-client.js';
+
+export interface LocalApiOptions {
+  readonly log: Logger;
+  readonly attachments: Attachments;
+  readonly journal: Journal;
+  readonly client: ControllerClient;
+  readonly knownNetwork: (id: string) => Network | undefined;
+  readonly status: () => AgentStatus;
+}
+
+/** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
+const relayed = ['/v1/networks', '/v1/networks/*', '/v1/endpoints', '/v1/hosts', '/v1/hosts/*', '/v1/status'];
+
+/** The agent's interface on its unix socket: its own verbs, and the cluster's by relay. */
+export function newLocalApi(options: LocalApiOptions): FastifyInstance {
+  const app = newHttpServer({ log: options.log });
+  const { attachments, journal } = options;
+  const view = (own: OwnEndpoint) => endpointView(own.record, options.knownNetwork(own.record.network)?.name ?? own.record.network);
+  const endpoint = { response: { 200: endpointViewSchema } };
+
+  app.get('/v1/agent/status', { schema: { response: { 200: agentStatusSchema } } }, () => options.status());
+  app.get('/v1/agent/endpoints', () => [...journal.endpoints()].map(view));
+  app.post<{ Body: AttachRequest }>('/v1/agent/attach', { schema: { body: attachRequestSchema, ...endpoint } }, async ({ body }) =>
+    view(await attachments.attach(body)),
+  );
+  app.post<{ Body: DetachRequest }>(
+    '/v1/agent/detach',
+    { schema: { body: detachRequestSchema, response: { 200: detachResultSchema } } },
+    async ({ body }) => ({ detached: await attachments.detach(body) }),
+  );
+  app.post<{ Body: Omit<AttachRequest, 'target'> }>('/v1/agent/reserve', { schema: { body: reserveRequestSchema, ...endpoint } }, async ({ body }) =>
+    view(await attachments.reserve(body)),
+  );
+  app.post<{ Body: StepRequest }>('/v1/agent/link', { schema: { body: stepRequestSchema, ...endpoint } }, async ({ body }) =>
+    view(await attachments.linkReserved(body)),
+  );
+  app.post<{ Body: StepRequest }>('/v1/agent/configure', { schema: { body: stepRequestSchema, ...endpoint } }, async ({ body }) =>
+    view(await attachments.configure(body)),
+  );
+  app.patch<{ Body: EndpointUpdate; Params: { ref: string } }>(
+    '/v1/agent/endpoints/:ref',
+    { schema: { body: endpointUpdateSchema, ...endpoint } },
+    async ({ body, params }) => view(await attachments.update(params.ref, body)),
+  );
+  for (const url of relayed) app.all(url, async (request, reply) => {
+    if (request.method === 'OPTIONS' || request.method === 'TRACE') throw new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
+    const answer = await options.client.call<unknown>(request.method, request.url, request.body === undefined ? {} : { body: request.body });
+    return answer === undefined ? reply.code(204).send() : answer;
+  });
+  return app;
+}
