@@ -1,0 +1,10 @@
+import fc from 'fast-check';
+import type { Test } from 'tap';
+
+/** Checks a property with many inputs; a failure prints the smallest input found that breaks it. */
+export function holds<T>(t: Test, property: fc.IRawProperty<T>, numRuns = 300): void {
+  const details = fc.check(property, { numRuns });
+  if (details instanceof Promise) throw new TypeError('the property is asynchronous');
+  if (details.failed) t.fail(fc.defaultReportMessage(details) ?? 'the property does not hold');
+  else t.pass(`held for ${details.numRuns} inputs`);
+}
