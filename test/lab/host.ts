@@ -1,9 +1,17 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { AgentStatus } from '../../core/api.js';
+import type {
+  AgentStatus,
+  AttachRequest,
+  DetachResult,
+  EndpointView,
+  NetworkCreate,
+  NetworkView,
+} from '../../core/api.js';
 import { HttpClient } from '../../lib/http/client.js';
 import { type Daemon } from './daemon.js';
 import { enterArgs, ipBatch, netnsPath } from './netns.js';
+import type { Sandbox } from './sandbox.js';
 import { ProgramError, runProgram, type ProgramResult } from './program.js';
 import { takeSnapshot, type NetnsSnapshot } from './snapshot.js';
 import { waitFor } from './wait.js';
@@ -133,6 +141,24 @@ export class LabHost {
       ({ unpublished }) => unpublished === 0,
       deadlineMs,
     );
+  }
+
+  /** Makes a network, through the agent as the CLI does. */
+  create(network: NetworkCreate): Promise<NetworkView> {
+    return this.api.call('POST', '/v1/networks', { body: network });
+  }
+
+  /** Attaches a sandbox of this host, through the agent's socket. */
+  attach(
+    network: string,
+    sandbox: Sandbox,
+    more: Omit<AttachRequest, 'network' | 'target'> = {},
+  ): Promise<EndpointView> {
+    return this.api.call('POST', '/v1/agent/attach', { body: { network, target: sandbox.target, ...more } });
+  }
+
+  detach(network: string, sandbox: Sandbox): Promise<DetachResult> {
+    return this.api.call('POST', '/v1/agent/detach', { body: { network, target: sandbox.target } });
   }
 
   /** Runs the CLI on this host. */

@@ -1,0 +1,42 @@
+import t from 'tap';
+import { canPing, echoBytes, execIn, listenIn, reaches } from '../lab/sandbox.js';
+import { withLab } from '../lab/with-lab.js';
+
+const vxlanOverheadBytes = 50;
+
+for (const wireMtu of [1500, 9000]) {
+  t.test(`packets of the network's MTU pass unfragmented over a wire of ${wireMtu}`, async (t) => {
+    await withLab(t, { hosts: 2, mtu: wireMtu }, async (lab) => {
+      const network = await lab.host(1).create({ name: 'net', ipv6: true });
+      t.equal(network.mtu, wireMtu - vxlanOverheadBytes, 'what the wire carries, less the encapsulation');
+      const [near, far] = [await lab.sandbox(), await lab.sandbox()];
+      await lab.host(1).attach('net', near);
+      const { addresses } = await lab.host(2).attach('net', far);
+      t.match((await execIn(near, 'ip', 'link', 'show', 'eth0')).stdout, `mtu ${network.mtu}`);
+      const echo = await listenIn(far, 'listen-tcp', 7000);
+      for (const address of addresses) {
+        await reaches(near, address);
+        t.ok(await canPing(near, address, { packetBytes: network.mtu }), `${address}: a packet of the MTU passes`);
+        t.notOk(
+          await canPing(near, address, { packetBytes: network.mtu + 1, timeoutMs: 300 }),
+          'a larger one does not',
+        );
+        t.match(await echoBytes(near, 'tcp', { address, port: 7000, sizeBytes: 2_000_000 }), {
+          receivedBytes: 2_000_000,
+        });
+      }
+      await echo.end();
+    });
+  });
+}
+
+t.test('a network that is larger than the wire allows is refused on the host, not left to lose packets', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const sandbox = await lab.sandbox();
+    const make = async (): Promise<void> => {
+      await lab.host(1).create({ name: 'wide', mtu: 9000 });
+      await lab.host(1).attach('wide', sandbox);
+    };
+    await t.rejects(make(), { code: 'ERR_MTU_UNDERLAY' });
+  });
+});

@@ -1,0 +1,6 @@
+import t from 'tap';
+import { outage } from '../lab/outage.js';
+
+t.test('controllers and etcd away for twice the liveness bound, and back, without one record withdrawn', async (t) => {
+  await outage(t, { livenessMs: 2000, awayMs: 4000 });
+});
