@@ -10,3 +10,8 @@ export const drivers: Readonly<Record<DriverName, Driver>> = {
   bridge: bridgeDriver,
   macvlan: macvlanDriver,
 };
+
+/** The driver that realises networks of this kind. */
+export function driverOf(name: DriverName): Driver {
+  return drivers[name];
+}

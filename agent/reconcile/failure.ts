@@ -1,0 +1,41 @@
+import { TsnetError, toTsnetError } from '../../core/errors.js';
+import { isNetlinkError } from '../../lib/netlink/errors.js';
+import type { LinkTable } from './link-table.js';
+import { formatReconcileObject, isLink, type ReconcileObject } from './object.js';
+
+/** An unmarked link stands where ours should. */
+export function linkConflict(name: string): TsnetError {
+  return new TsnetError('ERR_LINK_CONFLICT', `link ${name} exists and is not tsnet's`, { details: { link: name } });
+}
+
+/** The parent of a macvlan link is not there. */
+export function parentUnknown(parent: string, link: string): TsnetError {
+  return new TsnetError('ERR_PARENT_UNKNOWN', `options.parent: this host has no interface ${JSON.stringify(parent)}`, {
+    details: { field: 'options.parent', value: parent, link },
+  });
+}
+
+/** Names what the kernel refused, with the code that fits. The link table is asked who is in the way. */
+export function kernelFailure(object: ReconcileObject, cause: unknown, links: LinkTable): TsnetError {
+  if (cause instanceof TsnetError) return cause;
+  if (object.kind === 'vxlan' && isNetlinkError(cause, 'EEXIST')) {
+    const other = [...links.values()].find(({ vni, name }) => vni === object.vni && name !== object.name);
+    const device = other === undefined ? 'another VXLAN device' : `VXLAN device ${other.name}`;
+    return new TsnetError('ERR_VNI_CONFLICT', `VNI ${object.vni} of ${object.name} is held by ${device}`, {
+      details: { vni: object.vni, link: object.name, ...(other === undefined ? {} : { device: other.name }) },
+      cause,
+    });
+  }
+  if (object.kind === 'port' && isNetlinkError(cause, 'EXFULL')) {
+    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${object.master} has no free port for ${object.link}`, {
+      details: { bridge: object.master, link: object.link },
+      cause,
+    });
+  }
+  if (!isNetlinkError(cause)) return toTsnetError(cause);
+  const link = isLink(object) ? object.name : object.link;
+  return new TsnetError('ERR_KERNEL', `${formatReconcileObject(object)}: ${cause.message}`, {
+    details: { link, errno: cause.code },
+    cause,
+  });
+}

@@ -1,0 +1,634 @@
+import type { NativeApi, NetnsRef } from '../../native/api.js';
+import { TsnetError, toTsnetError, type ErrorCode } from '../../core/errors.js';
+import type { LinkMark } from '../../core/ids.js';
+import type { KernelObject } from '../../core/kernel.js';
+import { failpoint } from '../../lib/failpoint.js';
+import type { Logger } from '../../lib/log.js';
+import { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { Applier, type Outcome } from './applier.js';
+import { backoffMs, systemClock, type Clock } from './backoff.js';
+import { DesiredState } from './desired-state.js';
+import { linkConflict } from './failure.js';
+import { KernelView } from './kernel-view.js';
+import { LinkReaper } from './link-reaper.js';
+import type { LinkEntry } from './link-table.js';
+import { formatReconcileObject, isAsDesired, isLink, linkNameOf } from './object.js';
+import { planOperations, type LinkState, type Operation, type Plan } from './plan.js';
+
+/** How a reconciler is started. */
+export interface ReconcilerOptions {
+  readonly native: NativeApi;
+  readonly log: Logger;
+  /** Everything is compared with a full dump this often; 0 turns that off. */
+  readonly auditMs: number;
+  /** The namespace to work in; the process's own when absent. */
+  readonly netns?: NetnsRef;
+  readonly clock?: Clock;
+}
+
+/** A link of ours, as somebody else is told of it. */
+export interface MarkedLink {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly alias: string;
+  readonly mark: LinkMark;
+}
+
+export interface LinkEvent {
+  readonly event: 'new' | 'gone';
+  readonly name: string;
+  readonly ifindex: number;
+  readonly alias: string;
+}
+
+/** Something that the kernel does not take. */
+export interface FailingObject {
+  /** As the command that would make it. */
+  readonly object: string;
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly attempts: number;
+}
+
+export interface ReconcilerStatus {
+  /** Objects desired, what follows from others included. */
+  readonly objects: number;
+  /** Changes from outside undone since the start. */
+  readonly repairs: number;
+  readonly failing: readonly FailingObject[];
+}
+
+const markGraceMs = 200;
+
+interface Failure {
+  readonly error: TsnetError;
+  readonly attempts: number;
+  readonly retryAtMs: number;
+}
+
+interface Waiter {
+  readonly owner: string;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+interface Connections {
+  readonly main: NetlinkConnection;
+  readonly reaper: NetlinkConnection;
+}
+
+/**
+ * Keeps the kernel as its owners want it: one map of desired objects, one of observed objects, and a set
+ * of keys that may differ. A flush plans the operations for those keys alone and sends them as one batch.
+ *
+ *     setDesired ──▶ desired ─┐
+ *                             ├─▶ dirty keys ──▶ plan ──▶ batch ──▶ kernel
+ *     notifications, dumps ─▶ observed ◀────────────── notifications ──┘
+ *
+ * What is observed equal to what is desired is never sent, so a restarted agent changes nothing that is
+ * right. What nobody desires of that which was there at the start stays until `prune` is called.
+ */
+export class Reconciler {
+  /** Others may batch requests of their own on it. */
+  readonly connection: NetlinkConnection;
+  readonly #clock: Clock;
+  readonly #desired: DesiredState;
+  readonly #view: KernelView;
+  readonly #applier: Applier;
+  readonly #reaper: LinkReaper;
+  readonly #reaperConnection: NetlinkConnection;
+
+  readonly #dirty = new Set<string>();
+  /** Keys that wait for a link, by its name, and the reverse. */
+  readonly #blocked = new Map<string, Set<string>>();
+  readonly #blockedBy = new Map<string, string>();
+  readonly #failing = new Map<string, Failure>();
+  readonly #inFlight = new Set<string>();
+  /** Keys sent and acknowledged whose notifications may still come: what these say is no change from outside. */
+  readonly #echoing = new Set<string>();
+  /** Those of them that have been spoken of. */
+  readonly #spoken = new Set<string>();
+  readonly #graceEndsMs = new Map<string, number>();
+  readonly #deleting = new Map<string, number>();
+  /** Keys changed from outside, until they are repaired. */
+  readonly #drifted = new Set<string>();
+  /** Keys that an owner has just stopped asking for, until they are gone. */
+  readonly #dropped = new Map<string, Set<string>>();
+  readonly #waiters = new Set<Waiter>();
+  readonly #linkListeners = new Set<(event: LinkEvent) => void>();
+
+  #cancelRetry: () => void = () => undefined;
+  #cancelAudit: () => void = () => undefined;
+  #lock: Promise<unknown> = Promise.resolve();
+  #scheduled = false;
+  #pruning = false;
+  #loadDue = false;
+  #closed = false;
+  #repairs = 0;
+
+  private constructor(
+    private readonly options: ReconcilerOptions,
+    connections: Connections,
+  ) {
+    const { native, netns, log } = options;
+    this.#clock = options.clock ?? systemClock;
+    this.connection = connections.main;
+    this.#reaperConnection = connections.reaper;
+    this.#desired = new DesiredState((object, owners) => {
+      log.warn({ object: formatReconcileObject(object), owners }, 'owners differ about one object: the last wins');
+    });
+    this.#view = new KernelView(this.connection, {
+      onObject: (key) => this.#onObject(key),
+      onLink: (name, before, after) => this.#onLink(name, before, after),
+      onLoss: (cause) => this.#onLoss(cause),
+    });
+    this.#applier = new Applier({ native, netns, connection: this.connection, view: this.#view });
+    this.#reaper = new LinkReaper(connections.reaper, (group) => {
+      return [...this.#view.links.values()].some((link) => link.group === group);
+    });
+  }
+
+  /**
+   * Opens its sockets, subscribes, and reads what is there. Changes nothing.
+   *
+   * Errors: NativeError EPERM without the right to, ENOENT when there is no such namespace.
+   */
+  static async start(options: ReconcilerOptions): Promise<Reconciler> {
+    const { native, netns } = options;
+    const where = netns === undefined ? {} : { netns };
+    const main = await NetlinkConnection.open(native, where);
+    const reaper = await NetlinkConnection.open(native, where);
+    const reconciler = new Reconciler(options, { main, reaper });
+    try {
+      await reconciler.#view.open(native, netns);
+      await reconciler.#view.load();
+    } catch (error) {
+      reconciler.close();
+      throw error;
+    }
+    reconciler.#planAudit();
+    return reconciler;
+  }
+
+  /**
+   * Replaces what one owner wants; nothing removes it. An equal object that others want too stays for
+   * them; of different versions the last one handed in wins.
+   *
+   * Cost: proportional to the owner's objects.
+   */
+  setDesired(owner: string, objects: readonly KernelObject[]): void {
+    const { changed, dropped } = this.#desired.replace(owner, objects);
+    const recent = new Set([...(this.#dropped.get(owner) ?? []), ...dropped].filter((key) => !this.#desired.isWantedBy(owner, key)));
+    if (recent.size === 0) this.#dropped.delete(owner);
+    else this.#dropped.set(owner, recent);
+    for (const key of changed) {
+      this.#drifted.delete(key);
+      this.#retryNow(key);
+    }
+    // Asking again for what failed means: try again now.
+    for (const key of this.#desired.keysOfOwner(owner)) if (this.#failing.has(key)) this.#retryNow(key);
+    this.#schedule();
+  }
+
+  /**
+   * Resolves when all that the owner wants is there, and what it has stopped wanting is gone.
+   *
+   * Errors: of the first of its objects that fails, or of the link that one waits for: ERR_KERNEL,
+   * ERR_VNI_CONFLICT, ERR_PARENT_UNKNOWN, ERR_LINK_CONFLICT, ERR_PORTS_EXHAUSTED. ERR_DEADLINE names
+   * the first object that is not there in time; ERR_STOPPING when the reconciler is closed.
+   */
+  settled(owner: string, timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        this.#waiters.delete(waiter);
+      };
+      const waiter: Waiter = {
+        owner,
+        resolve: () => {
+          finish();
+          resolve();
+        },
+        reject: (error) => {
+          finish();
+          reject(error instanceof Error ? error : new Error(String(error)));
+        },
+      };
+      const timer = setTimeout(() => waiter.reject(this.#deadline(owner, timeoutMs)), timeoutMs);
+      this.#waiters.add(waiter);
+      this.#evaluate(waiter);
+    });
+  }
+
+  /**
+   * From now on removes objects with our mark that nobody desires, which is to be called once every
+   * owner of before the restart has had its say. Links of endpoints are left to who made them.
+   */
+  prune(): void {
+    this.#pruning = true;
+    this.#markStrays();
+    this.#schedule();
+  }
+
+  /** Asks the kernel for one link, for whoever has just made or moved it. */
+  async refreshLink(name: string): Promise<void> {
+    await this.#view.refreshLink(name);
+    this.#schedule();
+  }
+
+  /** The ifindex of any link of the namespace; undefined where there is none. */
+  linkIndex(name: string): number | undefined {
+    return this.#view.links.byName(name)?.ifindex;
+  }
+
+  /** Links with our mark. */
+  markedLinks(): MarkedLink[] {
+    return [...this.#view.links.values()].flatMap(({ name, ifindex, alias, mark }) => {
+      return mark === null ? [] : [{ name, ifindex, alias, mark }];
+    });
+  }
+
+  /** Tells of links with our mark that come and go; returns what ends that. */
+  onLink(listener: (event: LinkEvent) => void): () => void {
+    this.#linkListeners.add(listener);
+    return () => this.#linkListeners.delete(listener);
+  }
+
+  /** Deletes a link of ours at the shared price of those that are deleted with it; a missing one is a success. */
+  deleteLink(ifindex: number): Promise<void> {
+    return this.#reaper.delete(ifindex);
+  }
+
+  status(): ReconcilerStatus {
+    const failing = [...this.#failing].flatMap(([key, { error, attempts }]) => {
+      const object = this.#desired.get(key) ?? this.#view.objects.get(key);
+      if (object === undefined) return [];
+      return [{ object: formatReconcileObject(object), code: error.code, message: error.message, attempts }];
+    });
+    return { objects: this.#desired.map.size, repairs: this.#repairs, failing };
+  }
+
+  /** Compares everything with a full dump and repairs what differs. Resolves when that has been sent. */
+  async audit(): Promise<void> {
+    await this.#exclusively(() => this.#load());
+    await this.#exclusively(() => this.#flush());
+  }
+
+  /** Stops. What is desired stays in the kernel. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelAudit();
+    this.#cancelRetry();
+    this.#view.close();
+    this.connection.close();
+    this.#reaperConnection.close();
+    for (const waiter of [...this.#waiters]) waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
+  }
+
+  // — what the kernel says —
+
+  #onObject(key: string): void {
+    if (this.#echoing.has(key) || this.#inFlight.has(key)) {
+      this.#spoken.add(key);
+      return;
+    }
+    const desired = this.#desired.get(key);
+    if (desired === undefined || this.#dirty.has(key)) return;
+    const observed = this.#view.objects.get(key);
+    if (observed !== undefined && isAsDesired(desired, observed)) {
+      this.#failing.delete(key);
+      this.#unblock(key);
+      return;
+    }
+    if (!this.#deleting.has(linkNameOf(desired)) && !this.#blockedBy.has(key) && !this.#failing.has(key)) this.#drifted.add(key);
+    this.#dirty.add(key);
+    this.#schedule();
+  }
+
+  #onLink(name: string, before: LinkEntry | undefined, after: LinkEntry | undefined): void {
+    if (after === undefined) {
+      this.#deleting.delete(name);
+      for (const key of this.#desired.keysOn(name)) if (!this.#inFlight.has(key)) this.#dirty.add(key);
+    }
+    for (const key of this.#blocked.get(name) ?? []) this.#dirty.add(key);
+    this.#forgetBlocked(name);
+    for (const [key, { error }] of this.#failing) if (mayHaveEnded(error, name, after)) this.#dirty.add(key);
+    if (before?.mark != null) this.#emit('gone', before);
+    if (after?.mark != null) this.#emit('new', after);
+    this.#schedule();
+  }
+
+  #emit(event: LinkEvent['event'], { name, ifindex, alias }: LinkEntry): void {
+    for (const listener of this.#linkListeners) listener({ event, name, ifindex, alias });
+  }
+
+  #onLoss(cause: unknown): void {
+    if (this.#closed) return;
+    this.options.log.warn({ cause: cause instanceof Error ? cause.message : String(cause) }, 'netlink notifications were lost: reading everything again');
+    this.#loadDue = true;
+    this.#schedule();
+  }
+
+  async #load(): Promise<void> {
+    this.#loadDue = false;
+    await this.#view.load();
+    this.#markStrays();
+  }
+
+  #markStrays(): void {
+    if (!this.#pruning) return;
+    for (const key of this.#view.objects.keys()) if (this.#desired.get(key) === undefined) this.#dirty.add(key);
+  }
+
+  #planAudit(): void {
+    const { auditMs, log } = this.options;
+    if (auditMs <= 0 || this.#closed) return;
+    // Spread, so that the agents of many hosts on one machine, or of one rack, do not all dump at once.
+    this.#cancelAudit = this.#clock.after(auditMs * (0.9 + 0.2 * this.#clock.random()), () => {
+      void this.audit()
+        .catch((error: unknown) => {
+          if (!this.#closed) log.error({ err: error }, 'the audit of kernel objects failed');
+        })
+        .finally(() => this.#planAudit());
+    });
+  }
+
+  // — flushing —
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    if (this.#dirty.size === 0 && !this.#loadDue && !this.#view.hasSuspectRoutes) {
+      if (this.#waiters.size > 0) this.#evaluateAll();
+      return;
+    }
+    this.#scheduled = true;
+    setImmediate(() => {
+      void this.#exclusively(async () => {
+        this.#scheduled = false;
+        if (this.#loadDue) await this.#load();
+        await this.#flush();
+      }).catch((error: unknown) => this.#onFlushError(error));
+    });
+  }
+
+  /** Flushes and dumps wait for one another: a plan is made from a view that nothing of ours is about to change. */
+  #exclusively(work: () => Promise<void>): Promise<void> {
+    const run = this.#lock.then(async () => {
+      if (!this.#closed) await work();
+    });
+    this.#lock = run.catch(() => undefined);
+    return run;
+  }
+
+  #onFlushError(error: unknown): void {
+    if (this.#closed) return;
+    this.options.log.error({ err: error }, 'kernel objects could not be brought in line');
+    // What was sent may or may not have been done.
+    for (const key of this.#inFlight) this.#dirty.add(key);
+    this.#inFlight.clear();
+    this.#echoing.clear();
+    for (const waiter of [...this.#waiters]) waiter.reject(toTsnetError(error));
+    this.#loadDue = true;
+    this.#clock.after(backoffMs(3, () => this.#clock.random()), () => this.#schedule());
+  }
+
+  async #flush(): Promise<void> {
+    failpoint('reconcile.flush.before');
+    if (this.#view.hasSuspectRoutes) await this.#view.reloadSuspectRoutes();
+    const keys = [...this.#dirty];
+    this.#dirty.clear();
+    if (keys.length === 0) return this.#evaluateAll();
+    for (const key of keys) this.#unblock(key);
+    const plan = planOperations(
+      { desired: this.#desired.map, observed: this.#view.objects, linkState: (name) => this.#linkState(name) },
+      keys,
+    );
+    this.#note(plan);
+    this.#settleQuiet(keys, plan);
+    const operations = plan.operations.filter((operation) => !this.#startDeletion(operation));
+    if (operations.length > 0) await this.#send(operations);
+    failpoint('reconcile.flush.after');
+    this.#evaluateAll();
+    if (this.#dirty.size > 0) this.#schedule();
+  }
+
+  async #send(operations: readonly Operation[]): Promise<void> {
+    for (const { key } of operations) this.#inFlight.add(key);
+    const outcomes = await this.#applier.apply(operations);
+    for (const operation of operations) {
+      this.#inFlight.delete(operation.key);
+      this.#echoing.add(operation.key);
+      this.#conclude(operation, outcomes.get(operation.key));
+    }
+    this.#evaluateAll();
+    await this.#view.barrier();
+    for (const operation of operations) {
+      const { key, object, verb } = operation;
+      const spoken = this.#spoken.has(key);
+      this.#echoing.delete(key);
+      if (!spoken && outcomes.get(key) === undefined) this.#view.assume(key, verb === 'remove' ? undefined : object);
+      else if (spoken) this.#recheck(key);
+    }
+    this.#spoken.clear();
+  }
+
+  /** What the notifications of our own request said last is either what was asked for, or a change from outside after it. */
+  #recheck(key: string): void {
+    const desired = this.#desired.get(key);
+    const observed = this.#view.objects.get(key);
+    const isRight = desired === undefined ? observed === undefined : observed !== undefined && isAsDesired(desired, observed);
+    if (!isRight && !this.#failing.has(key) && !this.#blockedBy.has(key)) this.#dirty.add(key);
+  }
+
+  #conclude({ key, object, verb }: Operation, outcome: Outcome): void {
+    const { log } = this.options;
+    this.#graceEndsMs.delete(key);
+    if (outcome === 'blocked') return this.#block(key, linkNameOf(object));
+    if (outcome !== undefined) return this.#fail(key, outcome);
+    this.#failing.delete(key);
+    if (!this.#drifted.delete(key) || verb === 'remove') return;
+    this.#repairs += 1;
+    log.info({ object: formatReconcileObject(object), was: verb === 'add' ? 'gone' : 'changed' }, 'repaired a change from outside');
+  }
+
+  #note(plan: Plan): void {
+    for (const [key, link] of plan.blocked) this.#block(key, link);
+    for (const [key, link] of plan.conflicts) {
+      if (key === `link ${link}` || this.#graceIsOver(key)) this.#fail(key, linkConflict(link));
+      else this.#block(key, link);
+    }
+  }
+
+  /**
+   * Whoever makes a link for an endpoint marks it in the same send, but by a request of its own: seen
+   * between the two, it is nobody's for an instant.
+   */
+  #graceIsOver(key: string): boolean {
+    const nowMs = this.#clock.nowMs();
+    const endMs = this.#graceEndsMs.get(key);
+    if (endMs === undefined) {
+      this.#graceEndsMs.set(key, nowMs + markGraceMs);
+      this.#clock.after(markGraceMs, () => {
+        this.#dirty.add(key);
+        this.#schedule();
+      });
+      return false;
+    }
+    if (nowMs < endMs) return false;
+    this.#graceEndsMs.delete(key);
+    return true;
+  }
+
+  /** Keys that need nothing have what they want, whatever they have gone through. */
+  #settleQuiet(keys: readonly string[], plan: Plan): void {
+    const busy = new Set(plan.operations.map(({ key }) => key));
+    for (const key of keys) {
+      if (busy.has(key) || plan.blocked.has(key) || plan.conflicts.has(key)) continue;
+      this.#failing.delete(key);
+      this.#drifted.delete(key);
+    }
+  }
+
+  /** Links are deleted on the side: it takes long, and nothing but their successors waits for it. */
+  #startDeletion(operation: Operation): boolean {
+    const { object, key } = operation;
+    if (operation.verb !== 'remove' || !isLink(object)) return false;
+    const entry = this.#view.links.byName(object.name);
+    if (entry === undefined) return true;
+    if (operation.reason !== undefined) {
+      this.options.log.info({ link: object.name, reason: operation.reason }, 'making a link anew');
+    }
+    this.#deleting.set(object.name, entry.ifindex);
+    this.#inFlight.add(key);
+    void this.#delete(entry, key);
+    return true;
+  }
+
+  async #delete(entry: LinkEntry, key: string): Promise<void> {
+    try {
+      await this.#reaper.delete(entry.ifindex);
+      await this.#view.barrier();
+      if (this.#view.links.byName(entry.name)?.ifindex === entry.ifindex) await this.#view.refreshLink(entry.name);
+    } catch (error) {
+      if (this.#closed) return;
+      this.#fail(key, toTsnetError(error));
+    } finally {
+      this.#deleting.delete(entry.name);
+      this.#inFlight.delete(key);
+      this.#spoken.delete(key);
+    }
+    for (const blocked of this.#blocked.get(entry.name) ?? []) this.#dirty.add(blocked);
+    this.#forgetBlocked(entry.name);
+    if (!this.#failing.has(key)) this.#dirty.add(key);
+    this.#schedule();
+  }
+
+  #linkState(name: string): LinkState {
+    if (this.#deleting.has(name)) return 'deleting';
+    const entry = this.#view.links.byName(name);
+    if (entry === undefined) return 'absent';
+    return entry.mark === null ? 'foreign' : 'ours';
+  }
+
+  // — what waits and what fails —
+
+  #block(key: string, link: string): void {
+    this.#failing.delete(key);
+    this.#blockedBy.set(key, link);
+    const keys = this.#blocked.get(link);
+    if (keys === undefined) this.#blocked.set(link, new Set([key]));
+    else keys.add(key);
+  }
+
+  #unblock(key: string): void {
+    const link = this.#blockedBy.get(key);
+    if (link === undefined) return;
+    this.#blockedBy.delete(key);
+    const keys = this.#blocked.get(link);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#blocked.delete(link);
+  }
+
+  #forgetBlocked(link: string): void {
+    for (const key of this.#blocked.get(link) ?? []) this.#blockedBy.delete(key);
+    this.#blocked.delete(link);
+  }
+
+  #retryNow(key: string): void {
+    this.#failing.delete(key);
+    this.#dirty.add(key);
+  }
+
+  #fail(key: string, error: TsnetError): void {
+    const before = this.#failing.get(key);
+    const attempts = (before?.attempts ?? 0) + 1;
+    const delayMs = backoffMs(attempts, () => this.#clock.random());
+    this.#failing.set(key, { error, attempts, retryAtMs: this.#clock.nowMs() + delayMs });
+    if (before?.error.code !== error.code) this.options.log.warn({ code: error.code, key }, error.message);
+    // The kernel has it already: what is thought to be there is not what is there.
+    if (error.details['errno'] === 'EEXIST' && attempts === 1) this.#loadDue = true;
+    this.#planRetry();
+  }
+
+  #planRetry(): void {
+    this.#cancelRetry();
+    let earliestMs = Infinity;
+    for (const { retryAtMs } of this.#failing.values()) earliestMs = Math.min(earliestMs, retryAtMs);
+    if (earliestMs === Infinity || this.#closed) return;
+    this.#cancelRetry = this.#clock.after(Math.max(0, earliestMs - this.#clock.nowMs()), () => {
+      const nowMs = this.#clock.nowMs();
+      for (const [key, failure] of this.#failing) {
+        if (failure.retryAtMs > nowMs) continue;
+        this.#failing.set(key, { ...failure, retryAtMs: Infinity });
+        this.#dirty.add(key);
+      }
+      this.#planRetry();
+      this.#schedule();
+    });
+  }
+
+  *#keysOf(owner: string): Iterable<string> {
+    yield* this.#desired.keysOfOwner(owner);
+    yield* this.#dropped.get(owner) ?? [];
+  }
+
+  #evaluateAll(): void {
+    for (const waiter of [...this.#waiters]) this.#evaluate(waiter);
+  }
+
+  #evaluate(waiter: Waiter): void {
+    let pending = false;
+    for (const key of this.#keysOf(waiter.owner)) {
+      const link = this.#blockedBy.get(key);
+      const failure = this.#failing.get(key) ?? (link === undefined ? undefined : this.#failing.get(`link ${link}`));
+      if (failure !== undefined) return waiter.reject(failure.error);
+      if (this.#isPending(key)) pending = true;
+    }
+    if (pending) return;
+    this.#dropped.delete(waiter.owner);
+    waiter.resolve();
+  }
+
+  #isPending(key: string): boolean {
+    return this.#dirty.has(key) || this.#inFlight.has(key) || this.#blockedBy.has(key);
+  }
+
+  #deadline(owner: string, timeoutMs: number): TsnetError {
+    for (const key of this.#keysOf(owner)) {
+      if (!this.#isPending(key)) continue;
+      const object = this.#desired.get(key) ?? this.#view.objects.get(key);
+      const link = this.#blockedBy.get(key);
+      const what = object === undefined ? key : formatReconcileObject(object);
+      const why = link === undefined ? '' : `: waits for link ${link}`;
+      return new TsnetError('ERR_DEADLINE', `not there after ${timeoutMs} ms: ${what}${why}`, { details: { owner, timeoutMs } });
+    }
+    return new TsnetError('ERR_DEADLINE', `not settled after ${timeoutMs} ms`, { details: { owner, timeoutMs } });
+  }
+}
+
+/** Reports whether a failure may be over since a link went, or came. */
+function mayHaveEnded(error: TsnetError, name: string, after: LinkEntry | undefined): boolean {
+  if (error.code === 'ERR_PARENT_UNKNOWN') return after !== undefined && error.details['value'] === name;
+  return after === undefined && (error.code === 'ERR_LINK_CONFLICT' || error.code === 'ERR_VNI_CONFLICT');
+}
