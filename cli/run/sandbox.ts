@@ -92,8 +92,8 @@ export function startTimeOf(pid: number): string {
  * (proc(5): pgrp is field 5, tty_nr 7, tpgid 8).
  */
 export function isForeground(statPath = '/proc/self/stat'): boolean {
-  const fields = statFields(statPath);
-  return fields[4] !== '0' && fields[2] === fields[5];
+  const [, , group, , terminal, foreground] = statFields(statPath);
+  return group !== undefined && terminal !== '0' && group === foreground;
 }
 
 /** The fields of a stat file from the third on; the second may hold anything, parentheses and spaces as well. */
