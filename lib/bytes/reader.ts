@@ -50,7 +50,7 @@ export class Reader {
   /** Moves the cursor over `length` bytes and returns where they start. */
   skip(length: number): number {
     const at = this.offset;
-    if (length > this.end - at) throw this.error();
+    if (length < 0 || length > this.end - at) throw this.error();
     this.offset = at + length;
     return at;
   }

@@ -63,13 +63,14 @@ export interface LinkCommon extends WithUnknown {
   readonly carrier?: boolean;
   readonly numTxQueues?: number;
   readonly numRxQueues?: number;
-  readonly afSpec?: LinkAfSpec;
 }
 
 /** A link and its kind, as asked for. The property that is named as the kind carries its settings. */
 export interface LinkSettings extends LinkCommon {
   /** Free text of up to 255 bytes. Set on a link that exists only: the kernel drops it at creation. */
   readonly alias?: string;
+  /** On a link that exists only, too; in one message with `up` the kernel does the latter first. */
+  readonly afSpec?: LinkAfSpec;
   /** `bridge`, `veth`, `vxlan`, `macvlan`, `vlan`, `dummy`, … */
   readonly kind?: string;
   readonly bridge?: BridgeSettings;
@@ -88,9 +89,9 @@ export interface LinkSettings extends LinkCommon {
   readonly infoUnknown?: readonly RawAttr[];
 }
 
-/** The other end of a veth pair: everything that a link of its own could be asked. */
+/** The other end of a veth pair. It cannot be up from the start: the kernel pairs the two last. */
 export interface VethSettings extends WithUnknown {
-  readonly peer: LinkCommon;
+  readonly peer: Omit<LinkCommon, 'up'>;
 }
 
 /** A link as the kernel describes it. */

@@ -52,12 +52,13 @@ function formatSettings(settings: LinkSettings): string {
   if (settings.master !== undefined) words.push(settings.master === 0 ? 'nomaster' : `master #${settings.master}`);
   if (settings.alias !== undefined) words.push(`alias ${settings.alias}`);
   if (settings.netnsFd !== undefined || settings.netnsPid !== undefined) words.push('netns');
+  if (settings.afSpec?.inet6?.addrGenMode !== undefined) words.push(`addrgenmode ${settings.afSpec.inet6.addrGenMode}`);
   if (settings.up !== undefined) words.push(settings.up ? 'up' : 'down');
   return words.join(' ');
 }
 
-/** What a link can be created with: an alias and a port's settings have to come afterwards. */
-export type NewLink = Omit<LinkSettings, 'alias' | 'bridgePort' | 'portKind' | 'portKindBytes'>;
+/** What a link can be created with: alias, address family and port settings have to come afterwards. */
+export type NewLink = Omit<LinkSettings, 'alias' | 'afSpec' | 'bridgePort' | 'portKind' | 'portKindBytes'>;
 
 /** The request that creates a link. See `linkAddMessages` for what it cannot carry. */
 export function linkAddMessage(link: NewLink): NetlinkMessage {
@@ -71,19 +72,26 @@ export function linkAddMessage(link: NewLink): NetlinkMessage {
 
 /**
  * The requests that create a link with all its settings: the creation, then by name what the kernel
- * takes on an existing link only (alias, settings as a bridge's port).
+ * takes on an existing link only (alias, address families, settings as a bridge's port). With `afSpec`
+ * the link goes up last, so that it never has the addresses which that is to prevent.
  *
  * Errors: EncodeError when there is such a setting and no name in this namespace to reach it by.
  */
 export function linkAddMessages(link: LinkSettings): NetlinkMessage[] {
-  const { alias, bridgePort, portKind: _portKind, portKindBytes: _portKindBytes, ...created } = link;
-  const messages = [linkAddMessage(created)];
-  if (alias === undefined && bridgePort === undefined) return messages;
-  if (link.ifname === undefined || link.netnsFd !== undefined || link.netnsPid !== undefined) {
-    throw new EncodeError('link', link.ifname ?? '', 'takes alias and port settings by its name, in this namespace');
+  const { alias, afSpec, bridgePort, portKind: _portKind, portKindBytes: _portKindBytes, up, ...created } = link;
+  const early = afSpec === undefined && up !== undefined ? { ...created, up } : created;
+  const messages = [linkAddMessage(early)];
+  if (alias === undefined && afSpec === undefined && bridgePort === undefined) return messages;
+  const { ifname } = link;
+  if (ifname === undefined || link.netnsFd !== undefined || link.netnsPid !== undefined) {
+    throw new EncodeError('link', ifname ?? '', 'takes some of its settings by name, in this namespace');
   }
-  if (alias !== undefined) messages.push(linkSetMessage(link.ifname, { alias }));
-  if (bridgePort !== undefined) messages.push(bridgePortSetMessage(link.ifname, bridgePort));
+  if (alias !== undefined) messages.push(linkSetMessage(ifname, { alias }));
+  if (bridgePort !== undefined) messages.push(bridgePortSetMessage(ifname, bridgePort));
+  if (afSpec !== undefined) {
+    messages.push(linkSetMessage(ifname, { afSpec }));
+    if (up !== undefined) messages.push(linkSetMessage(ifname, { up }));
+  }
   return messages;
 }
 
@@ -202,7 +210,7 @@ export function linkFromDump(reader: Reader): Link {
 }
 
 /**
- * Creates a link with all its settings, alias and port settings included (up to three requests, sent at once).
+ * Creates a link with all its settings, as `linkAddMessages` has them, in one send.
  *
  * Equivalent to: `ip link add $name type $kind …`, `ip link set $name alias …`, `bridge link set dev $name …`
  * Source: linux/if_link.h; net/core/rtnetlink.c: rtnl_newlink

@@ -162,8 +162,9 @@ export function decodeError(reader: Reader, flags: number): Answer {
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno };
   if ((flags & NLM_F_CAPPED) === 0 && errno !== 0) {
     const length = reader.buffer.readUInt32LE(request);
-    if (length < messageHeaderBytes) throw reader.error(`impossible length ${length} of the request`);
-    reader.skip(((length + 3) & ~3) - messageHeaderBytes);
+    const rest = length - messageHeaderBytes;
+    if (rest < 0 || rest > reader.remaining) throw reader.error(`impossible length ${length} of the request`);
+    reader.skip((rest + 3) & ~3);
   }
   return { errno, extAck: decodeExtAck(reader) };
 }

@@ -4,7 +4,15 @@ import { Address6 } from 'ip-address';
 import t from 'tap';
 import { Reader } from '../../lib/bytes/reader.js';
 import { EncodeError, Writer } from '../../lib/bytes/writer.js';
-import { decodeInet, encodeInet, readInet, readLladdr, splitPrefix, writeInet, writeLladdr } from '../../lib/netlink/inet.js';
+import {
+  decodeInet,
+  encodeInet,
+  readInet,
+  readLladdr,
+  splitPrefix,
+  writeInet,
+  writeLladdr,
+} from '../../lib/netlink/inet.js';
 
 function written(write: (writer: Writer) => void): Buffer {
   const writer = new Writer(1);
@@ -42,7 +50,9 @@ t.test('IPv6 text is what an independent library calls the correct form', async 
   const bytes = fc.array(fc.constantFrom(0, 0, 0, 0, 0x0a, 0xff), { minLength: 16, maxLength: 16 });
   fc.assert(
     fc.property(bytes, (list) => {
-      const hex = Buffer.from(list).toString('hex').replace(/(.{4})(?!$)/g, '$1:');
+      const hex = Buffer.from(list)
+        .toString('hex')
+        .replace(/(.{4})(?!$)/g, '$1:');
       const text = decodeInet(Uint8Array.from(list)) ?? '';
       return text.includes('.') || text === new Address6(hex).correctForm();
     }),
@@ -95,10 +105,12 @@ t.test('link-layer addresses of any length survive, and other texts are refused'
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 20 }), (value) => {
       const text = readLladdr(new Reader(Buffer.from(value), 'lladdr'));
-      return Buffer.compare(
-        written((writer) => writeLladdr(writer, text)),
-        value,
-      ) === 0;
+      return (
+        Buffer.compare(
+          written((writer) => writeLladdr(writer, text)),
+          value,
+        ) === 0
+      );
     }),
   );
   for (const text of ['02-00-00', '0g:00:00', '2:0:0', '02:00:', ':02:00']) {

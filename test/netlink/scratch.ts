@@ -35,7 +35,9 @@ export async function scratchNetns(t: Test): Promise<Scratch> {
   const run = (file: string, args: string[]): string =>
     execFileSync(file, ['-n', name, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   const parse = (text: string): Record<string, unknown>[] =>
-    (JSON.parse(text === '' ? '[]' : text) as Record<string, unknown>[]).filter((entry) => Object.keys(entry).length > 0);
+    (JSON.parse(text === '' ? '[]' : text) as Record<string, unknown>[]).filter(
+      (entry) => Object.keys(entry).length > 0,
+    );
   return {
     native,
     connection,
