@@ -53,6 +53,21 @@ export interface CarveDecision {
   readonly holder: string | null;
 }
 
+/** A block that goes back to the pool: no longer used here, but the controller may not know yet. */
+export interface BlockReturn {
+  readonly network: string;
+  readonly cidr: string;
+  readonly generation: number;
+}
+
+/** An address that rests after use. */
+export interface Resting {
+  readonly network: string;
+  readonly address: string;
+  /** End of the rest by the wall clock, ms since 1970. */
+  readonly untilMs: number;
+}
+
 /** What the journal holds of the agent itself. */
 export interface JournalMeta {
   readonly instance: string;
@@ -62,7 +77,7 @@ export interface JournalMeta {
   readonly generationLimit: number;
 }
 
-export type JournalValue = OwnEndpoint | OwnCarrier | Tombstone | HostAddress | CarveDecision | JournalMeta | Block;
+export type JournalValue = OwnEndpoint | OwnCarrier | Tombstone | HostAddress | CarveDecision | BlockReturn | Resting | JournalMeta | Block;
 
 const generation = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const short = Type.String({ maxLength: 64 });
@@ -86,6 +101,8 @@ const schemas: Readonly<Record<string, TSchema>> = {
     address: Type.Union([short, Type.Null()]),
     holder: Type.Union([Type.String({ maxLength: 256 }), Type.Null()]),
   }),
+  return: Type.Object({ network: short, cidr: short, generation }),
+  resting: Type.Object({ network: short, address: short, untilMs: Type.Number() }),
   meta: Type.Object({ instance: short, epoch: Type.Union([short, Type.Null()]), generationLimit: generation }),
 };
 
@@ -117,6 +134,8 @@ export const journalKeys = {
   block: (network: string, cidr: string) => `block/${network}/${cidr}`,
   hostAddress: (network: string, subnet: string) => `host-address/${network}/${subnet}`,
   carve: (id: string) => `carve/${id}`,
+  return: (network: string, cidr: string) => `return/${network}/${cidr}`,
+  resting: (network: string, address: string) => `resting/${network}/${address}`,
 } as const;
 
 function journalKeyOf(kind: string, value: JournalValue): string {
@@ -133,6 +152,10 @@ function journalKeyOf(kind: string, value: JournalValue): string {
       return journalKeys.hostAddress((value as HostAddress).network, (value as HostAddress).subnet);
     case 'carve':
       return journalKeys.carve((value as CarveDecision).carve.id);
+    case 'return':
+      return journalKeys.return((value as BlockReturn).network, (value as BlockReturn).cidr);
+    case 'resting':
+      return journalKeys.resting((value as Resting).network, (value as Resting).address);
     default:
       return kind;
   }

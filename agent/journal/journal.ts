@@ -6,8 +6,8 @@ import { formatId } from '../../core/ids.js';
 import type { Block, Carrier } from '../../core/model.js';
 import { KeyedLog } from '../../lib/keyed-log.js';
 import {
-  acceptJournalEntry, journalKeys, type CarveDecision, type HostAddress, type JournalMeta, type JournalValue, type OwnCarrier, type OwnEndpoint,
-  type Tombstone,
+  acceptJournalEntry, journalKeys, type BlockReturn, type CarveDecision, type HostAddress, type JournalMeta, type JournalValue, type OwnCarrier,
+  type OwnEndpoint, type Resting, type Tombstone,
 } from './entries.js';
 
 export interface JournalOpening {
@@ -39,6 +39,8 @@ export class Journal {
   readonly #blocks = new Map<string, Block>();
   readonly #hostAddresses = new Map<string, HostAddress>();
   readonly #carves = new Map<string, CarveDecision>();
+  readonly #returns = new Map<string, BlockReturn>();
+  readonly #resting = new Map<string, Resting>();
   readonly #rememberedGone = new Map<string, number>();
   readonly #listeners = new Set<(change: OwnChange) => void>();
   #meta: JournalMeta;
@@ -127,7 +129,10 @@ export class Journal {
   putEndpoint(own: OwnEndpoint): void {
     const known = this.#endpoints.get(own.record.id)?.publishedGeneration ?? 0;
     const value = known > own.publishedGeneration ? { ...own, publishedGeneration: known } : own;
-    this.#write([[journalKeys.endpoint(own.record.id), value]]);
+    this.#write([
+      [journalKeys.endpoint(own.record.id), value],
+      [journalKeys.gone(own.record.network, own.record.id), undefined],
+    ]);
     this.#tell({ kind: 'endpoint', id: own.record.id });
   }
 
@@ -248,6 +253,37 @@ export class Journal {
     this.#write([[journalKeys.block(network, cidr), undefined]]);
   }
 
+  /** Blocks on their way back. */
+  returns(): IterableIterator<BlockReturn> {
+    return this.#returns.values();
+  }
+
+  /** Gives a block up; it stays noted as on its way back until `finishReturn`. */
+  startReturn(block: BlockReturn): void {
+    const { network, cidr, generation } = block;
+    this.#write([
+      [journalKeys.block(network, cidr), undefined],
+      [journalKeys.return(network, cidr), { network, cidr, generation }],
+    ]);
+  }
+
+  finishReturn(network: string, cidr: string): void {
+    this.#write([[journalKeys.return(network, cidr), undefined]]);
+  }
+
+  resting(): IterableIterator<Resting> {
+    return this.#resting.values();
+  }
+
+  /** Notes addresses that rest, and drops those whose rest is over. */
+  putResting(resting: readonly Resting[], nowMs: number): void {
+    const over = [...this.#resting.values()].filter(({ untilMs }) => untilMs <= nowMs);
+    this.#write([
+      ...over.map(({ network, address }) => [journalKeys.resting(network, address), undefined] as const),
+      ...resting.map((entry) => [journalKeys.resting(entry.network, entry.address), entry] as const),
+    ]);
+  }
+
   hostAddresses(): IterableIterator<HostAddress> {
     return this.#hostAddresses.values();
   }
@@ -340,6 +376,12 @@ export class Journal {
       case 'carve':
         this.#carves.set(key, value as CarveDecision);
         return 0;
+      case 'return':
+        this.#returns.set(key, value as BlockReturn);
+        return 0;
+      case 'resting':
+        this.#resting.set(key, value as Resting);
+        return 0;
       default:
         this.#meta = value as JournalMeta;
         return 0;
@@ -360,6 +402,8 @@ export class Journal {
         this.#blocks.delete(key);
         this.#hostAddresses.delete(key);
         this.#carves.delete(key);
+        this.#returns.delete(key);
+        this.#resting.delete(key);
     }
   }
 }

@@ -55,6 +55,8 @@ interface Session {
   readonly blocks: Map<string, Block>;
   readonly carves: Set<string>;
   inFullSet: boolean;
+  /** Carves that are gone, reported once every change of their revision is applied. */
+  readonly goneCarves: { readonly id: string; readonly revision: number }[];
   /** Changes of the interest go one after another. */
   interestSent: Promise<void>;
 }
@@ -139,7 +141,7 @@ export class Watch {
       const asked = new Set([...this.#interest].filter((network) => cursor === null || state.isLoaded(network)));
       const request: WatchRequest = { instance: journal.instance, interest: [...asked], ...(cursor === null ? {} : { cursor }) };
       const { url, lines } = await client.stream<WatchLine>('POST', `${path}/watch`, { body: request, signal: abort.signal, idleMs: helloMs });
-      const session: Session = { url, abort, stream: null, asked, blocks: new Map(), carves: new Set(), inFullSet: false, interestSent: Promise.resolve() };
+      const session: Session = { url, abort, stream: null, asked, blocks: new Map(), carves: new Set(), inFullSet: false, goneCarves: [], interestSent: Promise.resolve() };
       this.#session = session;
       await this.#applyAll(session, lines);
     } finally {
@@ -199,6 +201,7 @@ export class Watch {
       log.warn({ code: reason.code }, `watch: ${reason.message}`);
       return;
     }
+    if (session.goneCarves.length > 0) this.#tellGoneCarves(session, line);
     switch (line.type) {
       case 'hello':
         this.#applyHello(session, line);
@@ -213,7 +216,7 @@ export class Watch {
         break;
       case 'gone':
         if (line.kind === 'block') this.#options.events.blockGone(line.network, line.id);
-        else if (line.kind === 'carve') this.#options.events.carveGone(line.id);
+        else if (line.kind === 'carve') session.goneCarves.push({ id: line.id, revision: line.revision });
         break;
       case 'end':
         this.#applyEnd(session);
@@ -251,6 +254,15 @@ export class Watch {
     } else {
       if (session.inFullSet) session.blocks.set(`${line.value.network}/${line.value.cidr}`, line.value);
       events.blockPut(line.value);
+    }
+  }
+
+  #tellGoneCarves(session: Session, line: WatchLine): void {
+    if (line.type === 'hello' || line.type === 'bye') return;
+    const complete = line.type === 'beat' ? line.revision : line.revision - 1;
+    for (let first = session.goneCarves[0]; first !== undefined && first.revision <= complete; first = session.goneCarves[0]) {
+      session.goneCarves.shift();
+      this.#options.events.carveGone(first.id);
     }
   }
 

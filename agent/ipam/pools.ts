@@ -1,0 +1,127 @@
+import { containsAddr, containsPrefix, parseAddr, parsePrefix } from '../../core/addr.js';
+import { newGrid, type Grid } from '../../core/grid.js';
+import type { Block, Network } from '../../core/model.js';
+import { AddressPool } from '../../core/pool.js';
+import type { Journal } from '../journal/journal.js';
+
+/** The addresses of one subnet that this host gives out. */
+export interface SubnetPool {
+  readonly network: Network;
+  /** As the network's record writes it. */
+  readonly subnet: string;
+  readonly grid: Grid;
+  readonly pool: AddressPool;
+  /** The request for more addresses that is under way; whoever needs some waits for it. */
+  refill: Promise<void> | undefined;
+  /** No request ahead of need before this time. */
+  aheadAfterMs: number;
+}
+
+/** Both clocks, in milliseconds. */
+export interface Clocks {
+  readonly monoMs: () => number;
+  readonly wallMs: () => number;
+}
+
+export interface PoolsOptions {
+  readonly journal: Journal;
+  readonly network: (id: string) => Network | undefined;
+  readonly quarantineMs: number;
+  readonly clocks: Clocks;
+}
+
+/** The pools of each network, made from the journal when the network is first asked for. */
+export class Pools {
+  readonly #options: PoolsOptions;
+  readonly #networks = new Map<string, SubnetPool[]>();
+
+  constructor(options: PoolsOptions) {
+    this.#options = options;
+  }
+
+  /** One pool a subnet, in their order. */
+  ensure(network: Network): readonly SubnetPool[] {
+    const known = this.#networks.get(network.id);
+    if (known !== undefined && known.length === network.subnets.length) return known;
+    const added = network.subnets.slice(known?.length ?? 0).map((subnet) => this.#newPool(network, newGrid(subnet), subnet.subnet));
+    const all = [...(known ?? []), ...added];
+    this.#networks.set(network.id, all);
+    this.#restore(network.id, added);
+    return all;
+  }
+
+  /** The pools of a network; none while its record is not known. */
+  of(network: string): readonly SubnetPool[] {
+    const record = this.#options.network(network);
+    return record === undefined ? (this.#networks.get(network) ?? []) : this.ensure(record);
+  }
+
+  /** The pool that a block belongs to. */
+  ofBlock(network: string, cidr: string): SubnetPool | undefined {
+    const prefix = parsePrefix(cidr, 'cidr');
+    return this.of(network).find(({ grid }) => containsPrefix(grid.prefix, prefix));
+  }
+
+  /** The pool that an address belongs to. */
+  ofAddress(network: string, address: string): SubnetPool | undefined {
+    const addr = parseAddr(address);
+    return this.of(network).find(({ grid }) => containsAddr(grid.prefix, addr));
+  }
+
+  *all(): IterableIterator<SubnetPool> {
+    for (const pools of this.#networks.values()) yield* pools;
+  }
+
+  forget(network: string): void {
+    this.#networks.delete(network);
+  }
+
+  #newPool(network: Network, grid: Grid, subnet: string): SubnetPool {
+    return { network, subnet, grid, pool: new AddressPool(grid, this.#options.quarantineMs), refill: undefined, aheadAfterMs: 0 };
+  }
+
+  /** Brings what the journal says of a network into new pools: blocks, addresses in use, given up, and at rest. */
+  #restore(network: string, pools: readonly SubnetPool[]): void {
+    const { journal, clocks, quarantineMs } = this.#options;
+    const nowMs = clocks.monoMs();
+    const poolOf = (address: string): AddressPool | undefined => {
+      const addr = parseAddr(address);
+      return pools.find(({ grid }) => containsAddr(grid.prefix, addr))?.pool;
+    };
+    for (const block of journal.blocks()) if (block.network === network) restoreBlock(pools, block);
+    const resting = [...journal.resting()].filter((entry) => entry.network === network && entry.untilMs > clocks.wallMs());
+    for (const { address, untilMs } of resting.sort((a, b) => a.untilMs - b.untilMs)) {
+      const leftMs = Math.min(quarantineMs, untilMs - clocks.wallMs());
+      const pool = poolOf(address);
+      if (pool !== undefined && takeQuietly(pool, address)) pool.release(address, nowMs + leftMs - quarantineMs);
+    }
+    for (const address of usedAddresses(journal, network)) {
+      const pool = poolOf(address);
+      if (pool !== undefined) takeQuietly(pool, address);
+    }
+    for (const { carve, address } of journal.carves()) {
+      if (carve.network === network && address !== null) poolOf(address)?.carveOut(address, nowMs);
+    }
+  }
+}
+
+/** The addresses of a network that this host uses, endpoints' and its own. */
+export function usedAddresses(journal: Journal, network: string): string[] {
+  const own = [...journal.hostAddresses()].filter((entry) => entry.network === network).map(({ address }) => address);
+  return [...own, ...journal.endpointsOf(network).flatMap(({ record }) => record.addresses)];
+}
+
+function restoreBlock(pools: readonly SubnetPool[], block: Block): void {
+  const prefix = parsePrefix(block.cidr);
+  pools.find(({ grid }) => containsPrefix(grid.prefix, prefix))?.pool.addBlock(block);
+}
+
+/** Takes an address that the journal says is in use; false when no block here has it. */
+export function takeQuietly(pool: AddressPool, address: string): boolean {
+  try {
+    return pool.allocateFixed(address);
+  } catch {
+    // In use already (two records of one address), or not one that the subnet gives any more: nothing to keep.
+    return false;
+  }
+}
