@@ -103,6 +103,8 @@ export const errorRegistry = {
   ERR_DISK_FULL: later('Free space on the file system that holds the data directory.'),
   ERR_DEADLINE: later('It took longer than allowed: try again.', 504),
   ERR_STOPPING: later('The daemon is stopping: try again when it is back.'),
+  ERR_LISTEN: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Choose another --listen address, or stop what listens there.' },
+  ERR_BUSY: later('Too many requests at once: try again in a moment.', 429),
   ERR_NOT_ROOT: { http: 403, exit: 1, cni: 101, retryable: false, hint: 'Run it as root.' },
   ERR_COMMAND_NOT_FOUND: { http: 400, exit: 127, cni: 7, retryable: false, hint: 'Check the command after "--".' },
 } as const satisfies Record<string, ErrorEntry>;

@@ -1,0 +1,125 @@
+import { mkdir } from 'node:fs/promises';
+import type { FastifyInstance } from 'fastify';
+import { parsePool, type SubnetPool } from '../core/subnets.js';
+import { EtcdClient } from '../lib/etcd/client.js';
+import { LeaseKeeper } from '../lib/etcd/lease.js';
+import { transact } from '../lib/etcd/txn.js';
+import { listenHttp, type Listening } from '../lib/http/listen.js';
+import type { Logger } from '../lib/log.js';
+import { newApp } from './app.js';
+import { settingsOf, type ControllerContext } from './context.js';
+import { lockDataDir } from './data-dir.js';
+import { startEtcd, type EtcdChild } from './etcd-child.js';
+import { Mirror } from './mirror.js';
+import type { ControllerOptions } from './options.js';
+import { ensureSettings } from './store/settings.js';
+import { ensureToken } from './store/tokens.js';
+import { ensureTokenFile, hashToken } from './token-files.js';
+import { WatchHub } from './watch-hub.js';
+
+/** A running controller. */
+export interface ControllerHandle {
+  /** Where it listens, with ports as bound. */
+  readonly urls: readonly string[];
+  readonly context: ControllerContext;
+  readonly app: FastifyInstance;
+  readonly etcdPid: () => number | undefined;
+  /** Stops it, its streams and its etcd. */
+  readonly close: () => Promise<void>;
+}
+
+/** Runs a controller until the signal. Errors: ERR_DATA_DIR_LOCKED, ERR_ETCD_MISSING, ERR_ETCD_START, ERR_LISTEN, ERR_INVALID_CIDR, ERR_USAGE. */
+export async function runController(options: ControllerOptions, io: { readonly signal: AbortSignal; readonly log: Logger }): Promise<void> {
+  const controller = await startController(options, io.log);
+  if (!io.signal.aborted) await new Promise<void>((resolve) => io.signal.addEventListener('abort', () => resolve(), { once: true }));
+  await controller.close();
+}
+
+/**
+ * Starts a controller. An etcd of its own is waited for; a foreign one is not: until that is reached, requests
+ * are answered with ERR_STORE_UNREACHABLE.
+ */
+export async function startController(options: ControllerOptions, log: Logger): Promise<ControllerHandle> {
+  const pools = options.subnetPools.map(readPool);
+  const undo: (() => Promise<void> | void)[] = [];
+  const close = async (): Promise<void> => {
+    for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
+      await Promise.resolve(step()).catch((error: unknown) => log.warn({ err: error }, 'stopping was not clean'));
+    }
+  };
+  try {
+    await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+    const lock = await lockDataDir(options.dataDir);
+    undo.push(lock.release);
+    const tokens = { admin: await ensureTokenFile(options.dataDir, 'admin'), host: await ensureTokenFile(options.dataDir, 'host') };
+    const etcd = options.etcd.length === 0 ? await startEtcd({ dataDir: options.dataDir, log }) : undefined;
+    if (etcd !== undefined) undo.push(etcd.stop);
+    const client = new EtcdClient({ endpoints: etcd === undefined ? options.etcd : [etcd.endpoint] });
+    undo.push(() => client.close());
+    const context = newContext({ options, pools, log, client, tokens, undo });
+    const app = await newApp(context, tokens);
+    undo.push(() => app.close());
+    const listening: Listening[] = [];
+    undo.push(() => context.hub.close());
+    for (const address of options.listen) {
+      const one = await listenHttp(app, address);
+      listening.push(one);
+      undo.push(one.close);
+    }
+    // Streams are told first, so that agents turn to another controller at once.
+    undo.push(() => context.hub.close());
+    if (etcd !== undefined) await context.mirror.until(() => context.mirror.isConnected, 10_000);
+    const urls = listening.map(({ url }) => url);
+    log.info({ urls, etcd: client.endpoints }, 'controller listens');
+    return { urls, context, app, etcdPid: pidOf(etcd), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function pidOf(etcd: EtcdChild | undefined): () => number | undefined {
+  return () => etcd?.pid();
+}
+
+function newContext(parts: {
+  readonly options: ControllerOptions;
+  readonly pools: readonly SubnetPool[];
+  readonly log: Logger;
+  readonly client: EtcdClient;
+  readonly tokens: { readonly admin: string; readonly host: string };
+  readonly undo: (() => Promise<void> | void)[];
+}): ControllerContext {
+  const { options, log, client, tokens, undo } = parts;
+  const stopping = new AbortController();
+  const mirror: Mirror = new Mirror({
+    client,
+    log,
+    signal: stopping.signal,
+    prepare: async () => {
+      await transact(client, (txn) => ensureSettings(txn, options), { what: 'settings' });
+      for (const role of ['admin', 'host'] as const) {
+        await transact(client, (txn) => ensureToken(txn, role, hashToken(tokens[role])), { what: 'tokens' });
+      }
+    },
+  });
+  const keeper = new LeaseKeeper(client);
+  undo.push(() => keeper.close());
+  const hub = new WatchHub({ mirror, log, beatMs: () => Math.max(1, Math.floor(settingsOf({ mirror, options }).livenessMs / 4)) });
+  const running = mirror.run();
+  undo.push(async () => {
+    stopping.abort();
+    await running;
+  });
+  return { options, pools: parts.pools, log, client, keeper, mirror, hub };
+}
+
+/** Pools of plain CIDRs get subnets of these lengths. */
+const defaultLength = { 4: 20, 6: 64 } as const;
+
+function readPool(text: string): SubnetPool {
+  const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
+  if (match === null) return parsePool(text);
+  const length = Math.max(Number(match[2]), text.includes(':') ? defaultLength[6] : defaultLength[4]);
+  return parsePool(`${text}:${length}`);
+}

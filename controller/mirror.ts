@@ -1,0 +1,274 @@
+import { randomBytes } from 'node:crypto';
+import { formatId } from '../core/ids.js';
+import { epochKey, keyPrefix, parseKey } from '../core/keys.js';
+import type { Cursor } from '../core/model.js';
+import { Backoff } from '../lib/etcd/backoff.js';
+import type { EtcdClient, KeyValue, Listing } from '../lib/etcd/client.js';
+import { ensureEpoch } from '../lib/etcd/epoch.js';
+import { watchPrefix, type WatchBatch, type WatchEvent } from '../lib/etcd/watch.js';
+import type { Logger } from '../lib/log.js';
+import { decodeRecord } from './store/record.js';
+import { newTables, placeOf, type Change, type Kind, type KindMap, type Stored, type Table, type Tables } from './tables.js';
+
+/** Changes that are kept for watchers who come back. */
+const ringSize = 20_000;
+
+export interface MirrorListener {
+  /** Changes in the order of their revisions; the mirror already shows them. */
+  readonly onChanges: (changes: readonly Change[]) => void;
+  /** The store is another one than before: nothing that was said holds. */
+  readonly onReset: () => void;
+}
+
+export interface MirrorOptions {
+  readonly client: EtcdClient;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Called whenever a store has been listed, with the epoch found; its failure is a failed listing. */
+  readonly prepare?: () => Promise<void>;
+  readonly ringSize?: number;
+}
+
+/**
+ * All records of the store in memory, as of one revision: one list and one watch, however many
+ * ask. Listens again from where it stood after an outage; lists again and diffs after a compaction.
+ */
+export class Mirror {
+  readonly #options: MirrorOptions;
+  readonly #listeners = new Set<MirrorListener>();
+  readonly #waiters = new Set<() => void>();
+  #tables: Tables = newTables();
+  /** Keys of all records in the tables. */
+  #keys = new Set<string>();
+  #epoch = '';
+  #revision = 0;
+  #connectedAt: number | undefined;
+  #ring: Change[] = [];
+  /** Changes after this revision are all in the ring. */
+  #ringFloor = 0;
+
+  constructor(options: MirrorOptions) {
+    this.#options = options;
+  }
+
+  get tables(): Tables {
+    return this.#tables;
+  }
+
+  /** Empty before the store was first read. */
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  get isReady(): boolean {
+    return this.#epoch !== '';
+  }
+
+  get isConnected(): boolean {
+    return this.#connectedAt !== undefined;
+  }
+
+  /** How long the store has been heard without interruption, ms. */
+  get connectedMs(): number {
+    return this.#connectedAt === undefined ? 0 : performance.now() - this.#connectedAt;
+  }
+
+  listen(listener: MirrorListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Every change after a cursor, or undefined where only a full list can tell. */
+  changesSince(cursor: Cursor): readonly Change[] | undefined {
+    if (cursor.epoch !== this.#epoch || cursor.revision < this.#ringFloor || cursor.revision > this.#revision) return undefined;
+    const from = this.#ring.findIndex((change) => change.revision > cursor.revision);
+    if (from < 0) return this.#atRevision(this.#ring.length, cursor.revision);
+    return [...this.#atRevision(from, cursor.revision), ...this.#ring.slice(from)];
+  }
+
+  // Of several changes at one revision the last heard may not have been the last: those are said again.
+  #atRevision(end: number, revision: number): readonly Change[] {
+    let start = end;
+    while (this.#ring[start - 1]?.revision === revision) start -= 1;
+    return end - start > 1 ? this.#ring.slice(start, end) : [];
+  }
+
+  /** Waits until the mirror shows a revision; false when it does not in time. */
+  reached(revision: number, timeoutMs = 2000): Promise<boolean> {
+    return this.until(() => this.#revision >= revision, timeoutMs);
+  }
+
+  /** Waits until a condition on the mirror holds; false when it does not in time. */
+  async until(condition: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (condition()) return true;
+    return new Promise((resolve) => {
+      const done = (result: boolean): void => {
+        clearTimeout(timer);
+        this.#waiters.delete(check);
+        resolve(result);
+      };
+      const check = (): void => {
+        if (condition()) done(true);
+      };
+      const timer = setTimeout(() => done(condition()), timeoutMs);
+      this.#waiters.add(check);
+    });
+  }
+
+  /** Mirrors until the signal. */
+  async run(): Promise<void> {
+    const { signal, log } = this.#options;
+    const backoff = new Backoff(50, 1000);
+    while (!signal.aborted) {
+      try {
+        await this.#list();
+        backoff.reset();
+        await this.#watch();
+      } catch (error) {
+        this.#setConnected(false);
+        if (signal.aborted) return;
+        log.warn({ err: error }, 'store cannot be read');
+        await backoff.wait(signal);
+      }
+    }
+  }
+
+  async #list(): Promise<void> {
+    const { client } = this.#options;
+    const epoch = await ensureEpoch(client, epochKey, () => formatId('epoch', randomBytes(16)));
+    await this.#options.prepare?.();
+    const listing = await client.list(keyPrefix);
+    if (this.#epoch !== epoch || listing.revision < this.#revision) this.#reset(epoch, listing);
+    else this.#applyListing(listing);
+    this.#wake();
+  }
+
+  async #watch(): Promise<void> {
+    const { client, log } = this.#options;
+    const again = new AbortController();
+    const stop = (): void => again.abort();
+    this.#options.signal.addEventListener('abort', stop, { once: true });
+    try {
+      const outcome = await watchPrefix(client, {
+        prefix: keyPrefix,
+        fromRevision: this.#revision + 1,
+        signal: again.signal,
+        accept: async () => (await client.get(epochKey))?.value.toString('utf8') === this.#epoch,
+        onConnected: () => this.#setConnected(true),
+        onDisconnected: (error) => {
+          if (this.isConnected) log.warn({ err: error }, 'store watch broke');
+          this.#setConnected(false);
+        },
+        onBatch: (batch) => {
+          if (batch.events.some((event) => eventKey(event) === epochKey)) stop();
+          else this.#applyBatch(batch);
+        },
+      });
+      if (!this.#options.signal.aborted) log.warn({ outcome }, 'store is listed again');
+    } finally {
+      this.#options.signal.removeEventListener('abort', stop);
+      this.#setConnected(false);
+    }
+  }
+
+  #setConnected(isConnected: boolean): void {
+    if (!isConnected) this.#connectedAt = undefined;
+    else this.#connectedAt ??= performance.now();
+    this.#wake();
+  }
+
+  #reset(epoch: string, listing: Listing): void {
+    const isFirst = this.#epoch === '';
+    this.#tables = newTables();
+    this.#keys = new Set();
+    this.#ring = [];
+    this.#epoch = epoch;
+    for (const kv of listing.kvs) this.#put(kv);
+    this.#revision = listing.revision;
+    this.#ringFloor = listing.revision;
+    if (!isFirst) for (const listener of this.#listeners) listener.onReset();
+  }
+
+  #applyListing(listing: Listing): void {
+    if (listing.revision === this.#revision) return;
+    const seen = new Set(listing.kvs.map((kv) => kv.key));
+    const changes: Change[] = [];
+    for (const kv of [...listing.kvs].sort((a, b) => a.modRevision - b.modRevision)) {
+      if (kv.modRevision <= this.#revision) continue;
+      const change = this.#put(kv);
+      if (change !== undefined) changes.push(change);
+    }
+    for (const key of [...this.#keys]) {
+      if (seen.has(key)) continue;
+      const change = this.#delete(key, listing.revision);
+      if (change !== undefined) changes.push(change);
+    }
+    this.#revision = listing.revision;
+    // What came and went in between is in no listing, so nobody can be brought over the gap.
+    this.#ring = [];
+    this.#ringFloor = listing.revision;
+    this.#announce(changes);
+  }
+
+  #applyBatch(batch: WatchBatch): void {
+    const changes: Change[] = [];
+    for (const event of batch.events) {
+      const change = event.type === 'put' ? this.#put(event.kv) : this.#delete(event.key, event.modRevision);
+      if (change !== undefined) changes.push(change);
+    }
+    this.#revision = Math.max(this.#revision, batch.revision);
+    this.#ring.push(...changes);
+    const limit = this.#options.ringSize ?? ringSize;
+    if (this.#ring.length > limit * 1.25) {
+      const dropped = this.#ring.splice(0, this.#ring.length - limit);
+      this.#ringFloor = dropped.at(-1)?.revision ?? this.#ringFloor;
+    }
+    this.#announce(changes);
+    this.#wake();
+  }
+
+  #announce(changes: readonly Change[]): void {
+    if (changes.length > 0) for (const listener of this.#listeners) listener.onChanges(changes);
+  }
+
+  #wake(): void {
+    for (const check of [...this.#waiters]) check();
+  }
+
+  #put(kv: KeyValue): Change | undefined {
+    const key = parseKey(kv.key);
+    const place = key === undefined ? undefined : placeOf(key);
+    if (place === undefined) return undefined;
+    try {
+      const table = this.#tables[place.kind] as Table<KindMap[Kind]>;
+      const before = table.get(place.group, place.id);
+      const after: Stored<KindMap[Kind]> = { value: decodeRecord<KindMap[Kind]>(kv), modRevision: kv.modRevision };
+      table.set(place.group, place.id, after);
+      this.#keys.add(kv.key);
+      return { kind: place.kind, revision: kv.modRevision, before, after } as Change;
+    } catch (error) {
+      this.#options.log.error({ err: error, key: kv.key }, 'record left out');
+      return undefined;
+    }
+  }
+
+  #delete(text: string, revision: number): Change | undefined {
+    const key = parseKey(text);
+    const place = key === undefined ? undefined : placeOf(key);
+    if (place === undefined) return undefined;
+    const table = this.#tables[place.kind] as Table<KindMap[Kind]>;
+    const before = table.get(place.group, place.id);
+    this.#keys.delete(text);
+    if (before === undefined) return undefined;
+    table.delete(place.group, place.id);
+    return { kind: place.kind, revision, before, after: undefined } as Change;
+  }
+}
+
+function eventKey(event: WatchEvent): string {
+  return event.type === 'put' ? event.kv.key : event.key;
+}

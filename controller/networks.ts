@@ -1,0 +1,121 @@
+import { randomInt } from 'node:crypto';
+import type { NetworkCreate, NetworkUpdate } from '../core/api.js';
+import { TsnetError } from '../core/errors.js';
+import type { Network } from '../core/model.js';
+import { applyLabels, checkLabels, parseNetworkName } from '../core/name.js';
+import { planMoreSubnets, planSubnets, type SubnetContext } from '../core/subnets.js';
+import { chooseVni, firstVni, lastVni } from '../core/vni.js';
+import type { Txn } from '../lib/etcd/txn.js';
+import { commit, findNetwork, networkUnknown, newId, now, readNetwork, requireReady, type ControllerContext } from './context.js';
+import { checkDriverOptions } from './driver-options.js';
+import { readHostRoutes } from './host-routes.js';
+import { chooseMtu } from './mtu.js';
+import { listEndpoints } from './store/endpoints.js';
+import { deleteNetwork, listNetworks, loadNetworkKeys, putNetwork, putNewNetwork, touchSubnetsGuard } from './store/networks.js';
+
+/** How long a removed network cannot come back out of some host's journal. */
+const tombstoneMs = 30 * 24 * 3600 * 1000;
+const maxNamed = 10;
+
+/** Makes a network. Errors: those of the rules in core/name, core/subnets and core/vni; ERR_NETWORK_NAME_IN_USE, ERR_INVALID_OPTION, ERR_INVALID_MTU. */
+export async function createNetwork(context: ControllerContext, request: NetworkCreate): Promise<Network> {
+  requireReady(context);
+  const name = parseNetworkName(request.name);
+  const driver = request.driver ?? 'overlay';
+  const labels = request.labels ?? {};
+  checkLabels(labels);
+  const options = checkDriverOptions(driver, request.options ?? {});
+  const hostRoutes = await readHostRoutes();
+  const id = newId('network');
+  return commit(context, `network ${name}`, async (txn) => {
+    await touchSubnetsGuard(txn);
+    const held = await loadNetworkKeys(txn, { id, name, vni: null });
+    if (held.name !== undefined) throw nameInUse(name);
+    const networks = await listNetworks(txn);
+    const subnets = planSubnets({ ...request, driver }, { networks, hostRoutes, pools: context.pools });
+    const network: Network = {
+      v: 1,
+      generation: 1,
+      id,
+      name,
+      driver,
+      subnets,
+      vni: driver === 'overlay' ? freeVni(networks) : null,
+      mtu: chooseMtu({ driver, asked: request.mtu, subnets, hosts: hostsOf(context) }),
+      internal: request.internal ?? false,
+      labels,
+      options,
+      createdAt: now(),
+    };
+    putNewNetwork(txn, network);
+    return network;
+  });
+}
+
+/** Changes labels, adds subnets. Errors: ERR_NETWORK_UNKNOWN, and as for creation. */
+export async function updateNetwork(context: ControllerContext, ref: string, request: NetworkUpdate): Promise<Network> {
+  requireReady(context);
+  const hostRoutes = await readHostRoutes();
+  return commit(context, `network ${ref}`, async (txn) => {
+    const network = await requireNetwork(txn, ref);
+    const labels = applyLabels(network.labels, request.labels ?? {});
+    checkLabels(labels);
+    const subnets = await moreSubnets(txn, network, request.addSubnets ?? [], { hostRoutes, pools: context.pools });
+    if (subnets.some(({ subnet }) => subnet.includes(':'))) chooseMtu({ driver: network.driver, asked: network.mtu, subnets, hosts: [] });
+    const changed: Network = { ...network, generation: network.generation + 1, labels, subnets };
+    putNetwork(txn, changed);
+    return changed;
+  });
+}
+
+async function moreSubnets(
+  txn: Txn,
+  network: Network,
+  asked: NonNullable<NetworkUpdate['addSubnets']>,
+  context: Omit<SubnetContext, 'networks'>,
+): Promise<Network['subnets']> {
+  if (asked.length === 0) return network.subnets;
+  await touchSubnetsGuard(txn);
+  return planMoreSubnets(network, asked, { ...context, networks: await listNetworks(txn) });
+}
+
+/** Removes a network with its blocks and carriers. Errors: ERR_NETWORK_UNKNOWN, ERR_NETWORK_IN_USE naming its endpoints. */
+export async function removeNetwork(context: ControllerContext, ref: string): Promise<void> {
+  await findNetwork(context, ref);
+  const { leaseId } = await context.client.leaseGrant(tombstoneMs);
+  await commit(context, `network ${ref}`, async (txn) => {
+    const network = await requireNetwork(txn, ref);
+    const endpoints = await listEndpoints(txn, network.id);
+    if (endpoints.length > 0) {
+      const named = endpoints.slice(0, maxNamed).map((one) => `${one.name ?? one.id} on ${one.host}`);
+      const rest = endpoints.length > maxNamed ? ` and ${endpoints.length - maxNamed} more` : '';
+      throw new TsnetError('ERR_NETWORK_IN_USE', `network "${network.name}" has endpoints: ${named.join(', ')}${rest}`, {
+        details: { network: network.name, endpoints: endpoints.slice(0, maxNamed).map((one) => one.id) },
+      });
+    }
+    await touchSubnetsGuard(txn);
+    deleteNetwork(txn, network, leaseId);
+  }).catch(async (error: unknown) => {
+    await context.client.leaseRevoke(leaseId).catch(() => undefined);
+    throw error;
+  });
+}
+
+async function requireNetwork(txn: Txn, ref: string): Promise<Network> {
+  const network = await readNetwork(txn, ref);
+  if (network === undefined) throw networkUnknown(ref);
+  return network;
+}
+
+function nameInUse(name: string): TsnetError {
+  return new TsnetError('ERR_NETWORK_NAME_IN_USE', `name: a network "${name}" exists already`, { details: { field: 'name', value: name } });
+}
+
+function freeVni(networks: readonly Network[]): number {
+  const taken = new Set(networks.flatMap(({ vni }) => (vni === null ? [] : [vni])));
+  return chooseVni(taken, randomInt(lastVni - firstVni + 1));
+}
+
+function* hostsOf(context: ControllerContext): Generator<{ readonly vtep: string; readonly underlayMtu: number }> {
+  for (const { value } of context.mirror.tables.host.all()) yield value;
+}

@@ -1,0 +1,109 @@
+import type { Publication, PublicationResult } from '../core/api.js';
+import { TsnetError } from '../core/errors.js';
+import { maxTxnOps } from '../lib/etcd/client.js';
+import type { Txn } from '../lib/etcd/txn.js';
+import { transact } from '../lib/etcd/txn.js';
+import { requireReady, settingsOf, type ControllerContext } from './context.js';
+import { dropCarrier, dropEndpoint, takeCarrier, takeEndpoint } from './publish-records.js';
+import { refillBlock, refillNetwork } from './publish-refill.js';
+
+const maxRecords = 100;
+/** Keys that one transaction reads at most, leaving room below etcd's 128 operations. */
+const maxKeys = 100;
+
+/** One record of a publication, with what it costs in a transaction and how it is taken. */
+interface Item {
+  readonly key: string;
+  readonly keys: number;
+  /** Takes the record in a transaction; throws a TsnetError to refuse it. */
+  readonly take: (txn: Txn) => Promise<void>;
+  /** Must have a transaction of its own: it lists what others of its kind change. */
+  readonly isAlone?: boolean;
+}
+
+/**
+ * Takes what a host says of itself, in the order networks, blocks, what is gone, carriers, endpoints. Each record
+ * stands for itself: those refused are named in the result.
+ * Errors: ERR_TOO_LARGE; ERR_STORE_UNREACHABLE, after which all may be sent again.
+ */
+export async function publish(context: ControllerContext, host: string, publication: Publication): Promise<PublicationResult> {
+  requireReady(context);
+  const items = itemsOf(context, host, publication);
+  if (items.length > maxRecords) {
+    throw new TsnetError('ERR_TOO_LARGE', `a publication of ${items.length} records: at most ${maxRecords} are taken at once`);
+  }
+  const refused: PublicationResult['refused'][number][] = [];
+  for (const portion of portionsOf(items)) refused.push(...(await takePortion(context, portion)));
+  return { refused };
+}
+
+async function takePortion(context: ControllerContext, items: readonly Item[]): Promise<PublicationResult['refused']> {
+  const { result } = await transact(
+    context.client,
+    async (txn) => {
+      const refused: PublicationResult['refused'][number][] = [];
+      for (const item of items) {
+        try {
+          await item.take(txn);
+        } catch (error) {
+          if (!(error instanceof TsnetError) || error.code === 'ERR_STORE_UNREACHABLE' || error.code === 'ERR_STORE_CORRUPT') throw error;
+          refused.push({ key: item.key, code: error.code, message: error.message });
+        }
+      }
+      if (txn.size > maxTxnOps && items.length > 1) throw new Oversize();
+      return refused;
+    },
+    { what: 'publication' },
+  ).catch(async (error: unknown) => {
+    if (!(error instanceof Oversize)) throw error;
+    const half = Math.ceil(items.length / 2);
+    return { result: [...(await takePortion(context, items.slice(0, half))), ...(await takePortion(context, items.slice(half)))] };
+  });
+  return result;
+}
+
+/** A portion turned out larger than was estimated from its records. */
+class Oversize extends Error {}
+
+function portionsOf(items: readonly Item[]): Item[][] {
+  const portions: Item[][] = [];
+  let current: Item[] = [];
+  let keys = 0;
+  for (const item of items) {
+    if (current.length > 0 && (item.isAlone === true || current[0]?.isAlone === true || keys + item.keys > maxKeys)) {
+      portions.push(current);
+      current = [];
+      keys = 0;
+    }
+    current.push(item);
+    keys += item.keys;
+  }
+  if (current.length > 0) portions.push(current);
+  return portions;
+}
+
+function itemsOf(context: ControllerContext, host: string, publication: Publication): Item[] {
+  const mayManage = settingsOf(context).hostsManageNetworks;
+  const items: Item[] = [];
+  for (const network of publication.networks ?? []) {
+    items.push({ key: `network/${network.id}/${network.id}`, keys: 8, isAlone: true, take: (txn) => refillNetwork(txn, network, mayManage) });
+  }
+  for (const block of publication.blocks ?? []) {
+    items.push({ key: `block/${block.network}/${block.cidr}`, keys: 8, isAlone: true, take: (txn) => refillBlock(txn, host, block) });
+  }
+  for (const gone of publication.endpointsGone ?? []) {
+    items.push({ key: `endpoint/${gone.network}/${gone.id}`, keys: 5, take: (txn) => dropEndpoint(txn, host, gone) });
+  }
+  for (const gone of publication.carriersGone ?? []) {
+    items.push({ key: `carrier/${gone.network}/${host}`, keys: 5, take: (txn) => dropCarrier(txn, host, gone) });
+  }
+  for (const carrier of publication.carriers ?? []) {
+    const keys = 4 + 4 * carrier.addresses.length;
+    items.push({ key: `carrier/${carrier.network}/${carrier.host}`, keys, take: (txn) => takeCarrier(txn, host, carrier) });
+  }
+  for (const endpoint of publication.endpoints ?? []) {
+    const keys = 6 + 4 * endpoint.addresses.length;
+    items.push({ key: `endpoint/${endpoint.network}/${endpoint.id}`, keys, take: (txn) => takeEndpoint(txn, host, endpoint) });
+  }
+  return items;
+}
