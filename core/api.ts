@@ -189,7 +189,7 @@ export interface PublicationResult {
 
 export interface WatchRequest {
   readonly instance: string;
-  /** Absent, unknown or too old: full sets. */
+  /** Absent, unknown or too old: full sets. Given, it stands for all of `interest`: add later what it does not cover. */
   readonly cursor?: Cursor;
   /** Network ids whose carriers, endpoints and own blocks are wanted. */
   readonly interest: readonly string[];
@@ -219,7 +219,9 @@ export type EntryKind = Entry['kind'];
  * holds and the set does not name is gone. `scope` is `*` (networks, settings, own blocks and carves, and all
  * interests) or one network id (its carriers and endpoints). `put`/`gone` outside a set are
  * changes; `revision` is the etcd revision of the change and the cursor to resume at.
- * `beat` is the heartbeat and carries progress. `bye` says why the controller ends the stream.
+ * `beat` is the heartbeat and carries progress; the receiver answers each with an InterestChange that changes
+ * nothing, which is its sign of life (one that never did is taken to live while its stream is open).
+ * `bye` says why the controller ends the stream.
  */
 export type WatchLine =
   | { readonly type: 'hello'; readonly stream: string; readonly epoch: string; readonly revision: number; readonly beatMs: number; readonly resumed: boolean }
