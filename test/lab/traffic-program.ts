@@ -8,6 +8,7 @@
  *   listen-group GROUP PORT IFNAME     prints each datagram received (multicast or broadcast)
  *   send-group GROUP PORT IFNAME TEXT  sends until standard input closes
  *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints the longest silence at the end
+ *   round-trips ADDRESS PORT FOR-MS    one datagram after the other; prints how long each took
  *
  * Every line on standard output is JSON; `{"ready":true}` comes first. It ends when standard input does.
  */
@@ -148,6 +149,31 @@ function steady(address: string, port: number, periodMs: number): void {
   });
 }
 
+function roundTrips(address: string, port: number, forMs: number): void {
+  const socket = openUdp(isIPv6(address) ? 6 : 4);
+  const tookUs: number[] = [];
+  const startedMs = performance.now();
+  let sentMs = startedMs;
+  const send = (): void => {
+    sentMs = performance.now();
+    socket.send('x', port, address);
+  };
+  const lost = setInterval(() => {
+    if (performance.now() - sentMs > 200) send();
+  }, 200);
+  socket.on('message', () => {
+    const nowMs = performance.now();
+    tookUs.push((nowMs - sentMs) * 1000);
+    if (nowMs - startedMs < forMs) return send();
+    clearInterval(lost);
+    socket.close();
+    tookUs.sort((a, b) => a - b);
+    const at = (part: number): number => tookUs[Math.floor(part * (tookUs.length - 1))] ?? NaN;
+    print({ count: tookUs.length, p50Us: at(0.5), p99Us: at(0.99) });
+  });
+  send();
+}
+
 const [what, ...rest] = process.argv.slice(2);
 const [first = '', second = '', third = '', fourth = ''] = rest;
 switch (what) {
@@ -171,6 +197,9 @@ switch (what) {
     break;
   case 'steady':
     steady(first, Number(second), Number(third));
+    break;
+  case 'round-trips':
+    roundTrips(first, Number(second), Number(third));
     break;
   default:
     process.stderr.write(`unknown: ${what}\n`);

@@ -1,0 +1,19 @@
+import { fileURLToPath } from 'node:url';
+import { withAttach } from './attach.js';
+import { runBenchmark, type Benchmark } from './harness.js';
+import { withOverlay } from './overlay.js';
+
+type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promise<boolean>;
+
+const benchmarks: Readonly<Record<string, WithBenchmark>> = { attach: withAttach, overlay: withOverlay };
+const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
+
+const [name = ''] = process.argv.slice(2);
+const withBenchmark = Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
+if (withBenchmark === undefined) {
+  process.stderr.write(`error: "${name}" is no benchmark\nhint: Known are: ${Object.keys(benchmarks).join(', ')}.\n`);
+  process.exitCode = 2;
+} else {
+  const kept = await withBenchmark((benchmark) => runBenchmark(name, benchmark, outputFolder));
+  process.exitCode = kept ? 0 : 1;
+}
