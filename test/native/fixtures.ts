@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 
@@ -132,6 +132,15 @@ export function openDescriptors(): string[] {
     .sort();
 }
 
-export function threadCount(): number {
-  return readdirSync('/proc/self/task').length;
+/** The names of our threads: Node's own come and go as they like. */
+export function threadNames(): string[] {
+  return readdirSync('/proc/self/task')
+    .map((task) => {
+      try {
+        return readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim();
+      } catch {
+        return '';
+      }
+    })
+    .filter((name) => name.startsWith('tsnet-'));
 }

@@ -17,7 +17,7 @@ import {
   NLMSG_DONE,
   openDescriptors,
   RTM_NEWLINK,
-  threadCount,
+  threadNames,
   until,
   withNetns,
 } from './fixtures.js';
@@ -31,14 +31,16 @@ t.test('a batch is answered message by message, errors included', async (t) => {
   t.same(linkNames(path).sort(), ['a', 'b', 'lo']);
 });
 
-t.test('a dump of some hundred links comes whole', async (t) => {
+t.test('a dump larger than one datagram comes whole', async (t) => {
   const path = await withNetns(t);
   const exchange = (datagram: Buffer, answers: number): Promise<Buffer[]> =>
     native.netlinkExchange({ protocol: NETLINK_ROUTE, netns: { path }, datagram, answers });
-  const added = decodeMessages(await exchange(bridgesAdd('many', 300), 300));
+  const added = decodeMessages(await exchange(bridgesAdd('many', 60), 60));
   t.ok(added.every((message) => answerErrno(message) === 0));
-  const dumped = decodeMessages(await exchange(linkDump(9), 1));
-  t.equal(dumped.filter((message) => message.type === RTM_NEWLINK).length, 301);
+  const datagrams = await exchange(linkDump(9), 1);
+  t.ok(datagrams.length > 2);
+  const dumped = decodeMessages(datagrams);
+  t.equal(dumped.filter((message) => message.type === RTM_NEWLINK).length, 61);
   t.equal(dumped.at(-1)?.type, NLMSG_DONE);
 });
 
@@ -148,11 +150,10 @@ t.test('two hundred exchanges leave no descriptor and no thread', async (t) => {
   const options = { protocol: NETLINK_ROUTE, netns: { path }, datagram: linkGet(1, 9999), answers: 1 };
   await native.netlinkExchange(options);
   const descriptors = openDescriptors();
-  const threads = threadCount();
   for (let round = 0; round < 10; round += 1) {
     await Promise.all(Array.from({ length: 20 }, () => native.netlinkExchange(options)));
     await t.rejects(native.netlinkExchange({ ...options, answers: 2, timeoutMs: 1 }), { code: 'ETIMEDOUT' });
   }
-  await until('the threads to end', () => threadCount() <= threads);
+  await until('the threads to end', () => threadNames().length === 0);
   t.same(openDescriptors(), descriptors);
 });

@@ -2,11 +2,11 @@ import { Worker } from 'node:worker_threads';
 import { once } from 'node:events';
 import t from 'tap';
 
-import { linkNames, openDescriptors, threadCount, until, withNetns } from './fixtures.js';
+import { linkNames, openDescriptors, threadNames, until, withNetns } from './fixtures.js';
 
 const loader = new URL('../../native/index.js', import.meta.url).href;
 
-/** A worker that uses everything at once and says so; `then` is what it does afterwards. */
+/** A worker that uses everything at once and says so; `then` is what it does after the next message. */
 function startWorker(path: string, then: string): Worker {
   const source = `
     const { parentPort, workerData: path } = require('node:worker_threads');
@@ -16,7 +16,6 @@ function startWorker(path: string, then: string): Worker {
       dump.writeUInt32LE(32, 0); dump.writeUInt16LE(18, 4); dump.writeUInt16LE(0x301, 6);
       const netns = { path };
       let received = 0;
-      const first = Promise.withResolvers?.() ?? {};
       const socket = await native.netlinkOpen({ protocol: 0, netns, groups: [1],
         onMessage: () => { received += 1; }, onError: () => undefined });
       await socket.send(dump);
@@ -27,6 +26,7 @@ function startWorker(path: string, then: string): Worker {
       const watch = native.pidfdWatch(process.pid, () => undefined);
       const late = native.netlinkExchange({ protocol: 0, netns, datagram: dump, answers: 9, timeoutMs: 400 }).catch(() => undefined);
       parentPort.postMessage({ exchanged: exchanged.length, rc: listed.rc, cookie: handle.cookie > 0n });
+      await new Promise((resolve) => parentPort.once('message', resolve));
       ${then}
     });
   `;
@@ -37,6 +37,7 @@ t.test('a worker that closes everything ends by itself', async (t) => {
   const path = await withNetns(t);
   const worker = startWorker(path, 'await late; socket.close(); watch.close(); handle.close(); await nft.close();');
   t.match((await once(worker, 'message'))[0], { exchanged: 2, rc: 0, cookie: true });
+  worker.postMessage('go');
   t.equal((await once(worker, 'exit'))[0], 0);
 });
 
@@ -46,23 +47,20 @@ t.test('open sockets, waiting requests and forgotten contexts end with their wor
   const warm = startWorker(path, '');
   await once(warm, 'message');
   await warm.terminate();
-  const threads = threadCount();
-  let descriptors: string[] = [];
-  await until('quiet', () => {
-    descriptors = openDescriptors();
-    return !descriptors.some((target) => target.startsWith('net:'));
-  });
+  await until('the threads to end', () => threadNames().length === 0);
+  const descriptors = openDescriptors();
   for (let round = 0; round < 3; round += 1) {
     for (const end of ends) {
       const worker = startWorker(path, end);
       worker.on('error', () => undefined);
-      const exit = once(worker, 'exit');
+      const exit = new Promise((resolve) => worker.once('exit', resolve));
       t.match((await once(worker, 'message'))[0], { exchanged: 2, rc: 0, cookie: true });
+      worker.postMessage('go');
       if (!end.startsWith('process') && !end.startsWith('set')) await worker.terminate();
       await exit;
     }
   }
-  await until('the threads to end', () => threadCount() <= threads);
+  await until('the threads to end', () => threadNames().length === 0);
   t.same(openDescriptors(), descriptors);
   t.same(linkNames(path), ['lo']);
 });
