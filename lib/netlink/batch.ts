@@ -16,6 +16,14 @@ import {
 const batchMaxBytes = 64 * 1024;
 const batchMaxMessages = 512;
 
+/** Deleting a link can wait some 20 ms in the kernel: a long batch gets longer. */
+const timeoutPerMessageMs = 50;
+
+/** How long a batch may take where a single request may take `timeoutMs`. */
+export function batchTimeoutMs(timeoutMs: number, messages: number): number {
+  return timeoutMs + (messages - 1) * timeoutPerMessageMs;
+}
+
 /** What became of each message of a batch, in order: undefined is success. */
 export type BatchResult = readonly (NetlinkError | undefined)[];
 

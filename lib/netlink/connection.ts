@@ -1,7 +1,7 @@
 import { DecodeError, type Reader } from '../bytes/reader.js';
 import { Writer } from '../bytes/writer.js';
 import type { NativeApi, NativeError, NetlinkSocket, NetnsRef } from '../../native/api.js';
-import { assertBatch, BatchAnswers, type BatchResult, encodeBatches, type OnReply } from './batch.js';
+import { assertBatch, BatchAnswers, type BatchResult, batchTimeoutMs, encodeBatches, type OnReply } from './batch.js';
 import { NETLINK_ROUTE, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from './constants.js';
 import { errnoNumber } from './errno.js';
 import { DumpInterrupted, NetlinkClosed, NetlinkError, NetlinkTimeout } from './errors.js';
@@ -17,9 +17,6 @@ import {
 } from './message.js';
 
 const dumpAttempts = 10;
-
-/** Deleting a link can wait some 20 ms in the kernel: a long batch gets longer. */
-const timeoutPerMessageMs = 50;
 
 /** How a connection is opened. */
 export interface ConnectionOptions {
@@ -180,7 +177,7 @@ export class NetlinkConnection {
 
   #exchange(answers: BatchAnswers, options: RequestOptions): Promise<void> {
     const { firstSeq, messages, datagram } = answers.batch;
-    const timeoutMs = (options.timeoutMs ?? this.#timeoutMs) + (messages.length - 1) * timeoutPerMessageMs;
+    const timeoutMs = batchTimeoutMs(options.timeoutMs ?? this.#timeoutMs, messages.length);
     return this.#await<void>(
       { firstSeq, count: messages.length, datagram, timeoutMs, sync: options.sync ?? false },
       (settle) => ({
@@ -250,7 +247,9 @@ export class NetlinkConnection {
         resolve(value);
       };
       const { request, take, lost } = receiver(settle, fail);
-      const timer = setTimeout(() => fail(new NetlinkTimeout(request(), timeoutMs)), timeoutMs);
+      // A process that was stopped finds its timers due before it has read what came meanwhile: read first.
+      const expire = (): void => fail(new NetlinkTimeout(request(), timeoutMs));
+      const timer = setTimeout(() => setImmediate(expire), timeoutMs);
       const pending: Pending = {
         take,
         lost: lost ?? ((error) => fail(new NetlinkError({ errno: error.errno, request: request(), cause: error }))),

@@ -1,5 +1,5 @@
 import type { NativeApi, NativeError, NetnsRef } from '../../native/api.js';
-import { assertBatch, BatchAnswers, type BatchResult, encodeBatches, type OnReply } from './batch.js';
+import { assertBatch, BatchAnswers, type BatchResult, batchTimeoutMs, encodeBatches, type OnReply } from './batch.js';
 import type { DecodeReply } from './connection.js';
 import { NETLINK_ROUTE, NLMSG_DONE } from './constants.js';
 import { errnoNumber } from './errno.js';
@@ -12,7 +12,7 @@ const dumpAttempts = 10;
 export interface ExchangeOptions {
   /** Written inside the namespace before anything is sent: [path below /proc/sys, value]. */
   readonly sysctls?: readonly (readonly [path: string, value: string])[];
-  /** 5000 when absent. */
+  /** 5000 when absent, and some more per message. */
   readonly timeoutMs?: number;
   readonly onReply?: OnReply;
 }
@@ -31,7 +31,7 @@ export async function exchange(
   messages: readonly NetlinkMessage[],
   options: ExchangeOptions = {},
 ): Promise<BatchResult> {
-  const { sysctls, onReply, timeoutMs = 5000 } = options;
+  const { sysctls, onReply } = options;
   const batches = encodeBatches(messages, 1);
   if (batches.length === 0) {
     for (const [path, value] of sysctls ?? []) await native.sysctlWrite(path, value, netns);
@@ -43,6 +43,7 @@ export async function exchange(
       batch,
       onReply === undefined ? undefined : (index, header, reader) => onReply(base + index, header, reader),
     );
+    const timeoutMs = batchTimeoutMs(options.timeoutMs ?? 5000, batch.messages.length);
     const received = await native
       .netlinkExchange({
         protocol: NETLINK_ROUTE,

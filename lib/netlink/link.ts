@@ -78,9 +78,11 @@ export function linkAddMessage(link: NewLink): NetlinkMessage {
  * Errors: EncodeError when there is such a setting and no name in this namespace to reach it by.
  */
 export function linkAddMessages(link: LinkSettings): NetlinkMessage[] {
-  const { alias, afSpec, bridgePort, portKind: _portKind, portKindBytes: _portKindBytes, up, ...created } = link;
-  const early = afSpec === undefined && up !== undefined ? { ...created, up } : created;
-  const messages = [linkAddMessage(early)];
+  const { alias, afSpec, bridgePort, up } = link;
+  const created: { -readonly [K in keyof LinkSettings]: LinkSettings[K] } = { ...link };
+  for (const key of ['alias', 'afSpec', 'bridgePort', 'portKind', 'portKindBytes'] as const) delete created[key];
+  if (afSpec !== undefined) delete created.up;
+  const messages = [linkAddMessage(created)];
   if (alias === undefined && afSpec === undefined && bridgePort === undefined) return messages;
   const { ifname } = link;
   if (ifname === undefined || link.netnsFd !== undefined || link.netnsPid !== undefined) {
@@ -270,11 +272,15 @@ export async function linkGet(connection: NetlinkConnection, ref: LinkRef): Prom
 }
 
 /**
- * Lists links.
+ * Lists links. The kernel does not filter by a kind whose module is not loaded; this does.
  *
  * Equivalent to: `ip -d link show type $kind master $master`
  * Errors: DumpInterrupted.
  */
 export async function linkList(connection: NetlinkConnection, filter: LinkFilter = {}): Promise<Link[]> {
-  return connection.dump(linkListMessage(filter), (_header, reader) => linkFromDump(reader));
+  const { kind } = filter;
+  return connection.dump(linkListMessage(filter), (_header, reader) => {
+    const link = linkFromDump(reader);
+    return kind === undefined || link.kind === kind ? link : undefined;
+  });
 }

@@ -222,6 +222,15 @@ t.test('a request without an answer ends at its deadline and says which it was',
   connection.close();
 });
 
+t.test('an answer that waited while the process was stopped still counts', async (t) => {
+  const fake = fakeNative((sent) => sent.map(({ seq }) => ack(seq)));
+  const connection = await NetlinkConnection.open(fake.native, { timeoutMs: 5 });
+  const request = connection.request(set(7));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  await t.resolves(request);
+  connection.close();
+});
+
 t.test('closing fails what is unanswered and everything afterwards', async (t) => {
   const fake = fakeNative(() => []);
   const connection = await NetlinkConnection.open(fake.native);
