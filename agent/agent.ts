@@ -17,7 +17,7 @@ import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
 import { Datapath } from './datapath/datapath.js';
 import { readBootId } from './identity.js';
-import { HostAddresses } from './ipam/host-addresses.js';
+import { HostAddresses, type BlockLoss } from './ipam/host-addresses.js';
 import { Journal } from './journal/journal.js';
 import { newLocalApi } from './local-api/server.js';
 import { Networks } from './networks.js';
@@ -140,11 +140,28 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
     log,
   });
 
+  /** Addresses in a block that is another host's by now must not be used a moment longer. */
+  const withdrawLost = async (loss: BlockLoss): Promise<void> => {
+    const { network, cidr, endpoints, hostAddress } = loss;
+    const removals = endpoints.map(async (id) => {
+      log.error({ code: 'ERR_BLOCK_FENCED', endpoint: id, network, cidr }, 'withdrew an endpoint: its address is another host\'s by now');
+      await attachments.removeInTurn(id, () => true);
+    });
+    const known = networks.known(network);
+    if (hostAddress && known !== undefined) removals.push(carry.renumber(known));
+    for (const result of await Promise.allSettled(removals)) {
+      if (result.status === 'rejected') log.error({ network, cidr, error: String(result.reason) }, 'while withdrawing from a lost block');
+    }
+  };
   for (const { record } of journal.carriers()) {
     const network = networks.known(record.network);
     if (network !== undefined) carry.resume(network);
   }
+  const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
+  closers.push(stopLosses);
   await recover({ journal, own, attachments, markedLinks: reconciler.markedLinks(), deleteLink: (ifindex) => reconciler.deleteLink(ifindex), bootId, log });
+  // Every owner of before the restart has had its say: what nobody wants any more can go.
+  reconciler.prune();
   for (const { record } of journal.carriers()) carry.release(record.network);
   const stopFollowing = state.onChange((change) => {
     if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0) carry.drop(change.previous.id);
@@ -171,7 +188,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
       endpoints: [...journal.endpoints()].length,
       networks: [...datapath.realised()].length,
       unpublished,
-      reconcile: reconciler.status(),
+      reconcile: reconcileStatus(reconciler),
       warnings: [...opening, ...syncWarnings],
     };
   };
@@ -184,4 +201,9 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   closers.push(() => sync.stop());
   log.info({ host, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers }, 'agent is ready');
   return socket;
+}
+
+function reconcileStatus(reconciler: Reconciler): AgentStatus['reconcile'] {
+  const { objects, repairs, failing } = reconciler.status();
+  return { objects, repairs, failing: failing.map(({ object, code, message }) => ({ object, error: `${message} (${code})` })) };
 }

@@ -75,6 +75,14 @@ export class Carry {
     if (own.record.vtep !== this.#options.vtep) this.#putCarrier(network, own.record.addresses);
   }
 
+  /** Gives this host new addresses of its own in a network: it lost the old ones with their block. */
+  async renumber(network: Network): Promise<void> {
+    if (!this.#options.datapath.isRealised(network.id)) return;
+    const own = await this.#options.addresses.ensureHostAddresses(network);
+    this.#putCarrier(network, own);
+    this.#options.datapath.realise(network, own);
+  }
+
   /** Called after each detach: the last one starts the network's rest. */
   release(network: string): void {
     if (this.#options.countOf(network) > 0 || this.#idle.has(network)) return;
