@@ -66,14 +66,19 @@ export class Applier {
       outcomes.set(key, parentUnknown(link.parent, link.name));
       return false;
     });
-    const requests = possible.map(({ link }) => [...linkCreateRequests(link, this.#indexOf), linkGetMessage(link.name)]);
-    const results = await connection.batch(requests.flat(), {
-      onReply: (_index, _header, reader) => view.learnLink(decodeLink(reader)),
-    });
+    const requests = possible.map(({ link }) => linkCreateRequests(link, this.#indexOf));
+    const results = await connection.batch(requests.flat());
+    // The kernel does not tell of an alias that a link gets while it is down, so it must be asked, and
+    // after it has told of the creation.
+    await view.barrier();
+    await connection.batch(
+      possible.map(({ link }) => linkGetMessage(link.name)),
+      { onReply: (_index, _header, reader) => view.learnLink(decodeLink(reader)) },
+    );
     let at = 0;
     for (const [index, { key, link }] of possible.entries()) {
       const length = requests[index]?.length ?? 0;
-      const error = results.slice(at, at + length - 1).find((result) => result !== undefined);
+      const error = results.slice(at, at + length).find((result) => result !== undefined);
       at += length;
       if (error !== undefined) {
         outcomes.set(key, await this.#creationFailure(link, error));
@@ -106,11 +111,10 @@ export class Applier {
   /** An IPv6 address on a link that speaks none would be refused. */
   async #enableInet6(steps: readonly Step[]): Promise<void> {
     const { native, netns } = this.options;
-    for (const { operation } of steps) {
-      const { object, verb } = operation;
-      if (object.kind !== 'addr' || verb === 'remove' || !object.address.includes(':')) continue;
-      await ensureInet6Link(native, object.link, netns);
-    }
+    const wanted = steps.flatMap(({ operation: { object, verb } }) => {
+      return object.kind === 'addr' && verb !== 'remove' && object.address.includes(':') ? [object.link] : [];
+    });
+    for (const link of new Set(wanted)) await ensureInet6Link(native, link, netns);
   }
 
   async #send(steps: readonly Step[], outcomes: Map<string, Outcome>): Promise<void> {

@@ -455,29 +455,38 @@ export class Reconciler {
   #note(plan: Plan): void {
     for (const [key, link] of plan.blocked) this.#block(key, link);
     for (const [key, link] of plan.conflicts) {
-      if (key === `link ${link}` || this.#graceIsOver(key)) this.#fail(key, linkConflict(link));
+      if (key === `link ${link}` || this.#graceIsOver(key, link)) this.#fail(key, linkConflict(link));
       else this.#block(key, link);
     }
   }
 
   /**
-   * Whoever makes a link for an endpoint marks it in the same send, but by a request of its own: seen
-   * between the two, it is nobody's for an instant.
+   * Whoever makes a link for an endpoint marks it by a request of its own, which the kernel does not
+   * tell of while the link is down. So an unmarked link is asked for again, now and a little later,
+   * before it counts as somebody else's.
    */
-  #graceIsOver(key: string): boolean {
+  #graceIsOver(key: string, link: string): boolean {
     const nowMs = this.#clock.nowMs();
     const endMs = this.#graceEndsMs.get(key);
+    if (endMs !== undefined && nowMs >= endMs) {
+      this.#graceEndsMs.delete(key);
+      return true;
+    }
     if (endMs === undefined) {
       this.#graceEndsMs.set(key, nowMs + markGraceMs);
+      this.#look(link);
       this.#clock.after(markGraceMs, () => {
         this.#dirty.add(key);
-        this.#schedule();
+        this.#look(link);
       });
-      return false;
     }
-    if (nowMs < endMs) return false;
-    this.#graceEndsMs.delete(key);
-    return true;
+    return false;
+  }
+
+  #look(link: string): void {
+    this.refreshLink(link).catch((error: unknown) => {
+      if (!this.#closed) this.options.log.warn({ err: error, link }, 'a link could not be asked for');
+    });
   }
 
   /** Keys that need nothing have what they want, whatever they have gone through. */

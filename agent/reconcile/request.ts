@@ -28,7 +28,7 @@ export type IndexOf = (name: string) => number;
  * reports do not come back through a tunnel that learns nothing. No spanning tree and no delay: the
  * only port that could close a loop is the VXLAN device, and it never sends back what came by it.
  */
-const bridgeSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0, vlanFiltering: false };
+const bridgeSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0 };
 
 const macvlanModes: Readonly<Record<MacvlanLink['mode'], number>> = {
   bridge: MACVLAN_MODE_BRIDGE,
