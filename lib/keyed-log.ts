@@ -1,5 +1,5 @@
 import {
-  chmodSync, closeSync, constants, copyFileSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, readSync, renameSync, unlinkSync, writeSync,
+  chmodSync, closeSync, constants, copyFileSync, fchmodSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, readSync, renameSync, unlinkSync, writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
@@ -367,7 +367,12 @@ function encodeLine(key: string, value: unknown, maxLineBytes: number): Buffer {
 function openAppend(path: string): number {
   return attempt(path, () => {
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
-    if ((fstatSync(fd).mode & 0o077) !== 0) chmodSync(path, 0o600);
+    const { mode } = fstatSync(fd);
+    if ((mode & constants.S_IFMT) !== constants.S_IFREG) {
+      closeSync(fd);
+      throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', `${path} is no regular file`);
+    }
+    if ((mode & 0o077) !== 0) fchmodSync(fd, 0o600);
     return fd;
   });
 }

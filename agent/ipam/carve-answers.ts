@@ -27,6 +27,8 @@ export class CarveAnswers {
 
   constructor(options: CarveAnswersOptions) {
     this.#options = options;
+    // Whether the answers given before a restart arrived is not known.
+    for (const { carve } of options.journal.carves()) this.put(carve);
   }
 
   /** A carve that waits for this host's answer; hearing of it again gives the same answer again. */

@@ -1,9 +1,11 @@
+import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { addrWidth, containsAddr, formatAddr, formatPrefix, parseAddr, parsePrefix } from '../../core/addr.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { addressInUse, parseFixedAddr } from '../../core/ipam.js';
 import type { Block, Carve, Network } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
+import { Backoff } from '../sync/backoff.js';
 import type { BlockListener } from '../sync/cluster-sync.js';
 import type { ControllerClient } from '../sync/controller-client.js';
 import { BlockReturns } from './block-returns.js';
@@ -41,6 +43,8 @@ const aheadPauseMs = 30_000;
 const defaultSweepMs = 5000;
 /** One allocation asks this many times at most: others may take what each request brings. */
 const maxRefills = 256;
+/** For a fixed address: it may be on its way to or from this host. */
+const maxFixedTries = 8;
 
 const systemClocks: Clocks = { monoMs: () => performance.now(), wallMs: () => Date.now() };
 
@@ -196,6 +200,7 @@ export class HostAddresses implements BlockListener {
   sweep(): void {
     const nowMs = this.#clocks.monoMs();
     const idle = new Set<string>();
+    for (const network of new Set([...this.#options.journal.blocks()].map((block) => block.network))) this.#pools.of(network);
     for (const { network, pool } of this.#pools.all()) {
       for (const block of this.#isInUse(network.id) ? pool.idleBlocks(nowMs) : idleOf(pool.held, pool.counts(nowMs))) {
         idle.add(`${network.id}/${block.cidr}`);
@@ -247,35 +252,51 @@ export class HostAddresses implements BlockListener {
     return pool.allocateFixed(fixed) ? fixed : null;
   }
 
+  /** Asks the controller as long as it takes until an address is ours. */
   async #takeLater(pool: SubnetPool, fixed: string | undefined, signal?: AbortSignal): Promise<string> {
-    for (let tries = 0; tries < maxRefills; tries += 1) {
-      await abortable(fixed === undefined ? this.#refill(pool, false) : this.#request(pool, { address: fixed }), signal);
-      const address = this.#takeNow(pool, fixed);
+    const pauses = new Backoff(10, 500);
+    for (let tries = 0; tries < (fixed === undefined ? maxRefills : maxFixedTries); tries += 1) {
+      // A request ahead of need that is under way may bring enough; when it fails, need is a better reason.
+      if (fixed === undefined && pool.ahead !== undefined) await abortable(pool.ahead.catch(() => undefined), signal);
+      const address = this.#takeNow(pool, fixed) ?? (await abortable(this.#requestFor(pool, fixed), signal)) ?? this.#takeNow(pool, fixed);
       if (address !== null) return address;
+      await abortable(setTimeoutAsync(pauses.next()), signal);
     }
-    throw new TsnetError('ERR_NO_BLOCK', `network ${JSON.stringify(pool.network.name)}: others took every address that was asked for`);
+    const name = JSON.stringify(pool.network.name);
+    if (fixed === undefined) throw new TsnetError('ERR_NO_BLOCK', `network ${name}: others took every address that was asked for`);
+    throw new TsnetError('ERR_ADDRESS_HELD_ELSEWHERE', `address: ${fixed} of network ${name} is about to go to another host`, {
+      details: { field: 'address', value: fixed, network: pool.network.name },
+    });
+  }
+
+  /** One request; a fixed address is taken in the same turn in which its block comes, before anybody else can. */
+  async #requestFor(pool: SubnetPool, fixed: string | undefined): Promise<string | null> {
+    if (fixed === undefined) {
+      await this.#refill(pool);
+      return null;
+    }
+    await this.#request(pool, { address: fixed });
+    return this.#takeNow(pool, fixed);
   }
 
   /** Asks for more addresses of a subnet; whoever needs some shares one request. */
-  #refill(pool: SubnetPool, ahead: boolean): Promise<void> {
-    if (pool.refill !== undefined) return pool.refill;
-    const run = this.#request(pool, ahead ? { ahead } : {}).finally(() => {
-      if (pool.refill === run) pool.refill = undefined;
+  #refill(pool: SubnetPool): Promise<void> {
+    pool.refill ??= this.#request(pool, {}).finally(() => {
+      pool.refill = undefined;
     });
-    if (!ahead) pool.refill = run;
-    return run;
+    return pool.refill;
   }
 
   #refillWhenLow(pool: SubnetPool): void {
     const nowMs = this.#clocks.monoMs();
-    if (pool.refill !== undefined || nowMs < pool.aheadAfterMs || !pool.pool.isLow(nowMs)) return;
-    pool.aheadAfterMs = nowMs + aheadPauseMs;
-    this.#refill(pool, true).then(
-      () => {
-        pool.aheadAfterMs = 0;
-      },
-      (error: unknown) => this.#options.log.debug({ code: toTsnetError(error).code }, `no block ahead: ${toTsnetError(error).message}`),
-    );
+    if (pool.refill !== undefined || pool.ahead !== undefined || nowMs < pool.aheadAfterMs || !pool.pool.isLow(nowMs)) return;
+    pool.ahead = this.#request(pool, { ahead: true }).finally(() => {
+      pool.ahead = undefined;
+    });
+    pool.ahead.catch((error: unknown) => {
+      pool.aheadAfterMs = this.#clocks.monoMs() + aheadPauseMs;
+      this.#options.log.debug({ code: toTsnetError(error).code }, `no block ahead: ${toTsnetError(error).message}`);
+    });
   }
 
   async #request({ network, subnet }: SubnetPool, more: { readonly address?: string; readonly ahead?: boolean }): Promise<void> {

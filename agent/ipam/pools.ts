@@ -13,6 +13,8 @@ export interface SubnetPool {
   readonly pool: AddressPool;
   /** The request for more addresses that is under way; whoever needs some waits for it. */
   refill: Promise<void> | undefined;
+  /** A request ahead of need that is under way. */
+  ahead: Promise<void> | undefined;
   /** No request ahead of need before this time. */
   aheadAfterMs: number;
 }
@@ -77,7 +79,7 @@ export class Pools {
   }
 
   #newPool(network: Network, grid: Grid, subnet: string): SubnetPool {
-    return { network, subnet, grid, pool: new AddressPool(grid, this.#options.quarantineMs), refill: undefined, aheadAfterMs: 0 };
+    return { network, subnet, grid, pool: new AddressPool(grid, this.#options.quarantineMs), refill: undefined, ahead: undefined, aheadAfterMs: 0 };
   }
 
   /** Brings what the journal says of a network into new pools: blocks, addresses in use, given up, and at rest. */

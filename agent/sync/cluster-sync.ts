@@ -67,7 +67,11 @@ export class ClusterSync {
         disconnected: () => this.#publisher.pause(),
         settled: () => this.#settled(),
         blockPut: (block) => blocks.blockPut(block),
-        blockGone: (network, cidr) => blocks.blockGone(network, cidr),
+        blockGone: (network, cidr) => {
+          blocks.blockGone(network, cidr);
+          // Taken from us, not given back by us: whether another host has it by now is the controller's to say.
+          if (journal.block(network, cidr) !== undefined) this.#publisher.publishBlock(network, cidr);
+        },
         blockSet: (held) => {
           for (const { network, cidr } of blocks.blockSet(held)) this.#publisher.publishBlock(network, cidr);
         },
