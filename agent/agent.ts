@@ -8,6 +8,7 @@ import { version } from '../core/version.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { listenHttp } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
+import { linkGet } from '../lib/netlink/link.js';
 import { loadNative } from '../native/index.js';
 import { Attachments } from './attach/attachments.js';
 import { Carry } from './attach/carry.js';
@@ -68,7 +69,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   const { log, closers } = parts;
   const host = options.hostName;
   const native = loadNative();
-  const [bootId, underlay] = await Promise.all([readBootId(), findUnderlay(options.underlay)]);
+  const bootId = await readBootId();
   await mkdir(options.runDir, { recursive: true, mode: 0o755 });
   const lock = await lockDataDir(options.dataDir);
   closers.push(() => lock.release());
@@ -84,6 +85,8 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   closers.push(() => client.close());
   const reconciler = await Reconciler.start({ native, log, auditMs: options.auditMs });
   closers.push(() => reconciler.close());
+  // By netlink: /sys shows the namespace that it was mounted in, not the agent's own.
+  const underlay = await findUnderlay(options.underlay, async (iface) => (await linkGet(reconciler.connection, iface)).mtu ?? 1500);
   const networks = new Networks(state, client);
   const own = new OwnIndex(journal);
   const addresses = new HostAddresses({ host, journal, state, client, log, quarantineMs: options.quarantineMs });

@@ -12,10 +12,10 @@ export interface Underlay {
 
 /**
  * Finds the underlay: by interface name, by address, or by the default route.
- * Equivalent to: `ip route show default`, `ip addr show dev $iface`.
+ * Equivalent to: `ip route show default`, `ip addr show dev $iface`
  * Errors: ERR_UNDERLAY_UNKNOWN, naming what was looked for.
  */
-export async function findUnderlay(wanted: string | null): Promise<Underlay> {
+export async function findUnderlay(wanted: string | null, readMtu: (iface: string) => Promise<number>): Promise<Underlay> {
   const name = wanted ?? (await defaultRouteInterface());
   if (name === null) {
     throw new TsnetError('ERR_UNDERLAY_UNKNOWN', 'this host has no default route to tell the underlay interface by');
@@ -24,7 +24,7 @@ export async function findUnderlay(wanted: string | null): Promise<Underlay> {
   if (found === null) {
     throw new TsnetError('ERR_UNDERLAY_UNKNOWN', `no interface of this host is, or has the address, "${name}"`, { details: { underlay: name } });
   }
-  return { ...found, mtu: Number(await readFile(`/sys/class/net/${found.iface}/mtu`, 'utf8').catch(() => '1500')) };
+  return { ...found, mtu: await readMtu(found.iface) };
 }
 
 function byInterface(iface: string): { iface: string; vtep: string } | null {
