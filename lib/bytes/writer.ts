@@ -36,11 +36,6 @@ export class Writer {
     return this.#buffer.subarray(0, this.#length);
   }
 
-  /** Forgets everything after `length`. */
-  truncate(length: number): void {
-    this.#length = Math.min(this.#length, length);
-  }
-
   /** Makes room for `count` bytes and returns where they start; their content is undefined. */
   reserve(count: number): number {
     const at = this.#length;
@@ -81,11 +76,6 @@ export class Writer {
     this.#buffer[at + 3] = value;
   }
 
-  u64le(value: bigint): void {
-    const at = this.reserve(8);
-    this.#buffer.writeBigUInt64LE(value, at);
-  }
-
   bytes(value: Uint8Array): void {
     const at = this.reserve(value.length);
     this.#buffer.set(value, at);
@@ -108,10 +98,6 @@ export class Writer {
       }
       this.#buffer[at + i] = unit;
     }
-  }
-
-  setU8(at: number, value: number): void {
-    this.#buffer[at] = value;
   }
 
   setU16le(at: number, value: number): void {

@@ -61,8 +61,13 @@ export function attrInet(writer: Writer, type: number, value: string): void {
   attrEnd(writer, mark);
 }
 
-/** Writes an attribute whose payload is text with its terminating zero. */
+/**
+ * Writes an attribute whose payload is text with its terminating zero.
+ *
+ * Errors: EncodeError when the text has a zero in it, where the kernel would end it.
+ */
 export function attrText(writer: Writer, type: number, value: string): void {
+  if (value.includes('\0')) throw new EncodeError(`nlattr ${type}`, value, 'has a zero byte in it');
   const mark = attrStart(writer, type);
   writer.text(value);
   writer.u8(0);

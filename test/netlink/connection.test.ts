@@ -8,7 +8,7 @@ import { linkFromDump, linkGetMessage, linkListMessage, linkSetMessage } from '.
 import { encodeLink } from '../../lib/netlink/link-value.js';
 import { eachMessage, type NetlinkMessage } from '../../lib/netlink/message.js';
 import type { NativeApi, NativeError, NetlinkOpenOptions } from '../../native/api.js';
-import { until } from './scratch.js';
+import { scratchNetns, until } from './scratch.js';
 
 interface Sent {
   readonly type: number;
@@ -223,12 +223,12 @@ t.test('a request without an answer ends at its deadline and says which it was',
 });
 
 t.test('an answer that waited while the process was stopped still counts', async (t) => {
-  const fake = fakeNative((sent) => sent.map(({ seq }) => ack(seq)));
-  const connection = await NetlinkConnection.open(fake.native, { timeoutMs: 5 });
-  const request = connection.request(set(7));
+  const { connection } = await scratchNetns(t);
+  // After this turn come timers, then sockets.
+  await new Promise((resolve) => setImmediate(resolve));
+  const request = connection.request(linkSetMessage('lo', { up: true }), { timeoutMs: 5, sync: true });
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
   await t.resolves(request);
-  connection.close();
 });
 
 t.test('closing fails what is unanswered and everything afterwards', async (t) => {
@@ -279,6 +279,26 @@ t.test('answers of nobody and undecodable datagrams do not disturb', async () =>
   await connection.request(set(1), { sync: true });
   fake.options?.onMessage(Buffer.from([1, 2, 3]));
   await connection.request(set(2));
+  connection.close();
+});
+
+t.test("a send that the kernel does not take fails its request with the error's name", async (t) => {
+  const { native } = fakeNative(() => []);
+  const refuse = (): never => {
+    throw nativeError('EMSGSIZE', 90);
+  };
+  const failing: NativeApi = {
+    ...native,
+    netlinkOpen: async (options) => ({
+      ...(await native.netlinkOpen(options)),
+      send: async () => refuse(),
+      sendSync: refuse,
+    }),
+  };
+  const connection = await NetlinkConnection.open(failing);
+  const wanted = { code: 'EMSGSIZE', request: 'RTM_SETLINK #1 mtu 1400', cause: { syscall: 'recvmsg' } };
+  await t.rejects(connection.request(set(1)), wanted);
+  await t.rejects(connection.request(set(1), { sync: true }), wanted);
   connection.close();
 });
 
