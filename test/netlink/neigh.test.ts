@@ -10,7 +10,14 @@ import {
   NUD_STALE,
 } from '../../lib/netlink/constants.js';
 import { linkAdd, linkGet } from '../../lib/netlink/link.js';
-import { neighDelete, neighList, neighReplace } from '../../lib/netlink/neigh.js';
+import {
+  neighDelete,
+  neighDeleteMessage,
+  neighList,
+  neighReplace,
+  neighReplaceMessage,
+} from '../../lib/netlink/neigh.js';
+import { exchange } from '../../lib/netlink/exchange.js';
 import { type Scratch, scratchNetns } from './scratch.js';
 
 async function scratchLink(t: Parameters<typeof scratchNetns>[0]): Promise<Scratch & { ifindex: number }> {
@@ -89,4 +96,26 @@ t.test('a link that is not there is refused by name of the entry', async (t) => 
     code: 'ENODEV',
     message: 'RTM_NEWNEIGH 10.9.0.7 lladdr 02:00:00:00:00:07 dev #9999: ENODEV: No such device',
   });
+});
+
+t.test('a batch of thousands, half of it refused, loses no answer', async (t) => {
+  const { connection, native, path, ifindex } = await scratchLink(t);
+  const messages = Array.from({ length: 4000 }, (_, n) => {
+    const dst = `10.${n % 2 === 0 ? 9 : 10}.${n >> 8}.${n & 255}`;
+    const neigh = { ifindex, dst, lladdr: '02:00:00:00:00:07' };
+    return n % 2 === 0 ? neighReplaceMessage(neigh) : neighDeleteMessage(neigh);
+  });
+  const codes = Array.from({ length: 4000 }, (_, n) => (n % 2 === 0 ? undefined : 'ENOENT'));
+  const result = await connection.batch(messages);
+  t.same(
+    result.map((error) => error?.code),
+    codes,
+  );
+  const again = await exchange(native, { path }, messages);
+  t.same(
+    again.map((error) => error?.code),
+    codes,
+  );
+  const listed = await neighList(connection, { ifindex, family: AF_INET });
+  t.equal(listed.filter((neigh) => neigh.dst.startsWith('10.9.')).length, 2000);
 });
