@@ -59,18 +59,22 @@ function refillSingle(question: RefillQuestion, grid: Grid): readonly Block[] {
   const whole = indexBlocks(grid, blocks).byCidr.get(cidr);
   if (whole === undefined || whole.carved.includes(address)) return [published];
   if (whole.host !== null && whole.generation > published.generation) throw fenced(question, `host ${whole.host}`);
-  return [published, { ...whole, carved: [...whole.carved, address] }];
+  const carved = [...whole.carved, address];
+  return [published, { ...whole, generation: whole.generation + 1, carved }];
 }
 
 function refillGridBlock({ blocks, published }: RefillQuestion, grid: Grid): readonly Block[] {
   const carved = [...new Set([...published.carved, ...indexBlocks(grid, blocks).carvedIn(published.cidr)])];
-  return [{ ...published, carved }];
+  if (carved.length === published.carved.length) return [published];
+  return [{ ...published, generation: published.generation + 1, carved }];
 }
 
 /**
  * Decides on a block that a host says it holds. Where the store knows nothing newer, the host's word
  * goes in with the host's generation; a record of another host with the same or a larger generation
- * fences it. Addresses that others hold in it are added to its carvings, whatever came first.
+ * fences it. Addresses that others hold in it are added to its carvings, whatever came first; a grid
+ * block then goes up by one generation and not to the counter's, lest a single that is still on its way
+ * look older than the owner's record.
  *
  * Errors: ERR_BLOCK_FENCED, ERR_FORBIDDEN, ERR_ADDRESS_RESERVED, ERR_INVALID_CIDR.
  */
@@ -87,12 +91,7 @@ export function planRefill(question: RefillQuestion): BlockChange {
   if (record !== undefined && record.host === null && record.generation >= published.generation) {
     throw fenced(question, 'nobody');
   }
-  const [own, ...others] = isSingle ? refillSingle(question, grid) : refillGridBlock(question, grid);
-  const isAsPublished = own !== undefined && own.carved.length === published.carved.length;
-  const put = own === undefined ? [] : [isAsPublished ? own : { ...own, generation: generations.next() }];
-  return {
-    put: [...put, ...others.map((block) => ({ ...block, generation: generations.next() }))],
-    remove: [],
-    nextGeneration: generations.peek(),
-  };
+  const put = isSingle ? refillSingle(question, grid) : refillGridBlock(question, grid);
+  const nextGeneration = Math.max(generations.peek(), ...put.map(({ generation }) => generation + 1));
+  return { put, remove: [], nextGeneration };
 }

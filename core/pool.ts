@@ -20,6 +20,9 @@ export interface CarvedOut {
   readonly address: string;
 }
 
+/** Blocks given up that the pool remembers; a record on its way longer than so many of them is not to be expected. */
+const GONE_KEPT = 1024;
+
 /** Under this part of the newest block free, the host asks for another block. */
 const LOW_PART = 0.25;
 
@@ -33,6 +36,8 @@ export class AddressPool {
   private readonly quarantineMs: number;
   /** By CIDR, in the order they came. */
   private readonly blocks = new Map<string, PoolBlock>();
+  /** Generations of blocks given up, so that a late copy of an old record does not bring one back. */
+  private readonly gone = new Map<string, number>();
   private current: PoolBlock | null = null;
   private newest: PoolBlock | null = null;
 
@@ -47,8 +52,9 @@ export class AddressPool {
   }
 
   /**
-   * Takes a block, or a newer record of one held; an older record changes nothing. Returns the used addresses that the
-   * record gives to others: their endpoints must go.
+   * Takes a block, or a newer record of one held; an older record changes nothing, nor does one of a block given up
+   * that is not newer than what was given up. Returns the used addresses that the record gives to others: their
+   * endpoints must go.
    *
    * Errors: ERR_ADDRESS_OUTSIDE_SUBNET for a block of another subnet.
    */
@@ -57,6 +63,7 @@ export class AddressPool {
     if (known !== undefined) {
       return record.generation < known.block.generation ? [] : known.update(record).map(formatAddr);
     }
+    if (record.generation <= (this.gone.get(record.cidr) ?? -1)) return [];
     const prefix = parsePrefix(record.cidr, 'cidr');
     if (!isGridBlock(this.grid, prefix) && !isCarvedBlock(this.grid, prefix)) {
       const subnet = formatPrefix(this.grid.prefix);
@@ -65,16 +72,25 @@ export class AddressPool {
       });
     }
     const block = new PoolBlock(this.grid, record);
+    this.gone.delete(record.cidr);
     this.blocks.set(record.cidr, block);
     this.newest = block;
     return [];
   }
 
-  /** Gives a block up, whatever state it is in. Returns the addresses in use: their endpoints must go. */
+  /**
+   * Gives a block up, whatever state it is in, before the controller is told: a release that gets no
+   * answer is repeated until it gets one. Returns the addresses in use: their endpoints must go.
+   */
   removeBlock(cidr: string): readonly string[] {
     const block = this.blocks.get(cidr);
     if (block === undefined) return [];
     this.blocks.delete(cidr);
+    this.gone.set(cidr, block.block.generation);
+    for (const oldest of this.gone.keys()) {
+      if (this.gone.size <= GONE_KEPT) break;
+      this.gone.delete(oldest);
+    }
     if (this.current === block) this.current = null;
     if (this.newest === block) this.newest = [...this.blocks.values()].at(-1) ?? null;
     return [...block.used].map((offset) => formatAddr(block.addr(offset)));
