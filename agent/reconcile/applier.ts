@@ -56,6 +56,8 @@ export class Applier {
     const steps = others.flatMap((operation) => this.#step(operation, outcomes));
     await this.#enableInet6(steps);
     if (steps.length > 0) await this.#send(steps, outcomes);
+    const unmarked = steps.filter(({ operation }) => isUnmarkedAddr(operation, outcomes.get(operation.key)));
+    if (unmarked.length > 0) await this.#send(unmarked.map((step) => this.#anew(step)), outcomes);
     return outcomes;
   }
 
@@ -129,9 +131,20 @@ export class Applier {
     }
   }
 
+  #anew({ operation, requests }: Step): Step {
+    const { key, object } = operation;
+    return { operation, requests: [...requestsOf({ verb: 'remove', key, object }, this.#indexOf), ...requests] };
+  }
+
   readonly #indexOf = (name: string): number => {
     const entry = this.options.view.links.byName(name);
     if (entry !== undefined) return entry.ifindex;
     throw new TsnetError('ERR_INTERNAL', `link ${name} is not there`);
   };
 }
+
+/** Reports whether the very address that we want is on our link without our mark, which the kernel sets at creation only. */
+function isUnmarkedAddr({ object, verb }: Operation, outcome: Outcome): boolean {
+  return object.kind === 'addr' && verb === 'add' && outcome instanceof TsnetError && outcome.details['errno'] === 'EEXIST';
+}
+

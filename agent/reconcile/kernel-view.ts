@@ -1,5 +1,5 @@
 import type { NativeApi, NetnsRef } from '../../native/api.js';
-import { tsnetProtocol } from '../../core/kernel.js';
+import { tsnetProtocol, type KernelFdbPort } from '../../core/kernel.js';
 import { addrList } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
@@ -39,6 +39,8 @@ export class KernelView {
   #touched: Set<string> | undefined;
   /** Links whose IPv4 routes may be gone: the kernel drops them without a word, with their source address or when the link goes down. */
   readonly #routesSuspect = new Set<string>();
+  /** Which port of a bridge has a MAC: a bridge has one entry for it, and moving it is told of the new port only. */
+  readonly #holders = new Map<string, string>();
   #feed: Feed | undefined;
 
   constructor(
@@ -232,6 +234,10 @@ export class KernelView {
   #forgetLink(entry: LinkEntry): void {
     this.links.delete(entry);
     const keys = this.#objects.keysOn(entry.name);
+    for (const key of keys) {
+      const object = this.#objects.get(key);
+      if (object?.kind === 'fdb-port') this.#release(key, object);
+    }
     for (const key of keys) this.#objects.delete(key);
     this.#routesSuspect.delete(entry.name);
     for (const key of keys) {
@@ -246,11 +252,39 @@ export class KernelView {
     const before = this.#objects.get(key);
     if (object === undefined) {
       if (before === undefined) return;
+      if (before.kind === 'fdb-port') this.#release(key, before);
       this.#objects.delete(key);
     } else {
       this.#objects.set(key, object);
+      if (object.kind === 'fdb-port') this.#hold(key, object);
     }
     this.listener.onObject(key);
+  }
+
+  /** Where in a bridge's table an entry stands; undefined while its port is none. */
+  #placeOf(object: KernelFdbPort): string | undefined {
+    const port = this.#objects.get(`port ${object.link}`);
+    return port?.kind === 'port' ? `${port.master} ${object.mac}` : undefined;
+  }
+
+  #release(key: string, object: KernelFdbPort): void {
+    const place = this.#placeOf(object);
+    if (place !== undefined && this.#holders.get(place) === key) this.#holders.delete(place);
+  }
+
+  #hold(key: string, object: KernelFdbPort): void {
+    const place = this.#placeOf(object);
+    if (place === undefined) return;
+    const former = this.#holders.get(place);
+    this.#holders.set(place, key);
+    if (former !== undefined && former !== key) this.#put(former, undefined);
+  }
+
+  /** The entry that a bridge has for the MAC of another of its ports' entries. */
+  holderOf(object: KernelFdbPort): string | undefined {
+    const place = this.#placeOf(object);
+    const key = place === undefined ? undefined : this.#holders.get(place);
+    return key !== undefined && this.#objects.get(key) !== undefined ? key : undefined;
   }
 
   async #dumpOnLinks(): Promise<ObservedObject[]> {

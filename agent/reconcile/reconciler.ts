@@ -1,7 +1,7 @@
 import type { NativeApi, NetnsRef } from '../../native/api.js';
 import { TsnetError, toTsnetError, type ErrorCode } from '../../core/errors.js';
 import type { LinkMark } from '../../core/ids.js';
-import type { KernelObject } from '../../core/kernel.js';
+import type { KernelFdbPort, KernelObject } from '../../core/kernel.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { Logger } from '../../lib/log.js';
 import { NetlinkConnection } from '../../lib/netlink/connection.js';
@@ -59,6 +59,7 @@ export interface ReconcilerStatus {
 }
 
 const markGraceMs = 200;
+const maxUnkept = 3;
 
 interface Failure {
   readonly error: TsnetError;
@@ -108,6 +109,10 @@ export class Reconciler {
   readonly #echoing = new Set<string>();
   /** Those of them that have been spoken of. */
   readonly #spoken = new Set<string>();
+  /** How many times in a row a key was not as asked for right after it was acknowledged. */
+  readonly #unkept = new Map<string, number>();
+  /** Entries of a bridge whose MAC another entry that is wanted too has taken, by MAC. */
+  readonly #superseded = new Map<string, Set<string>>();
   readonly #graceEndsMs = new Map<string, number>();
   readonly #deleting = new Map<string, number>();
   /** Keys changed from outside, until they are repaired. */
@@ -301,9 +306,21 @@ export class Reconciler {
       this.#unblock(key);
       return;
     }
+    if (observed === undefined && desired.kind === 'fdb-port' && this.#isSuperseded(desired, key)) return;
     if (!this.#deleting.has(linkNameOf(desired)) && !this.#blockedBy.has(key) && !this.#failing.has(key)) this.#drifted.add(key);
     this.#dirty.add(key);
     this.#schedule();
+  }
+
+  /**
+   * A bridge has one entry per MAC. While an endpoint moves between hosts both places may be wanted for
+   * an instant: the one set last stands, and the other is looked at again when that goes.
+   */
+  #isSuperseded(object: KernelFdbPort, key: string): boolean {
+    const holder = this.#view.holderOf(object);
+    if (holder === undefined || holder === key || this.#desired.get(holder) === undefined) return false;
+    this.#superseded.set(object.mac, (this.#superseded.get(object.mac) ?? new Set<string>()).add(key));
+    return true;
   }
 
   #onLink(name: string, before: LinkEntry | undefined, after: LinkEntry | undefined): void {
@@ -438,12 +455,30 @@ export class Reconciler {
     const desired = this.#desired.get(key);
     const observed = this.#view.objects.get(key);
     const isRight = desired === undefined ? observed === undefined : observed !== undefined && isAsDesired(desired, observed);
-    if (!isRight && !this.#failing.has(key) && !this.#blockedBy.has(key)) this.#dirty.add(key);
+    if (observed === undefined && desired?.kind === 'fdb-port' && this.#isSuperseded(desired, key)) return;
+    if (isRight || this.#failing.has(key) || this.#blockedBy.has(key)) {
+      this.#unkept.delete(key);
+      return;
+    }
+    const times = (this.#unkept.get(key) ?? 0) + 1;
+    if (times <= maxUnkept) {
+      this.#unkept.set(key, times);
+      this.#dirty.add(key);
+      return;
+    }
+    this.#unkept.delete(key);
+    const object = desired ?? observed;
+    const text = object === undefined ? key : formatReconcileObject(object);
+    this.#fail(key, new TsnetError('ERR_KERNEL', `${text}: acknowledged, but not kept by the kernel`));
   }
 
   #conclude({ key, object, verb }: Operation, outcome: Outcome): void {
     const { log } = this.options;
     this.#graceEndsMs.delete(key);
+    if (object.kind === 'fdb-port' && verb === 'remove') {
+      for (const other of this.#superseded.get(object.mac) ?? []) this.#dirty.add(other);
+      this.#superseded.delete(object.mac);
+    }
     if (outcome === 'blocked') return this.#block(key, linkNameOf(object));
     if (outcome !== undefined) return this.#fail(key, outcome);
     this.#failing.delete(key);
