@@ -89,7 +89,10 @@ export interface NftResult {
 /** libnftables in one namespace, on a thread of its own; runs are executed in order. */
 export interface NftContext {
   /** Runs one command text: nft syntax, or JSON when it starts with `{`. One call is one transaction. */
-  run(commands: string, options?: { readonly json?: boolean; readonly terse?: boolean; readonly handles?: boolean }): Promise<NftResult>;
+  run(
+    commands: string,
+    options?: { readonly json?: boolean; readonly terse?: boolean; readonly handles?: boolean },
+  ): Promise<NftResult>;
   close(): Promise<void>;
 }
 

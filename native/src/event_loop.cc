@@ -1,13 +1,8 @@
 #include "event_loop.h"
 
-#include <algorithm>
-
 namespace tsnet {
 
 namespace {
-
-// The kernel's dumps come in datagrams of at most 32 KiB; a link with very many attributes may take more.
-constexpr size_t scratchBytes = 256 * 1024;
 
 using Instance = std::shared_ptr<EventLoop>;
 
@@ -89,11 +84,6 @@ void EventLoop::release(Closable* object) {
   if (found == retained_.end()) return;
   const auto last = std::move(found->second);
   retained_.erase(found);
-}
-
-std::vector<uint8_t>& EventLoop::scratch() {
-  if (scratch_.empty()) scratch_.resize(scratchBytes);
-  return scratch_;
 }
 
 void EventLoop::end(napi_async_cleanup_hook_handle hook) {

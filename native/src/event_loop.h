@@ -60,9 +60,6 @@ class EventLoop : public std::enable_shared_from_this<EventLoop> {
   template <class Result>
   Napi::Promise start(std::function<Result()> work, std::function<Napi::Value(Napi::Env, Result&)> convert);
 
-  /** Memory for one received datagram, shared by the environment's sockets. */
-  std::vector<uint8_t>& scratch();
-
  private:
   friend class Poll;
   friend class JsScope;
@@ -84,7 +81,6 @@ class EventLoop : public std::enable_shared_from_this<EventLoop> {
   uint64_t lastTicket_ = 0;
   std::unordered_map<uint64_t, std::shared_ptr<void>> waiting_;
   std::unordered_map<Closable*, std::shared_ptr<Closable>> retained_;
-  std::vector<uint8_t> scratch_;
 
   std::mutex mutex_;  // guards the following
   std::vector<std::function<void(EventLoop&)>> posted_;

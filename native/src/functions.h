@@ -30,15 +30,19 @@ inline Napi::Function newAsyncFunction(Napi::Env env, const char* name, Body bod
   return Napi::Function::New(
       env,
       [body = std::move(body)](const Napi::CallbackInfo& info) {
-        const auto deferred = Napi::Promise::Deferred::New(info.Env());
+        // A deferred that is never settled is never freed, so it is made only for a failure.
+        const auto rejected = [&info](Napi::Value reason) {
+          const auto deferred = Napi::Promise::Deferred::New(info.Env());
+          deferred.Reject(reason);
+          return Napi::Value(deferred.Promise());
+        };
         try {
           return body(info);
         } catch (const SysError& error) {
-          deferred.Reject(newNativeError(info.Env(), error).Value());
+          return rejected(newNativeError(info.Env(), error).Value());
         } catch (const Napi::Error& error) {
-          deferred.Reject(error.Value());
+          return rejected(error.Value());
         }
-        return Napi::Value(deferred.Promise());
       },
       name);
 }

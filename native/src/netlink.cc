@@ -26,8 +26,8 @@ void setOption(const Fd& socket, int level, int option, const char* name, int va
 Fd openNetlink(const NetlinkSettings& settings) {
   Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, settings.protocol));
   if (!socket) throwErrno("socket AF_NETLINK " + std::to_string(settings.protocol));
-  const int receiveBufferBytes = static_cast<int>(settings.receiveBufferBytes);
-  setOption(socket, SOL_SOCKET, SO_RCVBUFFORCE, "SO_RCVBUFFORCE", receiveBufferBytes);
+  const int queueBytes = static_cast<int>(settings.receiveBufferBytes);
+  setOption(socket, SOL_SOCKET, SO_RCVBUFFORCE, "SO_RCVBUFFORCE", queueBytes);
   setOption(socket, SOL_SOCKET, SO_SNDBUFFORCE, "SO_SNDBUFFORCE", sendBufferBytes);
   setOption(socket, SOL_NETLINK, NETLINK_EXT_ACK, "NETLINK_EXT_ACK", 1);
   // A failed message is known by its sequence number; repeating it whole would only fill the receive buffer.
@@ -59,10 +59,10 @@ void sendNetlink(const Fd& socket, const uint8_t* start, size_t length) {
   if (sent < 0) throwErrno("sendmsg");
 }
 
-size_t receiveNetlink(const Fd& socket, std::vector<uint8_t>& buffer) {
+size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer) {
   for (;;) {
     sockaddr_nl sender{};
-    iovec part{buffer.data(), buffer.size()};
+    iovec part{buffer.get(), receiveBufferBytes};
     msghdr message{};
     message.msg_name = &sender;
     message.msg_namelen = sizeof sender;

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "fd.h"
@@ -24,11 +25,18 @@ uint32_t netlinkPortid(const Fd& socket);
 /** Sends to the kernel; the kernel's work is done when it returns. */
 void sendNetlink(const Fd& socket, const uint8_t* start, size_t length);
 
+/** The kernel's dumps come in datagrams of at most 32 KiB; a link with very many attributes may take more. */
+constexpr size_t receiveBufferBytes = 256 * 1024;
+
+/** Left as it is allocated: only the pages that a datagram fills are ever touched. */
+using ReceiveBuffer = std::unique_ptr<uint8_t[]>;
+inline ReceiveBuffer newReceiveBuffer() { return ReceiveBuffer(new uint8_t[receiveBufferBytes]); }
+
 /**
  * Receives one datagram from the kernel into `buffer` without waiting, and returns its length. Throws EAGAIN when
  * there is none, and ENOBUFS when messages were lost: for want of receive buffer, or by not fitting into `buffer`.
  */
-size_t receiveNetlink(const Fd& socket, std::vector<uint8_t>& buffer);
+size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer);
 
 /** How many messages end an answer (NLMSG_ERROR, which acknowledgements are too, and NLMSG_DONE). */
 size_t countAnswers(const uint8_t* start, size_t length);

@@ -23,7 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Datagrams = std::vector<std::vector<uint8_t>>;
 
-constexpr size_t receiveBytes = 256 * 1024;
 constexpr uint32_t defaultTimeoutMs = 5000;
 
 struct Exchange {
@@ -79,13 +78,12 @@ Datagrams runExchange(const Exchange& exchange) {
   const Fd socket = openNetlink(settings);
   sendNetlink(socket, exchange.datagram.data(), exchange.datagram.size());
   Datagrams received;
-  std::vector<uint8_t> buffer;
-  if (exchange.answers > 0) buffer.resize(receiveBytes);
+  const ReceiveBuffer buffer = newReceiveBuffer();
   for (size_t answers = 0; answers < exchange.answers;) {
     try {
       const size_t length = receiveNetlink(socket, buffer);
-      received.emplace_back(buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(length));
-      answers += countAnswers(buffer.data(), length);
+      received.emplace_back(buffer.get(), buffer.get() + length);
+      answers += countAnswers(buffer.get(), length);
     } catch (const SysError& error) {
       if (error.number != EAGAIN) throw;
       waitReadable(socket, deadline);

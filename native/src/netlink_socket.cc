@@ -20,6 +20,12 @@ namespace {
 constexpr size_t turnDatagrams = 128;
 constexpr size_t turnBytes = 2 * 1024 * 1024;
 
+/** One for the thread: a datagram is copied out before the next is received. */
+const ReceiveBuffer& sharedBuffer() {
+  thread_local const ReceiveBuffer buffer = newReceiveBuffer();
+  return buffer;
+}
+
 /** Datagrams on their way to the kernel, sent in order by a thread that starts with the first one. */
 class SendQueue : public std::enable_shared_from_this<SendQueue> {
  public:
@@ -159,10 +165,10 @@ class NetlinkSocket : public Closable, public std::enable_shared_from_this<Netli
       // Kept over the call, which may close the socket.
       const auto callbacks = callbacks_;
       try {
-        auto& buffer = loop_.scratch();
+        const ReceiveBuffer& buffer = sharedBuffer();
         const size_t length = receiveNetlink(*fd_, buffer);
         bytes += length;
-        scope.call(callbacks->onMessage, {Napi::Buffer<uint8_t>::Copy(loop_.env(), buffer.data(), length)});
+        scope.call(callbacks->onMessage, {Napi::Buffer<uint8_t>::Copy(loop_.env(), buffer.get(), length)});
       } catch (const SysError& error) {
         if (error.number == EAGAIN) return;
         if (error.number != ENOBUFS) close();

@@ -113,8 +113,13 @@ Napi::Value newNetnsHandle(Napi::Env env, Opened& opened) {
           env, result, "fd", [fd](const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), fd->get()); },
           napi_enumerable),
       Napi::PropertyDescriptor::Value("cookie", Napi::BigInt::New(env, opened.cookie), napi_enumerable),
-      Napi::PropertyDescriptor::Value(
-          "close", Napi::Function::New(env, [fd](const Napi::CallbackInfo&) { fd->reset(); }, "close"), napi_enumerable),
+      Napi::PropertyDescriptor::Value("close",
+                                      newFunction(env, "close",
+                                                  [fd](const Napi::CallbackInfo& info) {
+                                                    fd->reset();
+                                                    return info.Env().Undefined();
+                                                  }),
+                                      napi_enumerable),
   });
   return result;
 }

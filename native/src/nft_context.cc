@@ -177,9 +177,9 @@ Napi::Object newContextObject(Napi::Env env, const std::shared_ptr<NftContext>& 
 
 Napi::Value nftOpen(const Napi::CallbackInfo& info) {
   EventLoop& loop = EventLoop::of(info.Env());
+  const Netns netns = Netns::from(info[0]);
   auto pending = std::make_shared<PendingRun>(PendingRun::New(info.Env()));
   const Napi::Promise promise = pending->Promise();
-  const Netns netns = Netns::from(info[0]);
   const uint64_t ticket = loop.hold(pending);
   try {
     startThread("tsnet-nft", [loop = loop.shared_from_this(), ticket, netns] {
@@ -192,7 +192,8 @@ Napi::Value nftOpen(const Napi::CallbackInfo& info) {
           auto context = std::make_shared<NftContext>(queue);
           owner = context;
           loop->post([ticket, context](EventLoop& self) {
-            if (const auto opened = self.take<PendingRun>(ticket)) opened->Resolve(newContextObject(self.env(), context));
+            const auto opened = self.take<PendingRun>(ticket);
+            if (opened) opened->Resolve(newContextObject(self.env(), context));
           });
         }
         serveQueue(*loop, *queue, library);

@@ -90,7 +90,7 @@ export function bridgesAdd(prefix: string, count: number): Buffer {
 export function decodeMessages(datagrams: readonly Buffer[]): Message[] {
   const messages: Message[] = [];
   for (const datagram of datagrams) {
-    for (let offset = 0; offset + 16 <= datagram.length; ) {
+    for (let offset = 0; offset + 16 <= datagram.length;) {
       const length = datagram.readUInt32LE(offset);
       messages.push({
         type: datagram.readUInt16LE(offset + 4),

@@ -36,7 +36,10 @@ t.test('an addon that is not built is a clear error', (t) => {
   writeFileSync(join(folder, 'main.js'), `import { loadNative } from './loader.js'; ${program}`);
   const { status, stderr } = run(join(folder, 'main.js'));
   t.equal(status, 1);
-  t.match(stderr, `Error: the native addon is not built: no native/tsnet.node at or above ${folder}; run: npm run build`);
+  t.match(
+    stderr,
+    `Error: the native addon is not built: no native/tsnet.node at or above ${folder}; run: npm run build`,
+  );
   t.equal(run(join(folder, 'main.js'), { TSNET_NATIVE: addonFile }).stdout, 'function true\n');
   const wrong = run(join(folder, 'main.js'), { TSNET_NATIVE: join(folder, 'package.json') });
   t.match(wrong.stderr, `Error: cannot load the native addon ${folder}/package.json: `);

@@ -27,7 +27,15 @@ t.test('a batch is answered message by message, errors included', async (t) => {
   const datagram = Buffer.concat([bridgeAdd(1, 'a'), bridgeAdd(2, 'a'), linkGet(3, 9999), bridgeAdd(4, 'b')]);
   const received = await native.netlinkExchange({ protocol: NETLINK_ROUTE, netns: { path }, datagram, answers: 4 });
   const answers = decodeMessages(received).filter((message) => answerErrno(message) !== undefined);
-  t.same(answers.map((answer) => [answer.seq, answerErrno(answer)]), [[1, 0], [2, 17], [3, 19], [4, 0]]);
+  t.same(
+    answers.map((answer) => [answer.seq, answerErrno(answer)]),
+    [
+      [1, 0],
+      [2, 17],
+      [3, 19],
+      [4, 0],
+    ],
+  );
   t.same(linkNames(path).sort(), ['a', 'b', 'lo']);
 });
 
@@ -103,10 +111,19 @@ t.test('the namespace is found by path, by pid and by descriptor, and errors say
 t.test('garbage is a TypeError', async (t) => {
   const valid = { protocol: 0, datagram: linkDump(1), answers: 1 };
   const wrong: unknown[] = [
-    undefined, {}, { ...valid, datagram: 'x' }, { ...valid, datagram: new Uint8Array(8) }, { ...valid, answers: -1 },
-    { ...valid, answers: NaN }, { ...valid, timeoutMs: -1 }, { ...valid, sysctls: 'x' }, { ...valid, sysctls: ['x'] },
-    { ...valid, sysctls: [['../../etc/passwd', 'x']] }, { ...valid, sysctls: [['/etc/passwd', 'x']] },
-    { ...valid, sysctls: [['net//ipv4', 'x']] }, { ...valid, sysctls: [['net/ipv4/ip_forward', 1]] },
+    undefined,
+    {},
+    { ...valid, datagram: 'x' },
+    { ...valid, datagram: new Uint8Array(8) },
+    { ...valid, answers: -1 },
+    { ...valid, answers: NaN },
+    { ...valid, timeoutMs: -1 },
+    { ...valid, sysctls: 'x' },
+    { ...valid, sysctls: ['x'] },
+    { ...valid, sysctls: [['../../etc/passwd', 'x']] },
+    { ...valid, sysctls: [['/etc/passwd', 'x']] },
+    { ...valid, sysctls: [['net//ipv4', 'x']] },
+    { ...valid, sysctls: [['net/ipv4/ip_forward', 1]] },
     { ...valid, netns: null },
   ];
   for (const options of wrong) {
@@ -114,25 +131,28 @@ t.test('garbage is a TypeError', async (t) => {
   }
 });
 
-t.test('no thread of the process ever stays in a foreign namespace, and the main thread never leaves its own', async (t) => {
-  const path = await withNetns(t);
-  const own = readlinkSync('/proc/self/ns/net');
-  const batch = Array.from({ length: 50 }, () =>
-    native.netlinkExchange({ protocol: NETLINK_ROUTE, netns: { path }, datagram: linkDump(1), answers: 1 }),
-  );
-  t.equal(readlinkSync('/proc/thread-self/ns/net'), own);
-  await Promise.all(batch);
-  t.equal(readlinkSync('/proc/thread-self/ns/net'), own);
-  const foreign = (): number =>
-    readdirSync('/proc/self/task').filter((task) => {
-      try {
-        return readlinkSync(`/proc/self/task/${task}/ns/net`) !== own;
-      } catch {
-        return false;
-      }
-    }).length;
-  await until('the threads to end', () => foreign() === 0);
-});
+t.test(
+  'no thread of the process ever stays in a foreign namespace, and the main thread never leaves its own',
+  async (t) => {
+    const path = await withNetns(t);
+    const own = readlinkSync('/proc/self/ns/net');
+    const batch = Array.from({ length: 50 }, () =>
+      native.netlinkExchange({ protocol: NETLINK_ROUTE, netns: { path }, datagram: linkDump(1), answers: 1 }),
+    );
+    t.equal(readlinkSync('/proc/thread-self/ns/net'), own);
+    await Promise.all(batch);
+    t.equal(readlinkSync('/proc/thread-self/ns/net'), own);
+    const foreign = (): number =>
+      readdirSync('/proc/self/task').filter((task) => {
+        try {
+          return readlinkSync(`/proc/self/task/${task}/ns/net`) !== own;
+        } catch {
+          return false;
+        }
+      }).length;
+    await until('the threads to end', () => foreign() === 0);
+  },
+);
 
 t.test('an exchange keeps nothing of a namespace: deleting it takes its veth along', async (t) => {
   const near = await withNetns(t);

@@ -67,7 +67,10 @@ t.test('many messages of one send are answered each, in order, and errors carry 
   await socket.send(Buffer.concat(batch));
   await until('four answers', () => decodeMessages(received).filter((m) => answerErrno(m) !== undefined).length === 4);
   const answers = decodeMessages(received).filter((message) => answerErrno(message) !== undefined);
-  t.same(answers.map((answer) => answer.seq), [1, 2, 3, 4]);
+  t.same(
+    answers.map((answer) => answer.seq),
+    [1, 2, 3, 4],
+  );
   t.same(answers.map(answerErrno), [0, 17, 0, 19]);
   t.same(linkNames(path).sort(), ['a', 'b', 'lo']);
 });
@@ -172,9 +175,25 @@ t.test('garbage is a TypeError', async (t) => {
   const detached = new Uint8Array(32);
   structuredClone(detached.buffer, { transfer: [detached.buffer] });
   const values: unknown[] = [
-    undefined, null, 5, 'text', {}, [], Symbol('x'), 10n, () => 0, new ArrayBuffer(32), new Uint16Array(16),
-    new DataView(new ArrayBuffer(32)), new Uint8Array(0), new Uint8Array(15), new Uint8Array(64).fill(0xff), cut,
-    zeroLength, second, detached,
+    undefined,
+    null,
+    5,
+    'text',
+    {},
+    [],
+    Symbol('x'),
+    10n,
+    () => 0,
+    new ArrayBuffer(32),
+    new Uint16Array(16),
+    new DataView(new ArrayBuffer(32)),
+    new Uint8Array(0),
+    new Uint8Array(15),
+    new Uint8Array(64).fill(0xff),
+    cut,
+    zeroLength,
+    second,
+    detached,
   ];
   for (const value of values) {
     t.throws(() => socket.sendSync(value as Uint8Array), { name: 'TypeError' });
@@ -191,12 +210,28 @@ t.test('wrong options are a TypeError', async (t) => {
     },
   };
   const wrong: unknown[] = [
-    undefined, null, 7, {}, { ...valid, protocol: '0' }, { ...valid, protocol: -1 }, { ...valid, protocol: 1.5 },
-    { ...valid, protocol: 1e9 }, { ...valid, onMessage: 1 }, { ...valid, onError: undefined },
-    { ...valid, groups: 1 }, { ...valid, groups: [0] }, { ...valid, groups: ['x'] }, { ...valid, strictCheck: 1 },
-    { ...valid, receiveBufferBytes: -1 }, { ...valid, netns: 'x' }, { ...valid, netns: {} },
-    { ...valid, netns: { path: 'a', pid: 1 } }, { ...valid, netns: { path: '' } }, { ...valid, netns: { path: 'a\0b' } },
-    { ...valid, netns: { pid: 0 } }, { ...valid, netns: { fd: -1 } },
+    undefined,
+    null,
+    7,
+    {},
+    { ...valid, protocol: '0' },
+    { ...valid, protocol: -1 },
+    { ...valid, protocol: 1.5 },
+    { ...valid, protocol: 1e9 },
+    { ...valid, onMessage: 1 },
+    { ...valid, onError: undefined },
+    { ...valid, groups: 1 },
+    { ...valid, groups: [0] },
+    { ...valid, groups: ['x'] },
+    { ...valid, strictCheck: 1 },
+    { ...valid, receiveBufferBytes: -1 },
+    { ...valid, netns: 'x' },
+    { ...valid, netns: {} },
+    { ...valid, netns: { path: 'a', pid: 1 } },
+    { ...valid, netns: { path: '' } },
+    { ...valid, netns: { path: 'a\0b' } },
+    { ...valid, netns: { pid: 0 } },
+    { ...valid, netns: { fd: -1 } },
   ];
   for (const options of wrong) {
     await t.rejects(native.netlinkOpen(options as NetlinkOpenOptions), { name: 'TypeError' });

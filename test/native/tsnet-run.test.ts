@@ -26,7 +26,15 @@ function start(...command: string[]): Run {
   if (child.pid === undefined || !out || !err || !ready || !go) throw new Error(`${program} did not start`);
   const exit = once(child, 'exit');
   const stdout = text(out as Readable);
-  return { child, pid: child.pid, ready: ready as Readable, go: go as Writable, stdout, stderr: text(err as Readable), exit };
+  return {
+    child,
+    pid: child.pid,
+    ready: ready as Readable,
+    go: go as Writable,
+    stdout,
+    stderr: text(err as Readable),
+    exit,
+  };
 }
 
 async function finish(run: Run): Promise<{ code: unknown; signal: unknown; stdout: string; stderr: string }> {
@@ -41,7 +49,8 @@ async function go(run: Run): Promise<void> {
 }
 
 t.test('the command waits for the go, in a network and a mount namespace of its own', async (t) => {
-  const script = 'readlink /proc/self/ns/net /proc/self/ns/mnt; echo $$; for fd in 3 4; do test -e /proc/$$/fd/$fd && echo open; done; exit 7';
+  const script =
+    'readlink /proc/self/ns/net /proc/self/ns/mnt; echo $$; for fd in 3 4; do test -e /proc/$$/fd/$fd && echo open; done; exit 7';
   const run = start('sh', '-c', script);
   await once(run.ready, 'data');
   const namespace = readlinkSync(`/proc/${run.pid}/ns/net`);

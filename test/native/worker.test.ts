@@ -43,7 +43,12 @@ t.test('a worker that closes everything ends by itself', async (t) => {
 
 t.test('open sockets, waiting requests and forgotten contexts end with their worker', async (t) => {
   const path = await withNetns(t);
-  const ends = ['', 'process.exit(0);', 'setImmediate(() => { throw new Error("thrown"); });', 'for (;;) socket.sendSync(dump);'];
+  const ends = [
+    '',
+    'process.exit(0);',
+    'setImmediate(() => { throw new Error("thrown"); });',
+    'for (;;) socket.sendSync(dump);',
+  ];
   const warm = startWorker(path, '');
   await once(warm, 'message');
   await warm.terminate();
