@@ -5,6 +5,8 @@ import type { Test } from 'tap';
 export function holds<T>(t: Test, property: fc.IRawProperty<T>, numRuns = 300): void {
   const details = fc.check(property, { numRuns });
   if (details instanceof Promise) throw new TypeError('the property is asynchronous');
-  if (details.failed) t.fail(fc.defaultReportMessage(details) ?? 'the property does not hold');
-  else t.pass(`held for ${details.numRuns} inputs`);
+  if (details.failed) {
+    const cause = details.errorInstance instanceof Error ? (details.errorInstance.stack ?? '') : '';
+    t.fail(fc.defaultReportMessage(details) ?? 'the property does not hold', { cause });
+  } else t.pass(`held for ${details.numRuns} inputs`);
 }
