@@ -1,4 +1,4 @@
-import { tsnetProtocol, type KernelObject } from './kernel.js';
+import { floodMac, tsnetProtocol, type KernelObject } from './kernel.js';
 
 /**
  * Writes an object as the command that would make it: for logs, and for people who compare.
@@ -44,7 +44,7 @@ export function formatObject(object: KernelObject): string {
     case 'fdb-port':
       return `bridge fdb replace ${object.mac} dev ${object.link} master static`;
     case 'fdb-vtep':
-      return `bridge fdb append ${object.mac} dev ${object.link} dst ${object.vtep} self permanent`;
+      return `bridge fdb ${object.mac === floodMac ? 'append' : 'replace'} ${object.mac} dev ${object.link} dst ${object.vtep} self permanent`;
   }
 }
 

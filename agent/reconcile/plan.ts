@@ -71,12 +71,19 @@ interface Draft {
 class LinkOutlook {
   readonly added = new Set<string>();
   readonly removed = new Set<string>();
+  #routes: (readonly [string, ObservedObject])[] | undefined;
 
   constructor(private readonly input: PlanInput) {}
 
   state(name: string): LinkState {
     if (this.removed.has(name)) return 'deleting';
     return this.added.has(name) ? 'ours' : this.input.linkState(name);
+  }
+
+  /** Routes to a destination that are there now, by key. */
+  routesTo(dst: string): readonly (readonly [string, ObservedObject])[] {
+    this.#routes ??= [...this.input.observed].filter(([, { kind }]) => kind === 'route');
+    return this.#routes.filter(([, object]) => object.kind === 'route' && object.dst === dst);
   }
 
   /** The link that holds a VNI which is not free yet. */
@@ -131,7 +138,10 @@ function planOnLink(key: string, input: PlanInput, draft: Draft): void {
   if (desired === undefined) {
     // A port goes with its link: taking it out of the bridge first would only cost time.
     if (observed === undefined || observed.kind === 'up' || observed.kind === 'port') return;
-    if (draft.links.state(linkNameOf(observed)) === 'ours') draft.removals.push({ verb: 'remove', key, object: observed });
+    const isTaken = observed.kind === 'route' && draft.removals.some((removal) => removal.key === key);
+    if (draft.links.state(linkNameOf(observed)) === 'ours' && !isTaken) {
+      draft.removals.push({ verb: 'remove', key, object: observed });
+    }
     return;
   }
   const needed = desired.kind === 'port' ? [desired.link, desired.master] : [linkNameOf(desired)];
@@ -142,9 +152,22 @@ function planOnLink(key: string, input: PlanInput, draft: Draft): void {
     else draft.blocked.set(key, link);
     return;
   }
+  if (desired.kind === 'route' && observed === undefined) clearWay(desired.dst, input, draft);
   const fresh = draft.links.added.has(linkNameOf(desired));
   if (observed === undefined || fresh) draft.sets.push({ verb: 'add', key, object: desired });
   else if (!isAsDesired(desired, observed)) draft.sets.push({ verb: 'change', key, object: desired, was: observed });
+}
+
+/**
+ * Takes away the routes to a destination that nobody wants any more. The link that one leads to may be on
+ * its way out already, but until it is gone the kernel takes no other route to that destination.
+ */
+function clearWay(dst: string, input: PlanInput, draft: Draft): void {
+  for (const [key, object] of draft.links.routesTo(dst)) {
+    if (!input.desired.has(key) && !draft.removals.some((removal) => removal.key === key)) {
+      draft.removals.push({ verb: 'remove', key, object });
+    }
+  }
 }
 
 /** Takes out of the removals what an addition would collide with. */
