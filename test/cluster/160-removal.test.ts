@@ -2,6 +2,7 @@ import t from 'tap';
 import type { EndpointView } from '../../core/api.js';
 import { execIn, mustExecIn, reaches } from '../lab/sandbox.js';
 import { mustRun } from '../lab/program.js';
+import { settlesTo } from '../lab/snapshot.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
@@ -37,11 +38,10 @@ t.test('once the last endpoint has left and the network is removed, no trace of 
     }
     for (const host of lab.hosts) await host.published();
     t.equal((await lab.host(1).tsnet('rm', ...names)).status, 0);
-    await waitFor('the hosts to be as before', async () => {
-      const after = await Promise.all(lab.hosts.map((host) => host.snapshot()));
-      return JSON.stringify(after) === JSON.stringify(before);
-    }).catch(() => undefined);
-    t.same(await Promise.all(lab.hosts.map((host) => host.snapshot())), before);
+    for (const [index, host] of lab.hosts.entries()) {
+      const expected = before[index];
+      if (expected !== undefined) await settlesTo(t, () => host.snapshot(), expected);
+    }
   });
 });
 
@@ -91,10 +91,7 @@ t.test('a sandbox that vanishes without a detach is noticed and cleaned up withi
     t.pass('a namespace that was unbound');
 
     t.same(await left(), [stays], 'the other endpoint stays');
-    await waitFor(
-      'the host to be as before',
-      async () => JSON.stringify(await host.snapshot()) === JSON.stringify(bare),
-    );
+    await settlesTo(t, () => host.snapshot(), bare);
     t.match(await mustExecIn(staying, 'ip', '-br', 'addr'), /eth0/);
   });
 });

@@ -33,14 +33,11 @@ t.test('the steps of an attach can be taken one by one', async (t) => {
     });
     t.equal(reserved.state, 'reserved');
     t.equal(reserved.sandbox, null);
+    const linked = await host.api.call<EndpointView>('POST', '/v1/agent/link', { body: { endpoint: reserved.id } });
+    t.equal(linked.state, 'linked', 'without a target it waits in the host namespace');
+    t.notMatch((await host.exec('ip', '-br', 'addr')).stdout, reserved.addresses[0] ?? 'none', 'unnumbered');
+    t.notMatch((await execIn(sandbox, 'ip', '-br', 'link')).stdout, /eth0/);
     const body = { endpoint: reserved.id, target: sandbox.target };
-    const linked = await host.api.call<EndpointView>('POST', '/v1/agent/link', { body });
-    t.equal(linked.state, 'linked');
-    t.notMatch(
-      (await execIn(sandbox, 'ip', '-br', 'addr')).stdout,
-      reserved.addresses[0] ?? 'none',
-      'unnumbered still',
-    );
     const attached = await host.api.call<EndpointView>('POST', '/v1/agent/configure', { body });
     t.equal(attached.state, 'attached');
     t.same(attached.addresses, reserved.addresses);

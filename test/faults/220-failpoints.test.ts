@@ -5,6 +5,7 @@ import t from 'tap';
 import type { EndpointView } from '../../core/api.js';
 import type { LabHost } from '../lab/host.js';
 import { listenIn, reaches, type Sandbox } from '../lab/sandbox.js';
+import { settlesTo } from '../lab/snapshot.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
@@ -45,11 +46,7 @@ t.test(
           for (const address of toRemote) await reaches(sandbox, address);
           for (const address of endpoint.addresses) await reaches(remote, address);
           await host.detach('net', sandbox);
-          await waitFor(
-            'the host to be as before',
-            async () => JSON.stringify(await host.snapshot()) === JSON.stringify(bare),
-          ).catch(() => undefined);
-          t.same(await host.snapshot(), bare, 'nothing is left on the host');
+          await settlesTo(t, () => host.snapshot(), bare);
           await host.published();
           const listed = await waitFor('the cluster to list the two that stay', async () => {
             const endpoints = await other.api.call<EndpointView[]>('GET', '/v1/endpoints?network=net');

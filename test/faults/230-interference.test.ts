@@ -1,5 +1,6 @@
 import t from 'tap';
 import { reaches } from '../lab/sandbox.js';
+import { settlesTo } from '../lab/snapshot.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
@@ -26,12 +27,7 @@ t.test('links, entries and addresses that somebody removes or changes are repair
     for (const harm of harms) {
       await t.test(harm.join(' '), async (t) => {
         t.equal((await host.exec(...harm)).status, 0);
-        await waitFor(
-          'the host to be whole',
-          async () => JSON.stringify(await host.snapshot()) === JSON.stringify(whole),
-          5000,
-        ).catch(() => undefined);
-        t.same(await host.snapshot(), whole);
+        await settlesTo(t, () => host.snapshot(), whole, 5000);
         await reaches(near, address);
       });
     }

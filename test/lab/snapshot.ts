@@ -1,6 +1,8 @@
+import type { Test } from 'tap';
 import { readFileSync } from 'node:fs';
 import { enterArgs } from './netns.js';
 import { mustRun } from './program.js';
+import { waitFor } from './wait.js';
 
 /** What a namespace holds, as text that can be compared: what tsnet makes and has to remove. */
 export interface NetnsSnapshot {
@@ -99,4 +101,16 @@ export async function takeRootSnapshot(): Promise<Record<string, string>> {
     rules: rules4 + rules6,
     ...Object.fromEntries(sysctls.map((name) => [name, readFileSync(`/proc/sys/net/${name}`, 'utf8').trim()])),
   };
+}
+
+/** Asserts that a namespace comes to hold what it held before: what is to be removed may take a moment. */
+export async function settlesTo(
+  t: Test,
+  take: () => Promise<NetnsSnapshot>,
+  expected: NetnsSnapshot,
+  deadlineMs = 10_000,
+): Promise<void> {
+  const isAsBefore = async (): Promise<boolean> => JSON.stringify(await take()) === JSON.stringify(expected);
+  await waitFor('the namespace to be as before', isAsBefore, deadlineMs).catch(() => undefined);
+  t.same(await take(), expected, 'the namespace is as before');
 }

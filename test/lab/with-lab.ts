@@ -3,11 +3,15 @@ import { Lab, type LabOptions } from './lab.js';
 import { removeLeftovers } from './registration.js';
 import { takeRootSnapshot } from './snapshot.js';
 
+const labTimeoutMs = 180_000;
+
 /**
  * Runs a test body in a fresh cluster, and takes the cluster down whatever happens. Asserts that the daemons end
  * when told to, that nothing of the lab remains, and that the machine's own network is as before.
  */
 export async function withLab(t: Test, options: LabOptions, body: (lab: Lab) => Promise<void>): Promise<void> {
+  // Every wait inside has a deadline of its own: the test's clock is a second net.
+  t.setTimeout(labTimeoutMs);
   await removeLeftovers();
   const before = await takeRootSnapshot();
   const lab = new Lab(options);
