@@ -99,6 +99,8 @@ async function keepRunning(options: {
 
 async function spawnEtcd(options: { readonly binary: string; readonly etcdDir: string; readonly logFile: string }): Promise<ChildProcess> {
   await rotate(options.logFile);
+  // A killed etcd leaves its sockets, and does not replace them; the data directory's lock says that nobody uses them.
+  for (const name of [clientSocket, peerSocket]) await rm(join(options.etcdDir, name), { force: true });
   const log = openSync(options.logFile, constants.O_CREAT | constants.O_APPEND | constants.O_WRONLY, 0o600);
   const args = [
     '--pdeathsig', 'SIGKILL', options.binary,

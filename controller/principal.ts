@@ -38,11 +38,14 @@ export interface PrincipalOptions {
 /** The header by which a caller says which host it is, on routes that do not name one. */
 export const hostHeader = 'x-tsnet-host';
 
-/** Finds out who asks, and refuses who may not. */
+/** Finds out who asks, and refuses who may not; a route that does not say who may call it cannot be registered after this. */
 export function authorize(app: FastifyInstance, options: PrincipalOptions): void {
   app.decorateRequest('principal');
   const own = { admin: hashToken(options.tokens.admin), host: hashToken(options.tokens.host) };
   const hashes = (role: TokenRole): string[] => [own[role], ...options.mirror.tables.token.group(role).keys()];
+  app.addHook('onRoute', (route) => {
+    if (route.config?.access === undefined) throw new TypeError(`${String(route.method)} ${route.url} does not say who may call it`);
+  });
   app.addHook('onRequest', async (request) => {
     const access = request.routeOptions.config.access;
     if (access === undefined) return;

@@ -151,6 +151,7 @@ export interface HoldLeaseOptions {
   readonly onLost?: (loss: LeaseLoss) => void;
   readonly onRegranted?: (leaseId: string) => void;
   readonly onError?: (error: unknown) => void;
+  /** Kept alive by `renew` only, and after a loss granted anew at the next `renew`. */
   readonly manual?: boolean;
   readonly signal: AbortSignal;
 }
@@ -167,6 +168,8 @@ export interface HeldLease {
 /** Holds a lease until the signal, through losses and outages. */
 export function holdLease(keeper: LeaseKeeper, options: HoldLeaseOptions): HeldLease {
   let kept: KeptLease | undefined;
+  // A manually held lease stands for somebody else's sign of life: without one there is no new lease either.
+  let want: () => void = () => undefined;
   const ended = (async (): Promise<void> => {
     const backoff = new Backoff(50, 1000);
     let leaseId = options.leaseId;
@@ -191,10 +194,14 @@ export function holdLease(keeper: LeaseKeeper, options: HoldLeaseOptions): HeldL
       kept = undefined;
       if (loss !== undefined) options.onLost?.(loss);
       leaseId = undefined;
+      if (options.manual === true) await Promise.race([new Promise<void>((resolve) => (want = resolve)), aborted(options.signal)]);
     }
   })();
   return {
-    renew: () => kept?.renew(),
+    renew: () => {
+      want();
+      kept?.renew();
+    },
     get leaseId() {
       return kept?.leaseId;
     },

@@ -1,4 +1,4 @@
-import fastify, { LogController, type FastifyBaseLogger, type FastifyError, type FastifyInstance, type FastifySchema } from 'fastify';
+import fastify, { LogController, type FastifyBaseLogger, type FastifyError, type FastifyInstance, type FastifyReply, type FastifySchema } from 'fastify';
 import { TsnetError, type ErrorDetails } from '../../core/errors.js';
 import type { Logger } from '../log.js';
 
@@ -22,6 +22,10 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: false },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false, verbose: true } },
     forceCloseConnections: true,
+    frameworkErrors: (error, _request, reply) => {
+      const known = toRequestError(error);
+      void (reply as unknown as FastifyReply).code(known.http).send(known.toBody());
+    },
   });
   // Answers are ours, and typed: compiling a serialiser per answer would cost more than half of the start.
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));

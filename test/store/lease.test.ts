@@ -3,6 +3,8 @@ import { EtcdClient } from '../../lib/etcd/client.js';
 import { holdLease, LeaseKeeper } from '../../lib/etcd/lease.js';
 import { newEtcd, until, type RealEtcd } from './real-etcd.js';
 
+t.setTimeout(120_000);
+
 void t.test('leases over a real etcd', async (t) => {
   const etcd: RealEtcd = await newEtcd();
   t.teardown(() => etcd.remove());

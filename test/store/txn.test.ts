@@ -4,6 +4,8 @@ import { transact } from '../../lib/etcd/txn.js';
 import { newCuttingProxy } from './cutting-proxy.js';
 import { newEtcd, until, type RealEtcd } from './real-etcd.js';
 
+t.setTimeout(120_000);
+
 void t.test('transactions over a real etcd', async (t) => {
   const etcd: RealEtcd = await newEtcd();
   t.teardown(() => etcd.remove());

@@ -40,6 +40,8 @@ async function putMany(client: EtcdClient, prefix: string, counts: { readonly fr
   }
 }
 
+t.setTimeout(120_000);
+
 void t.test('a watch over a real etcd', async (t) => {
   const etcd: RealEtcd = await newEtcd();
   t.teardown(() => etcd.remove());
