@@ -7,7 +7,6 @@ import { collectList, formatDuration, parseDurationMs, parseServer } from '../cl
 import { TsnetError } from '../core/errors.js';
 import { parseHostName } from '../core/name.js';
 import type { LogLevel } from '../lib/log.js';
-import { loadDaemon } from './load.js';
 import { logLevelOption } from './options.js';
 
 interface AgentFlags {
@@ -64,7 +63,8 @@ export const agentCommand: CommandSpec<AgentFlags> = {
       auditMs: options.audit,
       logLevel: options.logLevel,
     };
-    const { run, runDaemon } = await loadDaemon<AgentOptions>('agent');
-    await runDaemon('agent', agent.logLevel, (context) => run(agent, context));
+    // Loaded now only: the daemon's code would slow down every other command.
+    const { runAgentDaemon } = await import('./agent-daemon.js');
+    await runAgentDaemon(agent);
   },
 };

@@ -4,7 +4,6 @@ import type { CommandSpec } from '../cli/command.js';
 import { collectList, formatDuration, parseDurationMs, parseServer, parseWhole } from '../cli/parse.js';
 import { controllerDefaults, type ControllerOptions } from '../controller/options.js';
 import type { LogLevel } from '../lib/log.js';
-import { loadDaemon } from './load.js';
 import { logLevelOption } from './options.js';
 
 interface ControllerFlags {
@@ -66,7 +65,8 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
       requireLoopbackToken: options.requireLoopbackToken ?? controllerDefaults.requireLoopbackToken,
       logLevel: options.logLevel,
     };
-    const { run, runDaemon } = await loadDaemon<ControllerOptions>('controller');
-    await runDaemon('controller', controller.logLevel, (context) => run(controller, context));
+    // Loaded now only: the daemon's code would slow down every other command.
+    const { runControllerDaemon } = await import('./controller-daemon.js');
+    await runControllerDaemon(controller);
   },
 };

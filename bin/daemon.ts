@@ -6,6 +6,9 @@ export interface DaemonContext {
   readonly log: Logger;
 }
 
+/** A daemon that has stopped must not linger because of a handle that somebody forgot. */
+const lingerMs = 5_000;
+
 /**
  * Runs a daemon until it ends by itself or SIGTERM or SIGINT asks it to; a second signal ends the
  * process at once. Resolves when the daemon has stopped.
@@ -28,5 +31,9 @@ export async function runDaemon(name: string, level: LogLevel, run: (context: Da
   } finally {
     process.off('SIGTERM', stop);
     process.off('SIGINT', stop);
+    setTimeout(() => {
+      log.warn('stopped, but something still runs: ending');
+      process.exit();
+    }, lingerMs).unref();
   }
 }

@@ -35,6 +35,8 @@ export interface CommandSpec<Options = unknown> {
   readonly common: 'calls' | 'output' | 'none';
   /** Options after the first argument belong to the command named there. */
   readonly passThrough?: boolean;
+  /** It looks at the other commands, so they have to be made as well. */
+  readonly wholeTree?: boolean;
   /** Runs it; the exit code where it is not 0. Errors are thrown. */
   readonly act: (call: Call<Options>) => Promise<number | void>;
 }
@@ -101,7 +103,7 @@ export function addCommand<Options>(parent: Command, spec: CommandSpec<Options>,
   return command;
 }
 
-/** Runs a parsed command and closes what it opened. */
+/** Runs a parsed command. */
 export async function runCommand<Options>(command: Command, spec: CommandSpec<Options>, cli: CliContext): Promise<number> {
   const options = command.opts<Options & CommonOptions>();
   const format = options.output ?? 'table';
@@ -119,11 +121,7 @@ export async function runCommand<Options>(command: Command, spec: CommandSpec<Op
     }
     return exit;
   };
-  try {
-    return (await spec.act({ args, options, format, cli, calls, program: rootOf(command), each })) ?? 0;
-  } finally {
-    calls.close();
-  }
+  return (await spec.act({ args, options, format, cli, calls, program: rootOf(command), each })) ?? 0;
 }
 
 /** The words that lead to a command, `tsnet endpoint ls`. */

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { TsnetError } from '../core/errors.js';
-import { HttpClient, type HttpCall } from '../lib/http/client.js';
 import type { CliContext } from './context.js';
+import { callServer, type Server, type ServerCall } from './exchange.js';
 import { collectList, parseServer } from './parse.js';
 
 export const defaultAgentSocket = '/run/tsnet/agent.sock';
@@ -39,7 +39,6 @@ function agentSocket(cli: CliContext): string {
 
 /** The calls of one command. */
 export class Connections {
-  readonly #clients: HttpClient[] = [];
   readonly #cli: CliContext;
   readonly #options: ConnectionOptions;
 
@@ -52,18 +51,14 @@ export class Connections {
     return planRoute(this.#cli, this.#options);
   }
 
-  close(): void {
-    for (const client of this.#clients) client.close();
-  }
-
   /** A call about the cluster, wherever it is answered. */
-  async cluster<T>(method: string, path: string, call: HttpCall = {}): Promise<T> {
+  async cluster<T>(method: string, path: string, call: ServerCall = {}): Promise<T> {
     const { route } = this;
     if (route.to === 'agent') return this.agent<T>(method, path, call);
     const failed: string[] = [];
     for (const base of route.bases) {
       try {
-        return await this.#client(base, 'ERR_CONTROLLER_UNREACHABLE').call<T>(method, path, call);
+        return await callServer<T>(this.#controller(base), { method, path }, call);
       } catch (error) {
         // Once a controller may have taken the request, another one must not get it again.
         if (!isUnreachable(error, 'ERR_CONTROLLER_UNREACHABLE')) throw error;
@@ -77,10 +72,10 @@ export class Connections {
   }
 
   /** A call about this host. */
-  async agent<T>(method: string, path: string, call: HttpCall = {}): Promise<T> {
+  async agent<T>(method: string, path: string, call: ServerCall = {}): Promise<T> {
     const socket = agentSocket(this.#cli);
     try {
-      return await this.#client(`unix:${socket}`, 'ERR_AGENT_UNREACHABLE').call<T>(method, path, call);
+      return await callServer<T>({ base: `unix:${socket}`, unreachable: 'ERR_AGENT_UNREACHABLE' }, { method, path }, call);
     } catch (error) {
       if (!isUnreachable(error, 'ERR_AGENT_UNREACHABLE')) throw error;
       const reason = reasonOf(error);
@@ -89,14 +84,9 @@ export class Connections {
     }
   }
 
-  #client(base: string, unreachable: 'ERR_AGENT_UNREACHABLE' | 'ERR_CONTROLLER_UNREACHABLE'): HttpClient {
-    const known = this.#clients.find((client) => client.base === base);
-    if (known !== undefined) return known;
-    // The token is for controllers; the agent asks nothing of root.
-    const token = unreachable === 'ERR_AGENT_UNREACHABLE' ? {} : { token: () => this.#readToken() };
-    const client = new HttpClient({ base, unreachable, ...token });
-    this.#clients.push(client);
-    return client;
+  /** The token is for controllers; the agent asks nothing of root. */
+  #controller(base: string): Server {
+    return { base, unreachable: 'ERR_CONTROLLER_UNREACHABLE', token: this.#readToken() };
   }
 
   #readToken(): string | undefined {

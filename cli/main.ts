@@ -7,7 +7,7 @@ import { newProgram, newTree } from './tree.js';
 /** Runs one command line; resolves with the exit code and never rejects. */
 export async function runCli(argv: readonly string[], cli: CliContext, daemons: readonly TreeSpec[]): Promise<number> {
   let exit = 0;
-  const program = newProgram(newTree(daemons), cli.version, async (command, spec) => {
+  const program = newProgram(neededTree(newTree(daemons), argv), cli.version, async (command, spec) => {
     exit = await runCommand(command, spec, cli);
   });
   const configure = (command: Command): void => {
@@ -31,6 +31,12 @@ export async function runCli(argv: readonly string[], cli: CliContext, daemons: 
     if (error.code === 'ERR_INTERNAL' && cli.env['TSNET_DEBUG'] === '1' && thrown instanceof Error) cli.stderr.write(`${thrown.stack ?? ''}\n`);
     return error.exit;
   }
+}
+
+/** Only the command that is named, where it is known: making all of them costs more than `tsnet ls` itself. */
+function neededTree(tree: readonly TreeSpec[], argv: readonly string[]): readonly TreeSpec[] {
+  const named = tree.filter((spec) => spec.name === argv[0]);
+  return named.some((spec) => 'commands' in spec || spec.wholeTree !== true) ? named : tree;
 }
 
 function isHelp(error: CommanderError): boolean {

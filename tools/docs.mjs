@@ -24,7 +24,9 @@ function leaves(command) {
 function optionRow(option) {
   const notes = [
     option.argChoices === undefined ? [] : `one of ${option.argChoices.map((choice) => `\`${choice}\``).join(', ')}`,
-    option.defaultValue === undefined || option.defaultValue === true ? [] : `default \`${option.defaultValueDescription ?? option.defaultValue}\``,
+    option.defaultValue === undefined || option.defaultValue === true
+      ? []
+      : `default \`${option.defaultValueDescription ?? option.defaultValue}\``,
     option.envVar === undefined ? [] : `or \`${option.envVar}\``,
     option.mandatory ? 'required' : [],
   ].flat();
@@ -35,12 +37,19 @@ function optionRow(option) {
 function commandSection(command) {
   const spec = specOf(command);
   const own = command.options.filter((option) => option.helpGroupHeading === undefined);
-  const common = command.options.filter((option) => option.helpGroupHeading !== undefined).map((option) => `\`${option.long}\``);
+  const common = command.options
+    .filter((option) => option.helpGroupHeading !== undefined)
+    .map((option) => `\`${option.long}\``);
   return [
     `## ${pathOf(command)}`,
     `    ${pathOf(command)} ${usageOf(spec)}`,
     cell(command.description()),
-    (spec.args ?? []).length === 0 ? [] : table(['argument', ''], spec.args.map((argument) => [`\`${argument.name}\``, cell(argument.summary)])),
+    (spec.args ?? []).length === 0
+      ? []
+      : table(
+          ['argument', ''],
+          spec.args.map((argument) => [`\`${argument.name}\``, cell(argument.summary)]),
+        ),
     own.length === 0 ? [] : table(['option', ''], own.map(optionRow)),
     common.length === 0 ? [] : `Also ${common.join(', ')}: see [common options](#common-options).`,
     spec.examples.map(({ does, line }) => `    # ${does}\n    ${line}`).join('\n'),
@@ -57,7 +66,10 @@ function formatCli() {
   return `${[
     '# The tsnet command line',
     'Made from the command tree by `node tools/docs.mjs`.',
-    table(['command', ''], commands.map((command) => [link(command), cell(command.summary())])),
+    table(
+      ['command', ''],
+      commands.map((command) => [link(command), cell(command.summary())]),
+    ),
     '## Where calls go',
     'Calls about the cluster go to the controller named with `--controller` or `TSNET_CONTROLLER`; else to the agent of\n' +
       'this host, at `TSNET_AGENT_SOCKET` or `/run/tsnet/agent.sock` if that is there, which relays them; else to\n' +
@@ -103,7 +115,10 @@ async function formatErrors() {
     'Every error has a stable code, a message that names the field and the value, and a hint. The API answers with\n' +
       '`{"code", "message", "hint", "details"}`, the CLI prints `error:` and `hint:` (the same body with `-o json`), CNI has its\n' +
       'own numbers. Below, per code: what to do, HTTP status, exit code of the CLI, CNI code, and whether to try again.',
-    ...areas.flatMap(({ area, codes }) => [`## ${area.charAt(0).toUpperCase()}${area.slice(1)}`, ...codes.map(section)]),
+    ...areas.flatMap(({ area, codes }) => [
+      `## ${area.charAt(0).toUpperCase()}${area.slice(1)}`,
+      ...codes.map(section),
+    ]),
   ].join('\n\n')}\n`;
 }
 

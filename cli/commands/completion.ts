@@ -9,6 +9,7 @@ export const completionCommand: CommandSpec = {
     { does: 'For every zsh', line: 'tsnet completion zsh > /usr/local/share/zsh/site-functions/_tsnet' },
   ],
   common: 'none',
+  wholeTree: true,
   act: async ({ args: [shell], cli, program }) => {
     const { completionNodes } = await import('../completion/model.js');
     const nodes = completionNodes(program);

@@ -8,6 +8,7 @@ export const helpCommand: CommandSpec = {
   args: [{ name: 'COMMAND', summary: 'words of a command', means: 'command', optional: true, variadic: true }],
   examples: [{ does: 'All about `tsnet endpoint set`', line: 'tsnet help endpoint set' }],
   common: 'none',
+  wholeTree: true,
   act: async ({ args, program }) => {
     findCommand(program, args).outputHelp();
   },

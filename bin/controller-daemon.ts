@@ -1,0 +1,8 @@
+import { runController } from '../controller/main.js';
+import type { ControllerOptions } from '../controller/options.js';
+import { runDaemon } from './daemon.js';
+
+/** Runs a controller in this process until a signal stops it. */
+export function runControllerDaemon(options: ControllerOptions): Promise<void> {
+  return runDaemon('controller', options.logLevel, (context) => runController(options, context));
+}
