@@ -1,5 +1,18 @@
 import {
-  chmodSync, closeSync, constants, copyFileSync, fchmodSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, readSync, renameSync, unlinkSync, writeSync,
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  fchmodSync,
+  fdatasync,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
@@ -91,7 +104,11 @@ export class KeyedLog<V> {
       const log = new KeyedLog<V>(path, fd, loaded, options);
       // Without a copy the damaged lines stay where they are: each line is checked for itself, so they do no harm.
       if (copy !== null) log.compact().catch(() => undefined);
-      return { log, corrupt: damaged ? { path: copy, lines: loaded.damaged + loaded.refused.length } : null, refused: loaded.refused };
+      return {
+        log,
+        corrupt: damaged ? { path: copy, lines: loaded.damaged + loaded.refused.length } : null,
+        refused: loaded.refused,
+      };
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -228,7 +245,11 @@ export class KeyedLog<V> {
     const snapshot = [...this.#live];
     let fd: number | undefined;
     try {
-      fd = openSync(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
+      fd = openSync(
+        temporary,
+        constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND | constants.O_NOFOLLOW,
+        0o600,
+      );
       let sizeBytes = await this.#writeSnapshot(fd, snapshot);
       await fdatasyncAsync(fd);
       const tail = Buffer.concat(this.#tail);
@@ -333,7 +354,9 @@ function parseLog<V>(bytes: Buffer, options: KeyedLogOptions<V>): LoadedLog<V> {
 }
 
 function parseLine(bytes: Buffer, at: number, maxLineBytes: number): ParsedLine | null {
-  const header = /^([0-9a-f]{8}) ([1-9][0-9]{0,9}) /.exec(bytes.toString('latin1', at, Math.min(at + maxHeaderBytes, bytes.length)));
+  const header = /^([0-9a-f]{8}) ([1-9][0-9]{0,9}) /.exec(
+    bytes.toString('latin1', at, Math.min(at + maxHeaderBytes, bytes.length)),
+  );
   if (header?.[1] === undefined || header[2] === undefined) return null;
   const length = Number(header[2]);
   const from = at + header[0].length;
@@ -358,7 +381,10 @@ function applyPayload(live: Map<string, unknown>, payload: Buffer): boolean {
 function encodeLine(key: string, value: unknown, maxLineBytes: number): Buffer {
   const payload = Buffer.from(JSON.stringify(value === undefined ? [key] : [key, value]), 'utf8');
   if (payload.length > maxLineBytes) {
-    throw new TsnetError('ERR_TOO_LARGE', `the entry ${key} is ${payload.length} bytes long, ${maxLineBytes} are allowed`);
+    throw new TsnetError(
+      'ERR_TOO_LARGE',
+      `the entry ${key} is ${payload.length} bytes long, ${maxLineBytes} are allowed`,
+    );
   }
   const checksum = crc32(payload).toString(16).padStart(8, '0');
   return Buffer.concat([Buffer.from(`${checksum} ${payload.length} `, 'latin1'), payload, Buffer.of(newline)]);
@@ -379,7 +405,8 @@ function openAppend(path: string): number {
 
 function readWhole(fd: number, path: string): Buffer {
   const { size } = fstatSync(fd);
-  if (size > maxFileBytes) throw new TsnetError('ERR_TOO_LARGE', `${path} is ${size} bytes long, ${maxFileBytes} are allowed`);
+  if (size > maxFileBytes)
+    throw new TsnetError('ERR_TOO_LARGE', `${path} is ${size} bytes long, ${maxFileBytes} are allowed`);
   const bytes = Buffer.allocUnsafe(size);
   let filled = 0;
   while (filled < size) {
@@ -448,7 +475,8 @@ function diskError(path: string, error: unknown): TsnetError {
   if (error instanceof TsnetError) return error;
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const reason = error instanceof Error ? error.message : String(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT') return new TsnetError('ERR_DISK_FULL', `${path}: ${reason}`, { cause: error });
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new TsnetError('ERR_DISK_FULL', `${path}: ${reason}`, { cause: error });
   if (['EROFS', 'EACCES', 'EPERM', 'ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EFBIG', 'EIO'].includes(code)) {
     return new TsnetError('ERR_DATA_DIR_UNWRITABLE', `${path}: ${reason}`, { cause: error });
   }
@@ -474,6 +502,7 @@ function newCrcTable(): Uint32Array {
  */
 export function crc32(bytes: Uint8Array): number {
   let value = 0xffffffff;
-  for (let at = 0; at < bytes.length; at += 1) value = (value >>> 8) ^ (crcTable[(value ^ (bytes[at] ?? 0)) & 0xff] ?? 0);
+  for (let at = 0; at < bytes.length; at += 1)
+    value = (value >>> 8) ^ (crcTable[(value ^ (bytes[at] ?? 0)) & 0xff] ?? 0);
   return (value ^ 0xffffffff) >>> 0;
 }

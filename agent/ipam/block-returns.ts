@@ -55,7 +55,11 @@ export class BlockReturns {
   async #run(): Promise<void> {
     this.#running = true;
     try {
-      for (let [next] = this.#journal.returns(); next !== undefined && !this.#closed; [next] = this.#journal.returns()) {
+      for (
+        let [next] = this.#journal.returns();
+        next !== undefined && !this.#closed;
+        [next] = this.#journal.returns()
+      ) {
         await this.#release(next);
         this.#journal.finishReturn(next.network, next.cidr);
       }

@@ -17,8 +17,10 @@ export function controllerBlocks(client: ControllerClient, host: string): BlockS
   const path = `/v1/hosts/${encodeURIComponent(host)}`;
   return {
     request: async (body) =>
-      (await client.call<BlockGrant>('POST', `${path}/blocks`, { body, repeatable: true, timeoutMs: requestTimeoutMs })).block,
+      (await client.call<BlockGrant>('POST', `${path}/blocks`, { body, repeatable: true, timeoutMs: requestTimeoutMs }))
+        .block,
     release: (body) => client.call<undefined>('POST', `${path}/blocks/release`, { body, repeatable: true }),
-    answer: (carve, body) => client.call<undefined>('POST', `${path}/carves/${encodeURIComponent(carve)}`, { body, repeatable: true }),
+    answer: (carve, body) =>
+      client.call<undefined>('POST', `${path}/carves/${encodeURIComponent(carve)}`, { body, repeatable: true }),
   };
 }

@@ -41,13 +41,13 @@ export class CarveAnswers {
   /** The carve is over, and every change that came with it is applied. */
   gone(id: string): void {
     const { journal, pools } = this.#options;
-    const timer = this.#open.get(id);
-    if (timer != null) clearTimeout(timer);
+    clearTimeout(this.#open.get(id) ?? undefined);
     this.#open.delete(id);
     const decision = journal.carve(id);
     if (decision === undefined) return;
     journal.removeCarve(id);
-    if (decision.address !== null) pools.ofAddress(decision.carve.network, decision.address)?.pool.withdrawOffer(decision.address);
+    if (decision.address !== null)
+      pools.ofAddress(decision.carve.network, decision.address)?.pool.withdrawOffer(decision.address);
   }
 
   /** All carves that are open: the others are over. */
@@ -82,9 +82,11 @@ export class CarveAnswers {
     const { journal, pools, nowMs, holderOf } = this.#options;
     const earlier = journal.carve(carve.id);
     if (earlier !== undefined) return earlier;
-    const candidates = carve.address === null ? pools.ofBlock(carve.network, carve.cidr) : pools.ofAddress(carve.network, carve.address);
+    const candidates =
+      carve.address === null ? pools.ofBlock(carve.network, carve.cidr) : pools.ofAddress(carve.network, carve.address);
     const given = candidates?.pool.carveOut(carve.address, nowMs()) ?? null;
-    if (given === null) return { address: null, holder: carve.address === null ? null : holderOf(carve.network, carve.address) };
+    if (given === null)
+      return { address: null, holder: carve.address === null ? null : holderOf(carve.network, carve.address) };
     try {
       journal.putCarve({ carve, address: given.address, holder: null });
     } catch (error) {

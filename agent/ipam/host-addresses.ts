@@ -77,12 +77,20 @@ export class HostAddresses implements BlockListener {
     this.#pools = new Pools({ journal, network: (id) => state.network(id), quarantineMs, clocks: this.#clocks });
     this.#returns = new BlockReturns({ journal, source, log });
     this.#carves = new CarveAnswers({
-      journal, source, log,
+      journal,
+      source,
+      log,
       pools: this.#pools,
       nowMs: this.#clocks.monoMs,
       holderOf: (network, address) => this.#holderOf(network, address),
     });
-    this.#timer = setInterval(() => this.sweep(), options.sweepMs ?? defaultSweepMs);
+    this.#timer = setInterval(() => {
+      try {
+        this.sweep();
+      } catch (error) {
+        log.warn({ code: toTsnetError(error).code }, `blocks not returned: ${toTsnetError(error).message}`);
+      }
+    }, options.sweepMs ?? defaultSweepMs);
     this.#timer.unref();
   }
 
@@ -114,15 +122,23 @@ export class HostAddresses implements BlockListener {
     const { journal, quarantineMs, log } = this.#options;
     const nowMs = this.#clocks.monoMs();
     const wallMs = this.#clocks.wallMs();
-    const released = addresses.filter((address) => this.#pools.ofAddress(network, address)?.pool.release(address, nowMs) === true);
+    const released = addresses.filter(
+      (address) => this.#pools.ofAddress(network, address)?.pool.release(address, nowMs) === true,
+    );
     // An address granted alone goes back at once: somebody else may want just this one.
     const single = released.filter((address) => this.#returnSingle(network, address));
     const resting = released.filter((address) => !single.includes(address));
     if (resting.length === 0 || quarantineMs === 0) return;
     try {
-      journal.putResting(resting.map((address) => ({ network, address, untilMs: wallMs + quarantineMs })), wallMs);
+      journal.putResting(
+        resting.map((address) => ({ network, address, untilMs: wallMs + quarantineMs })),
+        wallMs,
+      );
     } catch (error) {
-      log.warn({ code: toTsnetError(error).code }, `rest of ${resting.join(', ')} not written: ${toTsnetError(error).message}`);
+      log.warn(
+        { code: toTsnetError(error).code },
+        `rest of ${resting.join(', ')} not written: ${toTsnetError(error).message}`,
+      );
     }
   }
 
@@ -143,7 +159,10 @@ export class HostAddresses implements BlockListener {
     const { journal } = this.#options;
     const own = [...journal.hostAddresses()].filter((entry) => entry.network === network);
     for (const { subnet } of own) journal.removeHostAddress(network, subnet);
-    this.release(network, own.map(({ address }) => address));
+    this.release(
+      network,
+      own.map(({ address }) => address),
+    );
   }
 
   /** Calls `listener` for each block that this host lost to another; returns how to stop it. */
@@ -200,7 +219,8 @@ export class HostAddresses implements BlockListener {
   sweep(): void {
     const nowMs = this.#clocks.monoMs();
     const idle = new Set<string>();
-    for (const network of new Set([...this.#options.journal.blocks()].map((block) => block.network))) this.#pools.of(network);
+    for (const network of new Set([...this.#options.journal.blocks()].map((block) => block.network)))
+      this.#pools.of(network);
     for (const { network, pool } of this.#pools.all()) {
       for (const block of this.#isInUse(network.id) ? pool.idleBlocks(nowMs) : idleOf(pool.held, pool.counts(nowMs))) {
         idle.add(`${network.id}/${block.cidr}`);
@@ -257,16 +277,28 @@ export class HostAddresses implements BlockListener {
     const pauses = new Backoff(10, 500);
     for (let tries = 0; tries < (fixed === undefined ? maxRefills : maxFixedTries); tries += 1) {
       // A request ahead of need that is under way may bring enough; when it fails, need is a better reason.
-      if (fixed === undefined && pool.ahead !== undefined) await abortable(pool.ahead.catch(() => undefined), signal);
-      const address = this.#takeNow(pool, fixed) ?? (await abortable(this.#requestFor(pool, fixed), signal)) ?? this.#takeNow(pool, fixed);
+      if (fixed === undefined && pool.ahead !== undefined)
+        await abortable(
+          pool.ahead.catch(() => undefined),
+          signal,
+        );
+      const address =
+        this.#takeNow(pool, fixed) ??
+        (await abortable(this.#requestFor(pool, fixed), signal)) ??
+        this.#takeNow(pool, fixed);
       if (address !== null) return address;
       await abortable(setTimeoutAsync(pauses.next()), signal);
     }
     const name = JSON.stringify(pool.network.name);
-    if (fixed === undefined) throw new TsnetError('ERR_NO_BLOCK', `network ${name}: others took every address that was asked for`);
-    throw new TsnetError('ERR_ADDRESS_HELD_ELSEWHERE', `address: ${fixed} of network ${name} is about to go to another host`, {
-      details: { field: 'address', value: fixed, network: pool.network.name },
-    });
+    if (fixed === undefined)
+      throw new TsnetError('ERR_NO_BLOCK', `network ${name}: others took every address that was asked for`);
+    throw new TsnetError(
+      'ERR_ADDRESS_HELD_ELSEWHERE',
+      `address: ${fixed} of network ${name} is about to go to another host`,
+      {
+        details: { field: 'address', value: fixed, network: pool.network.name },
+      },
+    );
   }
 
   /** One request; a fixed address is taken in the same turn in which its block comes, before anybody else can. */
@@ -289,7 +321,8 @@ export class HostAddresses implements BlockListener {
 
   #refillWhenLow(pool: SubnetPool): void {
     const nowMs = this.#clocks.monoMs();
-    if (pool.refill !== undefined || pool.ahead !== undefined || nowMs < pool.aheadAfterMs || !pool.pool.isLow(nowMs)) return;
+    if (pool.refill !== undefined || pool.ahead !== undefined || nowMs < pool.aheadAfterMs || !pool.pool.isLow(nowMs))
+      return;
     pool.ahead = this.#request(pool, { ahead: true }).finally(() => {
       pool.ahead = undefined;
     });
@@ -299,20 +332,33 @@ export class HostAddresses implements BlockListener {
     });
   }
 
-  async #request({ network, subnet }: SubnetPool, more: { readonly address?: string; readonly ahead?: boolean }): Promise<void> {
+  async #request(
+    { network, subnet }: SubnetPool,
+    more: { readonly address?: string; readonly ahead?: boolean },
+  ): Promise<void> {
     try {
       const block = await this.#source.request({ network: network.id, subnet, ...more });
       if (block.network !== network.id || block.host !== this.#options.host) {
-        throw new TsnetError('ERR_INTERNAL', `asked for a block of network ${network.id}, got ${block.cidr} of ${block.network} for ${block.host ?? 'nobody'}`);
+        throw new TsnetError(
+          'ERR_INTERNAL',
+          `asked for a block of network ${network.id}, got ${block.cidr} of ${block.network} for ${block.host ?? 'nobody'}`,
+        );
       }
       this.#adopt(block);
     } catch (error) {
       const reason = toTsnetError(error);
-      if (!['ERR_CONTROLLER_UNREACHABLE', 'ERR_STORE_UNREACHABLE', 'ERR_DEADLINE', 'ERR_STOPPING'].includes(reason.code)) throw reason;
-      throw new TsnetError('ERR_NO_BLOCK', `network ${JSON.stringify(network.name)}: no free address here, and ${reason.message}`, {
-        cause: reason,
-        details: { network: network.name, subnet },
-      });
+      if (
+        !['ERR_CONTROLLER_UNREACHABLE', 'ERR_STORE_UNREACHABLE', 'ERR_DEADLINE', 'ERR_STOPPING'].includes(reason.code)
+      )
+        throw reason;
+      throw new TsnetError(
+        'ERR_NO_BLOCK',
+        `network ${JSON.stringify(network.name)}: no free address here, and ${reason.message}`,
+        {
+          cause: reason,
+          details: { network: network.name, subnet },
+        },
+      );
     }
   }
 
@@ -358,9 +404,13 @@ export class HostAddresses implements BlockListener {
     if (addresses.length === 0) return;
     const { journal } = this.#options;
     const lost = new Set(addresses);
-    const own = [...journal.hostAddresses()].filter(({ network, address }) => network === block.network && lost.has(address));
+    const own = [...journal.hostAddresses()].filter(
+      ({ network, address }) => network === block.network && lost.has(address),
+    );
     for (const { network, subnet } of own) journal.removeHostAddress(network, subnet);
-    const endpoints = journal.endpointsOf(block.network).filter(({ record }) => record.addresses.some((address) => lost.has(address)));
+    const endpoints = journal
+      .endpointsOf(block.network)
+      .filter(({ record }) => record.addresses.some((address) => lost.has(address)));
     const loss: BlockLoss = {
       network: block.network,
       cidr: block.cidr,
@@ -400,7 +450,10 @@ export class HostAddresses implements BlockListener {
       this.#returns.add(block);
       this.#pools.ofBlock(block.network, block.cidr)?.pool.removeBlock(block.cidr);
     } catch (error) {
-      this.#options.log.warn({ code: toTsnetError(error).code }, `block ${block.cidr} not returned: ${toTsnetError(error).message}`);
+      this.#options.log.warn(
+        { code: toTsnetError(error).code },
+        `block ${block.cidr} not returned: ${toTsnetError(error).message}`,
+      );
     }
   }
 
@@ -423,21 +476,33 @@ export class HostAddresses implements BlockListener {
   }
 }
 
-function matchFixed(network: Network, pools: readonly SubnetPool[], fixed: readonly string[]): ReadonlyMap<SubnetPool, string> {
+function matchFixed(
+  network: Network,
+  pools: readonly SubnetPool[],
+  fixed: readonly string[],
+): ReadonlyMap<SubnetPool, string> {
   const wanted = new Map<SubnetPool, string>();
   for (const text of fixed) {
     const addr = parseAddr(text);
     const pool = pools.find(({ grid }) => containsAddr(grid.prefix, addr));
     if (pool === undefined) {
       const subnets = pools.map(({ subnet }) => subnet);
-      throw new TsnetError('ERR_ADDRESS_OUTSIDE_SUBNET', `address: ${formatAddr(addr)} lies outside the subnets of network ${JSON.stringify(network.name)}: ${subnets.join(', ')}`, {
-        details: { field: 'address', value: formatAddr(addr), network: network.name, subnets },
-      });
+      throw new TsnetError(
+        'ERR_ADDRESS_OUTSIDE_SUBNET',
+        `address: ${formatAddr(addr)} lies outside the subnets of network ${JSON.stringify(network.name)}: ${subnets.join(', ')}`,
+        {
+          details: { field: 'address', value: formatAddr(addr), network: network.name, subnets },
+        },
+      );
     }
     if (wanted.has(pool)) {
-      throw new TsnetError('ERR_INVALID_REQUEST', `addresses: ${formatAddr(addr)} is the second one of subnet ${pool.subnet}`, {
-        details: { field: 'addresses', value: formatAddr(addr), subnet: pool.subnet },
-      });
+      throw new TsnetError(
+        'ERR_INVALID_REQUEST',
+        `addresses: ${formatAddr(addr)} is the second one of subnet ${pool.subnet}`,
+        {
+          details: { field: 'addresses', value: formatAddr(addr), subnet: pool.subnet },
+        },
+      );
     }
     wanted.set(pool, formatAddr(parseFixedAddr(pool.grid, text)));
   }
@@ -453,7 +518,10 @@ function usedIn(journal: Journal, block: Block): string[] {
   });
 }
 
-function idleOf(held: readonly Block[], counts: { readonly used: number; readonly quarantined: number }): readonly Block[] {
+function idleOf(
+  held: readonly Block[],
+  counts: { readonly used: number; readonly quarantined: number },
+): readonly Block[] {
   return counts.used === 0 && counts.quarantined === 0 ? held : [];
 }
 

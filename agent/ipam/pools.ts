@@ -45,7 +45,9 @@ export class Pools {
   ensure(network: Network): readonly SubnetPool[] {
     const known = this.#networks.get(network.id);
     if (known !== undefined && known.length === network.subnets.length) return known;
-    const added = network.subnets.slice(known?.length ?? 0).map((subnet) => this.#newPool(network, newGrid(subnet), subnet.subnet));
+    const added = network.subnets
+      .slice(known?.length ?? 0)
+      .map((subnet) => this.#newPool(network, newGrid(subnet), subnet.subnet));
     const all = [...(known ?? []), ...added];
     this.#networks.set(network.id, all);
     this.#restore(network.id, added);
@@ -79,7 +81,15 @@ export class Pools {
   }
 
   #newPool(network: Network, grid: Grid, subnet: string): SubnetPool {
-    return { network, subnet, grid, pool: new AddressPool(grid, this.#options.quarantineMs), refill: undefined, ahead: undefined, aheadAfterMs: 0 };
+    return {
+      network,
+      subnet,
+      grid,
+      pool: new AddressPool(grid, this.#options.quarantineMs),
+      refill: undefined,
+      ahead: undefined,
+      aheadAfterMs: 0,
+    };
   }
 
   /** Brings what the journal says of a network into new pools: blocks, addresses in use, given up, and at rest. */
@@ -91,7 +101,9 @@ export class Pools {
       return pools.find(({ grid }) => containsAddr(grid.prefix, addr))?.pool;
     };
     for (const block of journal.blocks()) if (block.network === network) restoreBlock(pools, block);
-    const resting = [...journal.resting()].filter((entry) => entry.network === network && entry.untilMs > clocks.wallMs());
+    const resting = [...journal.resting()].filter(
+      (entry) => entry.network === network && entry.untilMs > clocks.wallMs(),
+    );
     for (const { address, untilMs } of resting.sort((a, b) => a.untilMs - b.untilMs)) {
       const leftMs = Math.min(quarantineMs, untilMs - clocks.wallMs());
       const pool = poolOf(address);

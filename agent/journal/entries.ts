@@ -77,7 +77,8 @@ export interface JournalMeta {
   readonly generationLimit: number;
 }
 
-export type JournalValue = OwnEndpoint | OwnCarrier | Tombstone | HostAddress | CarveDecision | BlockReturn | Resting | JournalMeta | Block;
+export type JournalValue =
+  OwnEndpoint | OwnCarrier | Tombstone | HostAddress | CarveDecision | BlockReturn | Resting | JournalMeta | Block;
 
 const generation = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const short = Type.String({ maxLength: 64 });
@@ -90,7 +91,13 @@ const schemas: Readonly<Record<string, TSchema>> = {
     ifindexHint: Type.Union([Type.Integer({ minimum: 0 }), Type.Null()]),
     publishedGeneration: generation,
     defaultRoutes: Type.Array(Type.Union([Type.Literal(4), Type.Literal(6)]), { maxItems: 2 }),
-    step: Type.Union([Type.Literal('reserve'), Type.Literal('link'), Type.Literal('configure'), Type.Literal('detach'), Type.Null()]),
+    step: Type.Union([
+      Type.Literal('reserve'),
+      Type.Literal('link'),
+      Type.Literal('configure'),
+      Type.Literal('detach'),
+      Type.Null(),
+    ]),
   }),
   carrier: Type.Object({ record: carrierSchema, publishedGeneration: generation }),
   gone: Type.Object({ network: short, id: Type.Union([short, Type.Null()]), generation }),
@@ -160,4 +167,3 @@ function journalKeyOf(kind: string, value: JournalValue): string {
       return kind;
   }
 }
-

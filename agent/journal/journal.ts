@@ -1,13 +1,22 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { TsnetError } from '../../core/errors.js';
+import { toTsnetError, TsnetError } from '../../core/errors.js';
 import { formatId } from '../../core/ids.js';
 import type { Block, Carrier } from '../../core/model.js';
 import { KeyedLog } from '../../lib/keyed-log.js';
 import {
-  acceptJournalEntry, journalKeys, type BlockReturn, type CarveDecision, type HostAddress, type JournalMeta, type JournalValue, type OwnCarrier,
-  type OwnEndpoint, type Resting, type Tombstone,
+  acceptJournalEntry,
+  journalKeys,
+  type BlockReturn,
+  type CarveDecision,
+  type HostAddress,
+  type JournalMeta,
+  type JournalValue,
+  type OwnCarrier,
+  type OwnEndpoint,
+  type Resting,
+  type Tombstone,
 } from './entries.js';
 
 export interface JournalOpening {
@@ -24,6 +33,8 @@ export type OwnChange =
 
 /** Generations are promised to the file this many at a time. */
 const generationStep = 1024;
+/** A power cut costs what was written within this time, ms. */
+const syncMs = 100;
 /** Tombstones are remembered this long after their acknowledgement, so that a late event of the record is known as late. */
 const rememberedGone = 4096;
 
@@ -43,11 +54,14 @@ export class Journal {
   readonly #resting = new Map<string, Resting>();
   readonly #rememberedGone = new Map<string, number>();
   readonly #listeners = new Set<(change: OwnChange) => void>();
+  readonly #onFault: (error: TsnetError) => void;
   #meta: JournalMeta;
   #generation: number;
+  #syncTimer: NodeJS.Timeout | undefined;
 
-  private constructor(log: KeyedLog<JournalValue>) {
+  private constructor(log: KeyedLog<JournalValue>, onFault: (error: TsnetError) => void) {
     this.#log = log;
+    this.#onFault = onFault;
     let highest = 0;
     let meta: JournalMeta | undefined;
     for (const [key, value] of log.entries()) {
@@ -66,7 +80,7 @@ export class Journal {
   static open(dataDir: string, onFault?: (error: TsnetError) => void): JournalOpening {
     const path = join(dataDir, 'journal');
     const opening = openLog<JournalValue>(path, acceptJournalEntry, onFault);
-    return { journal: new Journal(opening.log), warnings: opening.warnings };
+    return { journal: new Journal(opening.log, onFault ?? (() => undefined)), warnings: opening.warnings };
   }
 
   /** Random per data directory. */
@@ -93,8 +107,10 @@ export class Journal {
   /** Takes note that the store was set back: what it acknowledged may be lost. */
   forgetPublished(): void {
     const changes: [string, JournalValue][] = [];
-    for (const own of this.#endpoints.values()) changes.push([journalKeys.endpoint(own.record.id), { ...own, publishedGeneration: 0 }]);
-    for (const own of this.#carriers.values()) changes.push([journalKeys.carrier(own.record.network), { ...own, publishedGeneration: 0 }]);
+    for (const own of this.#endpoints.values())
+      changes.push([journalKeys.endpoint(own.record.id), { ...own, publishedGeneration: 0 }]);
+    for (const own of this.#carriers.values())
+      changes.push([journalKeys.carrier(own.record.network), { ...own, publishedGeneration: 0 }]);
     this.#write(changes);
   }
 
@@ -199,7 +215,12 @@ export class Journal {
     const { network, id } = record;
     const key = journalKeys.gone(network, id);
     const tombstone = this.#gone.get(key);
-    if (tombstone !== undefined ? tombstone.generation > record.generation : (this.#rememberedGone.get(key) ?? -1) >= record.generation) return;
+    if (
+      tombstone !== undefined
+        ? tombstone.generation > record.generation
+        : (this.#rememberedGone.get(key) ?? -1) >= record.generation
+    )
+      return;
     const own = id === null ? this.#carriers.get(network) : this.#endpoints.get(id);
     if (own !== undefined && own.record.generation >= record.generation) return;
     const generation = this.nextGeneration();
@@ -327,8 +348,9 @@ export class Journal {
     return this.#log.sync();
   }
 
-  close(): Promise<void> {
-    return this.#log.close();
+  async close(): Promise<void> {
+    clearTimeout(this.#syncTimer);
+    await this.#log.close();
   }
 
   #tell(change: OwnChange): void {
@@ -349,6 +371,15 @@ export class Journal {
       if (value === undefined) this.#unload(key);
       else this.#load(key, value);
     }
+    this.#syncTimer ??= this.#syncSoon();
+  }
+
+  #syncSoon(): NodeJS.Timeout {
+    const timer = setTimeout(() => {
+      this.#syncTimer = undefined;
+      this.#log.sync().catch((error: unknown) => this.#onFault(toTsnetError(error)));
+    }, syncMs);
+    return timer.unref();
   }
 
   /** Puts an entry into its map; returns the highest generation of this host in it. */
@@ -417,14 +448,21 @@ export function openLog<V>(
   try {
     mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', error instanceof Error ? error.message : String(error), { cause: error });
+    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', error instanceof Error ? error.message : String(error), {
+      cause: error,
+    });
   }
   const { log, corrupt, refused } = KeyedLog.open<V>(path, { accept, ...(onFault === undefined ? {} : { onFault }) });
   if (corrupt === null) return { log, warnings: [] };
   const kept = corrupt.path === null ? 'no copy could be kept' : `the file as found is at ${corrupt.path}`;
   const named = refused.length === 0 ? '' : `, among them ${refused.slice(0, 5).join(', ')}`;
   const message = `${path}: ${corrupt.lines} entries could not be read${named}; ${kept}`;
-  return { log, warnings: [new TsnetError('ERR_JOURNAL_CORRUPT', message, { details: { path: corrupt.path ?? path, lines: corrupt.lines } })] };
+  return {
+    log,
+    warnings: [
+      new TsnetError('ERR_JOURNAL_CORRUPT', message, { details: { path: corrupt.path ?? path, lines: corrupt.lines } }),
+    ],
+  };
 }
 
 function kindOf(key: string): string {

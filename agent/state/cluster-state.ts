@@ -1,5 +1,5 @@
 import type { WatchLine } from '../../core/api.js';
-import { TsnetError } from '../../core/errors.js';
+import { toTsnetError, TsnetError } from '../../core/errors.js';
 import type { Carrier, ClusterSettings, Cursor, Endpoint, Network } from '../../core/model.js';
 import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
 import { isRecordOf } from './record-check.js';
@@ -14,8 +14,20 @@ interface StateRecords {
 export type StateKind = keyof StateRecords;
 
 type ChangeOf<K extends StateKind> =
-  | { readonly op: 'put'; readonly kind: K; readonly key: string; readonly value: StateRecords[K]; readonly previous: StateRecords[K] | null }
-  | { readonly op: 'gone'; readonly kind: K; readonly key: string; readonly value: null; readonly previous: StateRecords[K] };
+  | {
+      readonly op: 'put';
+      readonly kind: K;
+      readonly key: string;
+      readonly value: StateRecords[K];
+      readonly previous: StateRecords[K] | null;
+    }
+  | {
+      readonly op: 'gone';
+      readonly kind: K;
+      readonly key: string;
+      readonly value: null;
+      readonly previous: StateRecords[K];
+    };
 
 /** A change of what is known of the cluster; keys are those of the cache: `endpoint/NETWORK/ID`. */
 export type StateChange = { [K in StateKind]: ChangeOf<K> }[StateKind];
@@ -225,7 +237,8 @@ export class ClusterState {
     this.#epoch = hello.epoch;
     this.#awaitsFullSet = !hello.resumed;
     const known = this.#cursor;
-    const isOther = known === null ? this.#records.size > 0 : known.epoch !== hello.epoch || hello.revision < known.revision;
+    const isOther =
+      known === null ? this.#records.size > 0 : known.epoch !== hello.epoch || hello.revision < known.revision;
     if (!isOther) return;
     // Until the first full set of this store is through, there is no position to go on from.
     this.#rebased = true;
@@ -242,15 +255,21 @@ export class ClusterState {
   }
 
   #applyPut<K extends StateKind>(kind: K, value: StateRecords[K], revision: number): void {
-    if (!isRecordOf(kind, value)) throw new TsnetError('ERR_INVALID_REQUEST', `the stream has a ${kind} that is none: ${shown(value)}`);
+    if (!isRecordOf(kind, value))
+      throw new TsnetError('ERR_INVALID_REQUEST', `the stream has a ${kind} that is none: ${shown(value)}`);
     const key = keyOf(kind, value);
     this.#set?.named.add(key);
     this.#unconfirmed.delete(key);
     if ((kind === 'carrier' || kind === 'endpoint') && 'host' in value && value.host === this.#options.host) {
-      this.#options.onOwn?.({ network: value.network, id: kind === 'endpoint' && 'id' in value ? value.id : null, generation: value.generation });
+      this.#options.onOwn?.({
+        network: value.network,
+        id: kind === 'endpoint' && 'id' in value ? value.id : null,
+        generation: value.generation,
+      });
       return;
     }
-    if ((kind === 'carrier' || kind === 'endpoint') && 'network' in value && this.#wanted?.has(value.network) === false) return;
+    if ((kind === 'carrier' || kind === 'endpoint') && 'network' in value && this.#wanted?.has(value.network) === false)
+      return;
     const known = this.#records.get(key);
     if (known !== undefined && known.generation === value.generation) return;
     // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
@@ -272,8 +291,7 @@ export class ClusterState {
     const missing = [...this.#keysIn(scope)].filter((key) => !set.named.has(key));
     if (this.#rebased) this.#keepForNow(missing);
     else for (const key of missing) this.#remove(key);
-    const networks = scope === '*' ? [...this.#networkIds.values()] : [scope];
-    for (const network of networks) this.#markLoaded(network, scope);
+    for (const network of scope === '*' ? this.#asked : [scope]) this.#markLoaded(network);
     if (scope !== '*') return;
     this.#rebased = false;
     this.#awaitsFullSet = false;
@@ -281,10 +299,8 @@ export class ClusterState {
     this.#moveCursor(revision);
   }
 
-  /** A full set holds all networks, but carriers and endpoints only of those in the interest. */
-  #markLoaded(network: string, scope: string): void {
-    const isInterest = (scope === network || this.#asked.has(network)) && this.#wanted?.has(network) !== false;
-    if (!isInterest || this.#loaded.has(network)) return;
+  #markLoaded(network: string): void {
+    if (this.#loaded.has(network) || this.#wanted?.has(network) === false) return;
     this.#loaded.add(network);
     this.#cache.touch(`loaded/${network}`);
   }
@@ -386,7 +402,14 @@ export class ClusterState {
   }
 
   #tell(change: StateChange): void {
-    for (const listener of this.#listeners) listener(change);
+    for (const listener of this.#listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        // The others, and the rest of a set, must come through.
+        this.#options.onFault?.(toTsnetError(error));
+      }
+    }
   }
 }
 

@@ -2,7 +2,13 @@ import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { EntryKind } from '../../core/api.js';
 import {
-  blockSchema, carrierSchema, carveSchema, clusterSettingsSchema, cursorSchema, endpointSchema, networkSchema,
+  blockSchema,
+  carrierSchema,
+  carveSchema,
+  clusterSettingsSchema,
+  cursorSchema,
+  endpointSchema,
+  networkSchema,
 } from '../../core/schema-record.js';
 
 /**

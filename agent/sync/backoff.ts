@@ -13,7 +13,7 @@ export class Backoff {
 
   /** The next delay, ms. */
   next(): number {
-    const bound = Math.min(this.#maxMs, this.#minMs * 2 ** this.#tries);
+    const bound = Math.min(this.#maxMs, this.#minMs * 2 ** (this.#tries + 1));
     this.#tries = Math.min(this.#tries + 1, 30);
     return this.#minMs + this.#random() * (bound - this.#minMs);
   }

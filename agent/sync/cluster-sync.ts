@@ -60,7 +60,11 @@ export class ClusterSync {
       onBlockFenced: (network, cidr) => blocks.blockFenced(network, cidr),
     });
     this.#watch = new Watch({
-      client, host, journal, state, log,
+      client,
+      host,
+      journal,
+      state,
+      log,
       register: options.register,
       events: {
         connected: (rebased) => this.#connected(rebased),
@@ -117,8 +121,14 @@ export class ClusterSync {
     const warnings = [...this.#publisher.warnings];
     const { error } = this.#watch;
     if (error !== null) warnings.push({ code: error.code, message: error.message });
-    if (client.tokenError !== null) warnings.push({ code: 'ERR_UNAUTHENTICATED', message: `token file: ${client.tokenError}` });
-    return { controller: this.#watch.controller, cursor: state.cursor, unpublished: this.#publisher.unpublished, warnings };
+    if (client.tokenError !== null)
+      warnings.push({ code: 'ERR_UNAUTHENTICATED', message: `token file: ${client.tokenError}` });
+    return {
+      controller: this.#watch.controller,
+      cursor: state.cursor,
+      unpublished: this.#publisher.unpublished,
+      warnings,
+    };
   }
 
   #connected(rebased: boolean): void {

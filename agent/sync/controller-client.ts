@@ -26,7 +26,15 @@ export interface ControllerStream<T> {
 
 const defaultTimeoutMs = 5000;
 /** Codes of a connection that was never made: nothing can have been done. */
-const neverConnected = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EHOSTDOWN', 'ENOTFOUND', 'EAI_AGAIN', 'EADDRNOTAVAIL']);
+const neverConnected = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EADDRNOTAVAIL',
+]);
 /** What another controller may do better. */
 const failOverCodes = new Set(['ERR_CONTROLLER_UNREACHABLE', 'ERR_STORE_UNREACHABLE', 'ERR_STOPPING']);
 
@@ -72,8 +80,15 @@ export class ControllerClient {
   }
 
   /** Opens a stream of JSON lines at a controller that works. */
-  stream<T>(method: string, path: string, call: ControllerCall & { readonly idleMs: number }): Promise<ControllerStream<T>> {
-    return this.#tryEach(call, true, async (client) => ({ url: client.base, lines: await client.lines<T>(method, path, call) }));
+  stream<T>(
+    method: string,
+    path: string,
+    call: ControllerCall & { readonly idleMs: number },
+  ): Promise<ControllerStream<T>> {
+    return this.#tryEach(call, true, async (client) => ({
+      url: client.base,
+      lines: await client.lines<T>(method, path, call),
+    }));
   }
 
   /** Turns to the next controller: the one in use answers but is of no use. */

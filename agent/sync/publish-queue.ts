@@ -33,7 +33,12 @@ export class PublishQueue {
   readonly #journal: Journal;
   readonly #network: (id: string) => Network | undefined;
   readonly #ranks: Readonly<Record<Rank, Map<string, PublishItem>>> = {
-    network: new Map(), block: new Map(), carrier: new Map(), gone: new Map(), endpoint: new Map(), 'carrier-gone': new Map(),
+    network: new Map(),
+    block: new Map(),
+    carrier: new Map(),
+    gone: new Map(),
+    endpoint: new Map(),
+    'carrier-gone': new Map(),
   };
 
   constructor(journal: Journal, network: (id: string) => Network | undefined) {

@@ -1,5 +1,5 @@
 import type { Publication, PublicationResult } from '../../core/api.js';
-import { errorRegistry, TsnetError, toTsnetError } from '../../core/errors.js';
+import { errorRegistry, toTsnetError, type TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
@@ -153,7 +153,10 @@ export class Publisher {
   #add(item: PublishItem): void {
     const key = itemKey(item);
     this.#dropRefusal(key);
-    if (item.kind === 'gone') this.#supersede(item.id === null ? { kind: 'carrier', network: item.network } : { kind: 'endpoint', id: item.id });
+    if (item.kind === 'gone')
+      this.#supersede(
+        item.id === null ? { kind: 'carrier', network: item.network } : { kind: 'endpoint', id: item.id },
+      );
     if (item.kind === 'carrier') this.#supersede({ kind: 'gone', network: item.network, id: null });
     this.#queue.add(item);
     this.#schedule();
@@ -204,19 +207,29 @@ export class Publisher {
       if (refusal === undefined) accepted.push(one);
       else this.#refuse(one, { code: refusal.code, message: refusal.message });
     }
-    const records = accepted.flatMap(({ item, generation }) => (item.kind === 'network' || item.kind === 'block' ? [] : [{ change: item, generation }]));
+    const records = accepted.flatMap(({ item, generation }) =>
+      item.kind === 'network' || item.kind === 'block' ? [] : [{ change: item, generation }],
+    );
     for (const { item } of accepted) this.#refusedTimes.delete(itemKey(item));
     try {
       this.#options.journal.acknowledge(records);
     } catch (error) {
       // The disk is full or read-only: the records are published again after the next connection, which does no harm.
-      this.#options.log.warn({ code: toTsnetError(error).code }, `publish: acknowledgement not written: ${toTsnetError(error).message}`);
+      this.#options.log.warn(
+        { code: toTsnetError(error).code },
+        `publish: acknowledgement not written: ${toTsnetError(error).message}`,
+      );
     }
-    for (const { item } of accepted) if (item.kind === 'carrier') this.#waiters.get(item.network)?.forEach((acknowledged) => acknowledged());
+    for (const { item } of accepted)
+      if (item.kind === 'carrier') this.#waiters.get(item.network)?.forEach((acknowledged) => acknowledged());
   }
 
   #fail(sent: readonly SentItem[], error: TsnetError): void {
-    const isTurnedDown = !error.retryable && error.code !== 'ERR_INTERNAL' && error.code !== 'ERR_UNAUTHENTICATED' && error.code !== 'ERR_FORBIDDEN';
+    const isTurnedDown =
+      !error.retryable &&
+      error.code !== 'ERR_INTERNAL' &&
+      error.code !== 'ERR_UNAUTHENTICATED' &&
+      error.code !== 'ERR_FORBIDDEN';
     const [only, ...others] = sent;
     if (isTurnedDown && only !== undefined && others.length === 0) {
       this.#refuse(only, { code: error.code, message: error.message });
@@ -250,7 +263,8 @@ export class Publisher {
     if (this.#queue.has(item)) return;
     const times = this.#refusedTimes.get(key) ?? 0;
     this.#refusedTimes.set(key, times + 1);
-    if (times === 0) this.#options.log.warn({ code: warning.code, record: sent.key }, `publish: refused: ${warning.message}`);
+    if (times === 0)
+      this.#options.log.warn({ code: warning.code, record: sent.key }, `publish: refused: ${warning.message}`);
     const isKnown = Object.hasOwn(errorRegistry, warning.code);
     const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
     const timer = setTimeout(() => {
@@ -260,7 +274,12 @@ export class Publisher {
     }, delayMs);
     timer.unref();
     this.#dropRefusal(key);
-    this.#refused.set(key, { item, generation, timer, warning: { code: isKnown ? warning.code : 'ERR_INTERNAL', message: `${sent.key}: ${warning.message}` } });
+    this.#refused.set(key, {
+      item,
+      generation,
+      timer,
+      warning: { code: isKnown ? warning.code : 'ERR_INTERNAL', message: `${sent.key}: ${warning.message}` },
+    });
   }
 
   #dropRefusal(key: string): void {

@@ -78,7 +78,7 @@ export class Watch {
 
   /** The controller that the stream is open at; null while there is none. */
   get controller(): string | null {
-    return this.#session?.stream == null ? null : this.#session.url;
+    return (this.#session?.stream ?? null) === null ? null : (this.#session?.url ?? null);
   }
 
   /** Why there is no stream; null while there is one. */
@@ -118,7 +118,8 @@ export class Watch {
         this.#error = new TsnetError('ERR_CONTROLLER_UNREACHABLE', 'the controller ended the stream');
       } catch (error) {
         const reason = toTsnetError(error);
-        if (!this.#stop.signal.aborted && reason.code !== this.#error?.code) log.warn({ code: reason.code }, `watch: ${reason.message}`);
+        if (!this.#stop.signal.aborted && reason.code !== this.#error?.code)
+          log.warn({ code: reason.code }, `watch: ${reason.message}`);
         this.#error = reason;
         if (reason.code !== 'ERR_CONTROLLER_UNREACHABLE') this.#options.client.skip();
       }
@@ -139,15 +140,33 @@ export class Watch {
       const { cursor } = state;
       // A stream that goes on at a cursor brings only changes: networks never received as a whole are asked for afterwards.
       const asked = new Set([...this.#interest].filter((network) => cursor === null || state.isLoaded(network)));
-      const request: WatchRequest = { instance: journal.instance, interest: [...asked], ...(cursor === null ? {} : { cursor }) };
-      const { url, lines } = await client.stream<WatchLine>('POST', `${path}/watch`, { body: request, signal: abort.signal, idleMs: helloMs });
-      const session: Session = { url, abort, stream: null, asked, blocks: new Map(), carves: new Set(), inFullSet: false, goneCarves: [], interestSent: Promise.resolve() };
+      const request: WatchRequest = {
+        instance: journal.instance,
+        interest: [...asked],
+        ...(cursor === null ? {} : { cursor }),
+      };
+      const { url, lines } = await client.stream<WatchLine>('POST', `${path}/watch`, {
+        body: request,
+        signal: abort.signal,
+        idleMs: helloMs,
+      });
+      const session: Session = {
+        url,
+        abort,
+        stream: null,
+        asked,
+        blocks: new Map(),
+        carves: new Set(),
+        inFullSet: false,
+        goneCarves: [],
+        interestSent: Promise.resolve(),
+      };
       this.#session = session;
       await this.#applyAll(session, lines);
     } finally {
       this.#stop.signal.removeEventListener('abort', stop);
       abort.abort();
-      const wasConnected = this.#session?.stream != null;
+      const wasConnected = this.controller !== null;
       this.#session = undefined;
       state.abandonSet();
       if (wasConnected) this.#options.events.disconnected();
@@ -181,7 +200,10 @@ export class Watch {
         sliceStartMs = performance.now();
       }
     } catch (error) {
-      if (isSilent) throw new TsnetError('ERR_CONTROLLER_UNREACHABLE', `${session.url} was silent for ${silentMs} ms`, { cause: error });
+      if (isSilent)
+        throw new TsnetError('ERR_CONTROLLER_UNREACHABLE', `${session.url} was silent for ${silentMs} ms`, {
+          cause: error,
+        });
       throw error;
     } finally {
       clearTimeout(watchdog);
@@ -235,7 +257,10 @@ export class Watch {
     const isOther = journal.setEpoch(hello.epoch);
     if (state.isRebasing && !isOther) journal.forgetPublished();
     const rebased = isOther || state.isRebasing;
-    log.info({ controller: session.url, epoch: hello.epoch, revision: hello.revision, resumed: hello.resumed, rebased }, 'watch: connected');
+    log.info(
+      { controller: session.url, epoch: hello.epoch, revision: hello.revision, resumed: hello.resumed, rebased },
+      'watch: connected',
+    );
     state.setInterest(new Set(session.asked), this.#interest);
     events.connected(rebased);
     if (hello.resumed && !state.isRebasing) events.settled();
@@ -260,7 +285,11 @@ export class Watch {
   #tellGoneCarves(session: Session, line: WatchLine): void {
     if (line.type === 'hello' || line.type === 'bye') return;
     const complete = line.type === 'beat' ? line.revision : line.revision - 1;
-    for (let first = session.goneCarves[0]; first !== undefined && first.revision <= complete; first = session.goneCarves[0]) {
+    for (
+      let first = session.goneCarves[0];
+      first !== undefined && first.revision <= complete;
+      first = session.goneCarves[0]
+    ) {
       session.goneCarves.shift();
       this.#options.events.carveGone(first.id);
     }
@@ -291,7 +320,12 @@ export class Watch {
     const body: InterestChange = { stream: session.stream, add, remove };
     const path = `/v1/hosts/${encodeURIComponent(this.#options.host)}/interest`;
     try {
-      await this.#options.client.call<undefined>('POST', path, { body, url: session.url, repeatable: true, signal: session.abort.signal });
+      await this.#options.client.call<undefined>('POST', path, {
+        body,
+        url: session.url,
+        repeatable: true,
+        signal: session.abort.signal,
+      });
     } catch {
       // The next stream asks for everything that is wanted.
       session.abort.abort();

@@ -1,7 +1,22 @@
 import t from 'tap';
 import type { WatchLine } from '../../../core/api.js';
-import { ClusterState, type ClusterStateOptions, type OwnSighting, type StateChange } from '../../../agent/state/cluster-state.js';
-import { endpointId, fullSet, hello, networkId, newCarrier, newEndpoint, newNetwork, put, settings } from './records.js';
+import {
+  ClusterState,
+  type ClusterStateOptions,
+  type OwnSighting,
+  type StateChange,
+} from '../../../agent/state/cluster-state.js';
+import {
+  endpointId,
+  fullSet,
+  hello,
+  networkId,
+  newCarrier,
+  newEndpoint,
+  newNetwork,
+  put,
+  settings,
+} from './records.js';
 
 const other = '0000000b';
 
@@ -26,8 +41,18 @@ const keys = (state: ClusterState, network: string): string[] => [
 t.test('a full set says what there is: what it does not name is gone', async (t) => {
   const { state, changes, apply } = watched(t.testdir());
   state.setInterest(new Set([networkId]), new Set([networkId]));
-  apply(hello(), ...fullSet('*', 10, [newNetwork(), newCarrier(), newEndpoint()]), { type: 'put', revision: 11, kind: 'settings', value: settings });
-  t.strictSame(changes, [`put network/${networkId}`, `put carrier/${networkId}/b`, `put endpoint/${networkId}/${endpointId(1)}`, 'put settings']);
+  apply(hello(), ...fullSet('*', 10, [newNetwork(), newCarrier(), newEndpoint()]), {
+    type: 'put',
+    revision: 11,
+    kind: 'settings',
+    value: settings,
+  });
+  t.strictSame(changes, [
+    `put network/${networkId}`,
+    `put carrier/${networkId}/b`,
+    `put endpoint/${networkId}/${endpointId(1)}`,
+    'put settings',
+  ]);
   t.equal(state.networkByRef('frontend')?.id, networkId);
   t.equal(state.networkByRef(networkId)?.name, 'frontend');
   t.ok(state.isLoaded(networkId));
@@ -35,7 +60,11 @@ t.test('a full set says what there is: what it does not name is gone', async (t)
 
   changes.length = 0;
   apply(hello({ revision: 20 }), ...fullSet('*', 20, [newNetwork(), newEndpoint({ id: endpointId(2) })]));
-  t.strictSame(changes, [`put endpoint/${networkId}/${endpointId(2)}`, `gone carrier/${networkId}/b`, `gone endpoint/${networkId}/${endpointId(1)}`]);
+  t.strictSame(changes, [
+    `put endpoint/${networkId}/${endpointId(2)}`,
+    `gone carrier/${networkId}/b`,
+    `gone endpoint/${networkId}/${endpointId(1)}`,
+  ]);
   t.equal(state.settings?.vxlanPort, 4790, 'settings are never gone');
   await state.close();
 });
@@ -44,7 +73,12 @@ t.test('the set of one network concerns that network alone', async (t) => {
   const { state, apply } = watched(t.testdir());
   apply(
     hello(),
-    ...fullSet('*', 10, [newNetwork(), newNetwork({ id: other, name: 'back' }), newEndpoint(), newEndpoint({ id: endpointId(2), network: other })]),
+    ...fullSet('*', 10, [
+      newNetwork(),
+      newNetwork({ id: other, name: 'back' }),
+      newEndpoint(),
+      newEndpoint({ id: endpointId(2), network: other }),
+    ]),
     ...fullSet(other, 12, [newCarrier({ network: other, host: 'c' })]),
   );
   t.strictSame(keys(state, networkId), [endpointId(1)]);
@@ -56,7 +90,11 @@ t.test('the set of one network concerns that network alone', async (t) => {
 
 t.test('a set that breaks off removes nothing', async (t) => {
   const { state, apply } = watched(t.testdir());
-  apply(hello(), ...fullSet('*', 10, [newNetwork(), newEndpoint()]), hello({ revision: 20 }), { type: 'begin', scope: '*', revision: 20 });
+  apply(hello(), ...fullSet('*', 10, [newNetwork(), newEndpoint()]), hello({ revision: 20 }), {
+    type: 'begin',
+    scope: '*',
+    revision: 20,
+  });
   state.abandonSet();
   apply({ type: 'beat', revision: 30 });
   t.strictSame(keys(state, networkId), [endpointId(1)]);
@@ -78,7 +116,12 @@ t.test('an older generation never overwrites a newer one', async (t) => {
 
 t.test('the position stays below a revision until all its changes have come', async (t) => {
   const { state, apply } = watched(t.testdir());
-  apply(hello(), ...fullSet('*', 10, [newNetwork()]), put(newEndpoint(), 11), put(newEndpoint({ id: endpointId(2) }), 11));
+  apply(
+    hello(),
+    ...fullSet('*', 10, [newNetwork()]),
+    put(newEndpoint(), 11),
+    put(newEndpoint({ id: endpointId(2) }), 11),
+  );
   t.equal(state.cursor?.revision, 10);
   apply(put(newEndpoint({ id: endpointId(3) }), 12));
   t.equal(state.cursor?.revision, 11);
@@ -91,11 +134,17 @@ t.test('own records go to the journal and are not kept; networks not wanted are 
   const sightings: OwnSighting[] = [];
   const { state, apply } = watched(t.testdir(), { onOwn: (sighting) => sightings.push(sighting) });
   state.setInterest(new Set([networkId]), new Set([networkId]));
-  apply(hello(), ...fullSet('*', 10, [newNetwork(), newEndpoint({ host: 'a', generation: 3 }), newCarrier({ host: 'a' })]));
+  apply(
+    hello(),
+    ...fullSet('*', 10, [newNetwork(), newEndpoint({ host: 'a', generation: 3 }), newCarrier({ host: 'a' })]),
+  );
   apply(put(newEndpoint({ id: endpointId(7), network: other }), 11));
   t.strictSame(keys(state, networkId), []);
   t.strictSame(keys(state, other), []);
-  t.strictSame(sightings, [{ network: networkId, id: endpointId(1), generation: 3 }, { network: networkId, id: null, generation: 1 }]);
+  t.strictSame(sightings, [
+    { network: networkId, id: endpointId(1), generation: 3 },
+    { network: networkId, id: null, generation: 1 },
+  ]);
   await state.close();
 });
 
@@ -110,7 +159,10 @@ t.test('a store that was lost takes nothing away until its hosts had time to fil
   apply(hello({ epoch: 'e2', revision: 4 }), ...fullSet('*', 4, []));
   t.strictSame(changes, [], 'also when the first stream of the new store broke');
   t.notOk(state.isRebasing);
-  t.strictSame([...state.unconfirmedNetworks()].map(({ name }) => name), ['frontend']);
+  t.strictSame(
+    [...state.unconfirmedNetworks()].map(({ name }) => name),
+    ['frontend'],
+  );
   t.strictSame(state.cursor, { epoch: 'e2', revision: 4 });
   apply(put(newNetwork(), 5), put(newEndpoint(), 6));
   const deadlineMs = performance.now() + 5000;
@@ -137,7 +189,10 @@ t.test('all of it is there after a restart, without any controller', async (t) =
   first.state.setInterest(new Set([networkId]), new Set([networkId]));
   first.apply(hello(), { type: 'put', revision: 10, kind: 'settings', value: settings });
   first.apply(...fullSet('*', 10, [newNetwork(), newCarrier(), newEndpoint(), newEndpoint({ id: endpointId(2) })]));
-  first.apply({ type: 'gone', revision: 11, kind: 'endpoint', network: networkId, id: endpointId(2), generation: 2 }, { type: 'beat', revision: 12 });
+  first.apply(
+    { type: 'gone', revision: 11, kind: 'endpoint', network: networkId, id: endpointId(2), generation: 2 },
+    { type: 'beat', revision: 12 },
+  );
   await first.state.close();
   const { state } = watched(dir);
   t.strictSame(state.warnings, []);

@@ -52,7 +52,8 @@ export class FakeController {
   connect(host: string, listener: BlockListener): void {
     this.#listeners.set(host, listener);
     this.away.delete(host);
-    for (let at = this.#lines.length - 1; at >= 0; at -= 1) if (this.#lines[at]?.host === host) this.#lines.splice(at, 1);
+    for (let at = this.#lines.length - 1; at >= 0; at -= 1)
+      if (this.#lines[at]?.host === host) this.#lines.splice(at, 1);
     for (const [id, carve] of this.#carves) if (carve.owner === host) this.#endCarve(id);
     for (const block of listener.blockSet(this.blocksOf(host))) this.#refill(host, block, listener);
     listener.carveSet(new Set());
@@ -94,7 +95,10 @@ export class FakeController {
     const refusedBy = new Set<string>();
     const { address, ahead } = request;
     for (;;) {
-      const more = { ...(address === undefined ? {} : { address }), ...(ahead === undefined ? {} : { isAhead: ahead }) };
+      const more = {
+        ...(address === undefined ? {} : { address }),
+        ...(ahead === undefined ? {} : { isAhead: ahead }),
+      };
       const plan = planBlock({ ...this.#state(), ...more, grid, host, refusedBy });
       if (plan.kind !== 'carve') {
         if (plan.kind === 'grant') this.#commit(plan);
@@ -114,7 +118,10 @@ export class FakeController {
     }
   }
 
-  #carve(owner: string, wanted: { cidr: string; address: string | null; requester: string }): Promise<CarveAnswer | null> {
+  #carve(
+    owner: string,
+    wanted: { cidr: string; address: string | null; requester: string },
+  ): Promise<CarveAnswer | null> {
     if (!this.#listeners.has(owner)) return Promise.resolve(null);
     const id = (this.#carveCount += 1).toString(16).padStart(16, '0');
     return new Promise((resolve) => {
@@ -124,7 +131,9 @@ export class FakeController {
         setImmediate(() => this.#tell(owner, (listener) => listener.carveGone(id)));
       };
       this.#carves.set(id, { owner, answer });
-      this.#tell(owner, (listener) => listener.carvePut({ v: 1, generation: 1, id, network: this.network.id, owner, ...wanted }));
+      this.#tell(owner, (listener) =>
+        listener.carvePut({ v: 1, generation: 1, id, network: this.network.id, owner, ...wanted }),
+      );
     });
   }
 
@@ -143,7 +152,9 @@ export class FakeController {
 
   #release(host: string, release: BlockRelease): Promise<void> {
     try {
-      this.#commit(planRelease({ ...this.#state(), grids: this.grids, host, cidr: release.cidr, generation: release.generation }));
+      this.#commit(
+        planRelease({ ...this.#state(), grids: this.grids, host, cidr: release.cidr, generation: release.generation }),
+      );
       return Promise.resolve();
     } catch (error) {
       return Promise.reject(error);
@@ -178,7 +189,8 @@ export class FakeController {
     for (const block of change.put) {
       const before = this.#blocks.get(block.cidr)?.host ?? null;
       this.#blocks.set(block.cidr, block);
-      if (before !== null && before !== block.host) this.#tell(before, (listener) => listener.blockGone(block.network, block.cidr));
+      if (before !== null && before !== block.host)
+        this.#tell(before, (listener) => listener.blockGone(block.network, block.cidr));
       if (block.host !== null) this.#tell(block.host, (listener) => listener.blockPut(block));
     }
   }

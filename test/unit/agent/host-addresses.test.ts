@@ -12,7 +12,13 @@ import { endpointId, networkId, newNetwork, newOwn } from './records.js';
 
 const log = pino({ level: 'silent' });
 const quarantineMs = 1000;
-const carrier = (host: string) => ({ network: networkId, host, vtep: '198.18.0.1', addresses: [], mac: '02:00:00:00:00:01' });
+const carrier = (host: string) => ({
+  network: networkId,
+  host,
+  vtep: '198.18.0.1',
+  addresses: [],
+  mac: '02:00:00:00:00:01',
+});
 
 /** A host with its journal; restarts keep the journal. */
 class TestHost {
@@ -72,7 +78,10 @@ class TestHost {
     const { journal, warnings } = Journal.open(this.#dir);
     if (warnings[0] !== undefined) throw warnings[0];
     const addresses = new HostAddresses({
-      host: this.name, journal, log, quarantineMs,
+      host: this.name,
+      journal,
+      log,
+      quarantineMs,
       state: { network: (id) => (id === networkId ? this.#controller.network : undefined) },
       source: this.#controller.source(this.name),
       clocks: { monoMs: () => this.#clock.nowMs, wallMs: () => this.#clock.nowMs },
@@ -102,7 +111,9 @@ function newCluster(dir: string, names: readonly string[], network: Network = ne
   const clock = { nowMs: 1e6 };
   const hosts = names.map((name) => new TestHost(name, `${dir}/${name}`, { controller, clock }));
   return {
-    controller, clock, hosts,
+    controller,
+    clock,
+    hosts,
     settle: async () => {
       for (let step = 0; step < 50; step += 1) await turn();
     },
@@ -131,40 +142,58 @@ t.test('two hundred attaches at once share the requests for blocks and get diffe
   t.ok(controller.requests <= 40, `${controller.requests} requests`);
 });
 
-t.test('both families get an address each, in the order of the subnets; a fixed one stands for its subnet', async (t) => {
-  const subnets = [{ subnet: 'fd00:64::/64', gateway: 'fd00:64::1' }, { subnet: '10.64.0.0/24', gateway: '10.64.0.1' }];
-  const { a } = await one(t, newNetwork({ subnets }));
-  const [v6 = '', v4 = ''] = await a.attach(['10.64.0.77']);
-  t.match(v6, /^fd00:64::/);
-  t.equal(v4, '10.64.0.77');
-});
+t.test(
+  'both families get an address each, in the order of the subnets; a fixed one stands for its subnet',
+  async (t) => {
+    const subnets = [
+      { subnet: 'fd00:64::/64', gateway: 'fd00:64::1' },
+      { subnet: '10.64.0.0/24', gateway: '10.64.0.1' },
+    ];
+    const { a } = await one(t, newNetwork({ subnets }));
+    const [v6 = '', v4 = ''] = await a.attach(['10.64.0.77']);
+    t.match(v6, /^fd00:64::/);
+    t.equal(v4, '10.64.0.77');
+  },
+);
 
-t.test('what cannot be given is a typed error that names the value, and nothing of a failed attach is kept', async (t) => {
-  const { a, b, settle } = await two(t);
-  await t.rejects(a.attach(['10.9.0.1']), { code: 'ERR_ADDRESS_OUTSIDE_SUBNET', message: /10\.9\.0\.1/ });
-  await t.rejects(a.attach(['10.64.0.1']), { code: 'ERR_ADDRESS_RESERVED' });
-  await t.rejects(a.attach(['10.64.0.255']), { code: 'ERR_ADDRESS_RESERVED' });
-  await t.rejects(a.attach(['10.64.0.300']), { code: 'ERR_INVALID_ADDRESS' });
-  await t.rejects(a.attach(['10.64.0.5', '10.64.0.6']), { code: 'ERR_INVALID_REQUEST' });
-  await a.attach(['10.64.0.20']);
-  await t.rejects(a.attach(['10.64.0.20']), { code: 'ERR_ADDRESS_IN_USE', message: /10\.64\.0\.20.*endpoint web on host a/ });
-  await t.rejects(b.attach(['10.64.0.20']), { code: 'ERR_ADDRESS_IN_USE', message: /host a/ });
-  await settle();
-  t.equal(a.held.size, 1);
-});
+t.test(
+  'what cannot be given is a typed error that names the value, and nothing of a failed attach is kept',
+  async (t) => {
+    const { a, b, settle } = await two(t);
+    await t.rejects(a.attach(['10.9.0.1']), { code: 'ERR_ADDRESS_OUTSIDE_SUBNET', message: /10\.9\.0\.1/ });
+    await t.rejects(a.attach(['10.64.0.1']), { code: 'ERR_ADDRESS_RESERVED' });
+    await t.rejects(a.attach(['10.64.0.255']), { code: 'ERR_ADDRESS_RESERVED' });
+    await t.rejects(a.attach(['10.64.0.300']), { code: 'ERR_INVALID_ADDRESS' });
+    await t.rejects(a.attach(['10.64.0.5', '10.64.0.6']), { code: 'ERR_INVALID_REQUEST' });
+    await a.attach(['10.64.0.20']);
+    await t.rejects(a.attach(['10.64.0.20']), {
+      code: 'ERR_ADDRESS_IN_USE',
+      message: /10\.64\.0\.20.*endpoint web on host a/,
+    });
+    await t.rejects(b.attach(['10.64.0.20']), { code: 'ERR_ADDRESS_IN_USE', message: /host a/ });
+    await settle();
+    t.equal(a.held.size, 1);
+  },
+);
 
-t.test('a fixed address in use in another host\'s block names the endpoint that holds it', async (t) => {
+t.test("a fixed address in use in another host's block names the endpoint that holds it", async (t) => {
   const { a, b } = await two(t);
   const [address = ''] = await a.attach();
   await t.rejects(b.attach([address]), { code: 'ERR_ADDRESS_IN_USE', message: /endpoint web on host a/ });
 });
 
-t.test('a free address inside another host\'s block is carved out, and its owner never gives it', async (t) => {
+t.test("a free address inside another host's block is carved out, and its owner never gives it", async (t) => {
   const { a, b, controller } = await two(t);
   const [first = ''] = await a.attach();
   const [block] = controller.blocksOf('a').filter(({ cidr }) => cidr.endsWith('/29'));
-  const wanted = [...Array(8).keys()].map((offset) => first.replace(/\d+$/, String((Number(/\d+$/.exec(first)?.[0]) & ~7) + offset)));
-  const free = wanted.filter((address) => address !== first && isUsable(newGrid(controller.network.subnets[0] ?? { subnet: '', gateway: null }), parseAddr(address)));
+  const wanted = [...Array(8).keys()].map((offset) =>
+    first.replace(/\d+$/, String((Number(/\d+$/.exec(first)?.[0]) & ~7) + offset)),
+  );
+  const free = wanted.filter(
+    (address) =>
+      address !== first &&
+      isUsable(newGrid(controller.network.subnets[0] ?? { subnet: '', gateway: null }), parseAddr(address)),
+  );
   const [target = ''] = free.slice(-1);
   t.ok(block !== undefined && target !== '');
   t.strictSame(await b.attach([target]), [target]);
@@ -207,50 +236,59 @@ t.test('with the controller away a host gives what its blocks have, then says th
   await a.attach();
   controller.disconnect('a');
   let given = 0;
-  await t.rejects(async () => {
-    for (;;) {
-      await a.attach();
-      given += 1;
-    }
-  }, { code: 'ERR_NO_BLOCK', message: /away/ });
+  await t.rejects(
+    async () => {
+      for (;;) {
+        await a.attach();
+        given += 1;
+      }
+    },
+    { code: 'ERR_NO_BLOCK', message: /away/ },
+  );
   t.ok(given >= 5);
   await t.rejects(a.attach(['10.64.0.200']), { code: 'ERR_NO_BLOCK' });
   controller.connect('a', a.addresses);
   t.ok(await a.attach());
 });
 
-t.test('the host has one address of its own a subnet, the same after a restart, and gives it back with the network', async (t) => {
-  const { a, controller, clock, settle } = await one(t);
-  const both = await Promise.all([a.addresses.ensureHostAddresses(controller.network), a.addresses.ensureHostAddresses(controller.network)]);
-  t.strictSame(both[0], both[1]);
-  a.journal.putCarrier(carrier('a'));
-  await a.restart();
-  t.strictSame(await a.addresses.ensureHostAddresses(controller.network), both[0]);
-  const [given = ''] = await a.attach();
-  t.not(given, both[0]?.[0]);
-  await t.rejects(a.attach(both[0] ?? []), { code: 'ERR_ADDRESS_IN_USE', message: /host a itself/ });
+t.test(
+  'the host has one address of its own a subnet, the same after a restart, and gives it back with the network',
+  async (t) => {
+    const { a, controller, clock, settle } = await one(t);
+    const both = await Promise.all([
+      a.addresses.ensureHostAddresses(controller.network),
+      a.addresses.ensureHostAddresses(controller.network),
+    ]);
+    t.strictSame(both[0], both[1]);
+    a.journal.putCarrier(carrier('a'));
+    await a.restart();
+    t.strictSame(await a.addresses.ensureHostAddresses(controller.network), both[0]);
+    const [given = ''] = await a.attach();
+    t.not(given, both[0]?.[0]);
+    await t.rejects(a.attach(both[0] ?? []), { code: 'ERR_ADDRESS_IN_USE', message: /host a itself/ });
 
-  const [id = ''] = a.held.keys();
-  a.detach(id);
-  for (let round = 0; round < 4; round += 1) {
-    clock.nowMs += quarantineMs + 1;
+    const [id = ''] = a.held.keys();
+    a.detach(id);
+    for (let round = 0; round < 4; round += 1) {
+      clock.nowMs += quarantineMs + 1;
+      a.addresses.sweep();
+      await settle();
+    }
+    t.ok(controller.blocksOf('a').length >= 1, 'a block stays while the network is carried');
+    a.journal.removeCarrier(networkId);
+    a.addresses.releaseHost(networkId);
     a.addresses.sweep();
     await settle();
-  }
-  t.ok(controller.blocksOf('a').length >= 1, 'a block stays while the network is carried');
-  a.journal.removeCarrier(networkId);
-  a.addresses.releaseHost(networkId);
-  a.addresses.sweep();
-  await settle();
-  t.ok(controller.blocksOf('a').length >= 1, 'the host\'s own address rests');
-  for (let round = 0; round < 3; round += 1) {
-    clock.nowMs += quarantineMs + 1;
-    a.addresses.sweep();
-    await settle();
-  }
-  t.strictSame(controller.blocks, []);
-  t.strictSame([...a.journal.blocks()], []);
-});
+    t.ok(controller.blocksOf('a').length >= 1, "the host's own address rests");
+    for (let round = 0; round < 3; round += 1) {
+      clock.nowMs += quarantineMs + 1;
+      a.addresses.sweep();
+      await settle();
+    }
+    t.strictSame(controller.blocks, []);
+    t.strictSame([...a.journal.blocks()], []);
+  },
+);
 
 t.test('a block whose grant was never heard of goes back after a while', async (t) => {
   const { a, controller, clock, settle } = await one(t);
@@ -282,7 +320,10 @@ t.test('a return that could not be told is told after a restart', async (t) => {
 });
 
 t.test('a host that was removed and comes back keeps what nobody took and withdraws the rest', async (t) => {
-  const { a, b, controller, settle } = await two(t, newNetwork({ subnets: [{ subnet: '10.64.0.0/28', gateway: '10.64.0.1' }] }));
+  const { a, b, controller, settle } = await two(
+    t,
+    newNetwork({ subnets: [{ subnet: '10.64.0.0/28', gateway: '10.64.0.1' }] }),
+  );
   for (let count = 0; count < 5; count += 1) await a.attach();
   await a.addresses.ensureHostAddresses(controller.network);
   controller.disconnect('a');
@@ -293,7 +334,8 @@ t.test('a host that was removed and comes back keeps what nobody took and withdr
   await settle();
   t.ok(a.losses.length > 0);
   const lost = new Set(a.losses.flatMap(({ addresses }) => addresses));
-  for (const addresses of a.held.values()) for (const address of addresses) t.notOk(taken.has(address) || lost.has(address));
+  for (const addresses of a.held.values())
+    for (const address of addresses) t.notOk(taken.has(address) || lost.has(address));
   const held = [...a.held.values(), ...b.held.values()].flat();
   t.equal(new Set(held).size, held.length);
   const own = controller.blocksOf('a').map(({ cidr }) => cidr);
@@ -306,7 +348,16 @@ t.test('an answer to a carve is the same after a restart', async (t) => {
   const [block] = controller.blocksOf('a');
   const answers: (string | null)[] = [];
   const source = controller.source('a');
-  const carve = { v: 1, generation: 1, id: endpointId(77), network: networkId, cidr: block?.cidr ?? '', address: null, owner: 'a', requester: 'b' } as const;
+  const carve = {
+    v: 1,
+    generation: 1,
+    id: endpointId(77),
+    network: networkId,
+    cidr: block?.cidr ?? '',
+    address: null,
+    owner: 'a',
+    requester: 'b',
+  } as const;
   controller.source = () => ({
     ...source,
     answer: (_id, { address }) => {
@@ -332,7 +383,11 @@ t.test('an answer to a carve is the same after a restart', async (t) => {
 });
 
 type Step =
-  | { readonly what: 'attach' | 'detach' | 'restart' | 'outage' | 'return'; readonly host: number; readonly pick: number }
+  | {
+      readonly what: 'attach' | 'detach' | 'restart' | 'outage' | 'return';
+      readonly host: number;
+      readonly pick: number;
+    }
   | { readonly what: 'fixed'; readonly host: number; readonly pick: number }
   | { readonly what: 'time' | 'settle'; readonly host: number; readonly pick: number };
 
@@ -348,7 +403,14 @@ const steps: fc.Arbitrary<Step> = fc.record({
   pick: fc.nat(63),
 });
 
-const expectedCodes = new Set(['ERR_ADDRESS_IN_USE', 'ERR_ADDRESS_EXHAUSTED', 'ERR_NO_BLOCK', 'ERR_ADDRESS_HELD_ELSEWHERE', 'ERR_ADDRESS_RESERVED', 'ERR_STORE_CONFLICT']);
+const expectedCodes = new Set([
+  'ERR_ADDRESS_IN_USE',
+  'ERR_ADDRESS_EXHAUSTED',
+  'ERR_NO_BLOCK',
+  'ERR_ADDRESS_HELD_ELSEWHERE',
+  'ERR_ADDRESS_RESERVED',
+  'ERR_STORE_CONFLICT',
+]);
 
 t.test('whatever hosts do, no address is held twice, and in the end every address can be used', async (t) => {
   const dir = t.testdir();
@@ -357,77 +419,81 @@ t.test('whatever hosts do, no address is held twice, and in the end every addres
   const grid = newGrid({ subnet: '10.64.0.0/28', gateway: '10.64.0.1' });
   const outcomes = new Map<string, number>();
   await fc.assert(
-    fc.asyncProperty(fc.array(steps, { minLength: 20, maxLength: 120 }), fc.infiniteStream(fc.nat(9)), async (list, dice) => {
-      const cluster = newCluster(`${dir}/${(run += 1)}`, ['a', 'b', 'c'], network);
-      const { controller, clock, hosts, settle } = cluster;
-      controller.losesAnswer = () => dice.next().value === 0;
-      const pending: Promise<void>[] = [];
-      const note = (what: string): void => void outcomes.set(what, (outcomes.get(what) ?? 0) + 1);
-      const check = (): void => {
-        const held = hosts.flatMap((host) => [...host.held.values()].flat());
-        if (new Set(held).size !== held.length) throw new Error(`given twice: ${held.sort().join(' ')}`);
-        const wrong = held.find((address) => !isUsable(grid, parseAddr(address)));
-        if (wrong !== undefined) throw new Error(`not usable: ${wrong}`);
-      };
-      try {
-        for (const { what, host: index, pick } of list) {
-          const host = hosts[index];
-          if (host === undefined) continue;
-          if (what === 'attach' || what === 'fixed') {
-            const fixed = what === 'fixed' ? [`10.64.0.${pick % 16}`] : [];
-            const attach = host.attach(fixed).then(
-              () => note(`${what} ok`),
-              (error: unknown) => {
-                note(`${what} ${error instanceof TsnetError ? error.code : String(error)}`);
-                if (!(error instanceof TsnetError) || !expectedCodes.has(error.code)) {
-                  if (!(error instanceof TsnetError) || error.code !== 'ERR_STOPPING') throw error;
-                }
-              },
-            );
-            attach.catch(() => undefined);
-            pending.push(attach);
-          } else if (what === 'detach') {
-            const ids = [...host.held.keys()];
-            const id = ids[pick % Math.max(1, ids.length)];
-            if (id !== undefined) host.detach(id);
-          } else if (what === 'restart') {
-            await host.restart(!controller.away.has(host.name));
-          } else if (what === 'outage') {
-            controller.disconnect(host.name);
-          } else if (what === 'return') {
-            if (controller.away.has(host.name)) controller.connect(host.name, host.addresses);
-          } else if (what === 'time') {
-            clock.nowMs += pick * 50;
-            for (const each of hosts) each.addresses.sweep();
-          } else {
-            await settle();
+    fc.asyncProperty(
+      fc.array(steps, { minLength: 20, maxLength: 120 }),
+      fc.infiniteStream(fc.nat(9)),
+      async (list, dice) => {
+        const cluster = newCluster(`${dir}/${(run += 1)}`, ['a', 'b', 'c'], network);
+        const { controller, clock, hosts, settle } = cluster;
+        controller.losesAnswer = () => dice.next().value === 0;
+        const pending: Promise<void>[] = [];
+        const note = (what: string): void => void outcomes.set(what, (outcomes.get(what) ?? 0) + 1);
+        const check = (): void => {
+          const held = hosts.flatMap((host) => [...host.held.values()].flat());
+          if (new Set(held).size !== held.length) throw new Error(`given twice: ${held.sort().join(' ')}`);
+          const wrong = held.find((address) => !isUsable(grid, parseAddr(address)));
+          if (wrong !== undefined) throw new Error(`not usable: ${wrong}`);
+        };
+        try {
+          for (const { what, host: index, pick } of list) {
+            const host = hosts[index];
+            if (host === undefined) continue;
+            if (what === 'attach' || what === 'fixed') {
+              const fixed = what === 'fixed' ? [`10.64.0.${pick % 16}`] : [];
+              const attach = host.attach(fixed).then(
+                () => note(`${what} ok`),
+                (error: unknown) => {
+                  note(`${what} ${error instanceof TsnetError ? error.code : String(error)}`);
+                  if (!(error instanceof TsnetError) || !expectedCodes.has(error.code)) {
+                    if (!(error instanceof TsnetError) || error.code !== 'ERR_STOPPING') throw error;
+                  }
+                },
+              );
+              attach.catch(() => undefined);
+              pending.push(attach);
+            } else if (what === 'detach') {
+              const ids = [...host.held.keys()];
+              const id = ids[pick % Math.max(1, ids.length)];
+              if (id !== undefined) host.detach(id);
+            } else if (what === 'restart') {
+              await host.restart(!controller.away.has(host.name));
+            } else if (what === 'outage') {
+              controller.disconnect(host.name);
+            } else if (what === 'return') {
+              if (controller.away.has(host.name)) controller.connect(host.name, host.addresses);
+            } else if (what === 'time') {
+              clock.nowMs += pick * 50;
+              for (const each of hosts) each.addresses.sweep();
+            } else {
+              await settle();
+            }
+            check();
           }
-          check();
-        }
-        controller.losesAnswer = () => false;
-        for (const host of hosts) controller.connect(host.name, host.addresses);
-        await Promise.all(pending);
-        check();
-        for (const host of hosts) for (const id of [...host.held.keys()]) host.detach(id);
-        for (let round = 0; round < 8 && controller.blocks.length > 0; round += 1) {
-          clock.nowMs += quarantineMs + 1;
+          controller.losesAnswer = () => false;
           for (const host of hosts) controller.connect(host.name, host.addresses);
-          for (const host of hosts) host.addresses.sweep();
-          for (const deadlineMs = performance.now() + 1000; performance.now() < deadlineMs;) {
-            await settle();
-            if (hosts.every((host) => [...host.journal.returns()].length === 0)) break;
+          await Promise.all(pending);
+          check();
+          for (const host of hosts) for (const id of [...host.held.keys()]) host.detach(id);
+          for (let round = 0; round < 8 && controller.blocks.length > 0; round += 1) {
+            clock.nowMs += quarantineMs + 1;
+            for (const host of hosts) controller.connect(host.name, host.addresses);
+            for (const host of hosts) host.addresses.sweep();
+            for (const deadlineMs = performance.now() + 1000; performance.now() < deadlineMs;) {
+              await settle();
+              if (hosts.every((host) => [...host.journal.returns()].length === 0)) break;
+            }
           }
+          if (controller.blocks.length > 0) throw new Error(`never returned: ${JSON.stringify(controller.blocks)}`);
+          const [first] = hosts;
+          const usable = Number(usableCount(grid));
+          for (let count = 0; count < usable; count += 1) await first?.attach();
+          check();
+          if (first?.held.size !== usable) throw new Error(`${first?.held.size ?? 0} of ${usable} addresses`);
+        } finally {
+          await cluster.close();
         }
-        if (controller.blocks.length > 0) throw new Error(`never returned: ${JSON.stringify(controller.blocks)}`);
-        const [first] = hosts;
-        const usable = Number(usableCount(grid));
-        for (let count = 0; count < usable; count += 1) await first?.attach();
-        check();
-        if (first?.held.size !== usable) throw new Error(`${first?.held.size ?? 0} of ${usable} addresses`);
-      } finally {
-        await cluster.close();
-      }
-    }),
+      },
+    ),
     { numRuns: 60 },
   );
   t.ok((outcomes.get('attach ok') ?? 0) > 100);

@@ -5,7 +5,13 @@ import { Journal, type OwnChange } from '../../../agent/journal/journal.js';
 import { KeyedLog } from '../../../lib/keyed-log.js';
 import { endpointId, networkId, newBlock, newOwn } from './records.js';
 
-const carrier = { network: networkId, host: 'a', vtep: '198.18.0.1', addresses: ['10.64.0.8'], mac: '02:00:00:00:00:01' };
+const carrier = {
+  network: networkId,
+  host: 'a',
+  vtep: '198.18.0.1',
+  addresses: ['10.64.0.8'],
+  mac: '02:00:00:00:00:01',
+};
 
 t.test('everything is there after the file is opened again', async (t) => {
   const dir = t.testdir();
@@ -18,7 +24,16 @@ t.test('everything is there after the file is opened again', async (t) => {
   journal.putHostAddress({ network: networkId, subnet: '10.64.0.0/24', address: '10.64.0.8' });
   journal.putResting([{ network: networkId, address: '10.64.0.12', untilMs: 1000 }], 0);
   journal.startReturn({ network: networkId, cidr: '10.64.0.16/29', generation: 4 });
-  const carve = { v: 1, generation: 1, id: endpointId(9), network: networkId, cidr: '10.64.0.8/29', address: null, owner: 'a', requester: 'b' } as const;
+  const carve = {
+    v: 1,
+    generation: 1,
+    id: endpointId(9),
+    network: networkId,
+    cidr: '10.64.0.8/29',
+    address: null,
+    owner: 'a',
+    requester: 'b',
+  } as const;
   journal.putCarve({ carve, address: '10.64.0.14', holder: null });
   journal.setEpoch('e1');
   await journal.close();
@@ -32,8 +47,14 @@ t.test('everything is there after the file is opened again', async (t) => {
   t.strictSame([...again.journal.carriers()], [...journal.carriers()]);
   t.strictSame([...again.journal.blocks()], [newBlock()]);
   t.equal(again.journal.hostAddress(networkId, '10.64.0.0/24')?.address, '10.64.0.8');
-  t.strictSame([...again.journal.resting()].map(({ address }) => address), ['10.64.0.12']);
-  t.strictSame([...again.journal.returns()].map(({ cidr }) => cidr), ['10.64.0.16/29']);
+  t.strictSame(
+    [...again.journal.resting()].map(({ address }) => address),
+    ['10.64.0.12'],
+  );
+  t.strictSame(
+    [...again.journal.returns()].map(({ cidr }) => cidr),
+    ['10.64.0.16/29'],
+  );
   t.equal(again.journal.carve(carve.id)?.address, '10.64.0.14');
   again.journal.putResting([], 2000);
   t.strictSame([...again.journal.resting()], [], 'rests that are over are dropped');
@@ -73,8 +94,13 @@ t.test('a removed endpoint leaves a tombstone until it is acknowledged', async (
   journal.removeEndpoint(endpointId(1));
   const { generation = 0 } = journal.tombstone(networkId, endpointId(1)) ?? {};
   t.ok(generation > 1);
-  t.strictSame(changes, [{ kind: 'endpoint', id: endpointId(1) }, { kind: 'gone', network: networkId, id: endpointId(1) }]);
-  journal.acknowledge([{ change: { kind: 'gone', network: networkId, id: endpointId(1) }, generation: generation - 1 }]);
+  t.strictSame(changes, [
+    { kind: 'endpoint', id: endpointId(1) },
+    { kind: 'gone', network: networkId, id: endpointId(1) },
+  ]);
+  journal.acknowledge([
+    { change: { kind: 'gone', network: networkId, id: endpointId(1) }, generation: generation - 1 },
+  ]);
   t.ok(journal.tombstone(networkId, endpointId(1)), 'an older acknowledgement does not count');
   await journal.close();
   const again = Journal.open(dir).journal;
@@ -150,7 +176,10 @@ t.test('entries that are none are dropped and reported, and the rest is there', 
   t.equal(warnings.length, 1);
   t.match(warnings[0], { code: 'ERR_JOURNAL_CORRUPT', details: { lines: 4 } });
   t.strictSame(readFileSync(String(warnings[0]?.details['path'])), found);
-  t.strictSame([...journal.endpoints()].map(({ record }) => record.id), [endpointId(1)]);
+  t.strictSame(
+    [...journal.endpoints()].map(({ record }) => record.id),
+    [endpointId(1)],
+  );
   t.strictSame([...journal.blocks()], [newBlock()]);
   await journal.close();
 });

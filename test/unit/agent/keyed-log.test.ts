@@ -10,10 +10,16 @@ import { TsnetError } from '../../../core/errors.js';
 import { crc32, KeyedLog } from '../../../lib/keyed-log.js';
 
 type Model = Map<string, unknown>;
-type Op = { readonly op: 'put'; readonly key: string; readonly value: unknown } | { readonly op: 'delete'; readonly key: string };
+type Op =
+  | { readonly op: 'put'; readonly key: string; readonly value: unknown }
+  | { readonly op: 'delete'; readonly key: string };
 
 const keys = fc.constantFrom('a', 'b/1', 'b/2', 'ключ', 'long-'.repeat(20));
-const values = fc.oneof(fc.string(), fc.integer(), fc.record({ text: fc.string({ unit: 'grapheme' }), list: fc.array(fc.integer()) }, { noNullPrototype: true }));
+const values = fc.oneof(
+  fc.string(),
+  fc.integer(),
+  fc.record({ text: fc.string({ unit: 'grapheme' }), list: fc.array(fc.integer()) }, { noNullPrototype: true }),
+);
 const ops: fc.Arbitrary<Op> = fc.oneof(
   fc.record({ op: fc.constant('put' as const), key: keys, value: values }),
   fc.record({ op: fc.constant('delete' as const), key: keys }),
@@ -29,7 +35,8 @@ function applyToLog(log: KeyedLog<unknown>, op: Op): void {
   else log.delete(op.key);
 }
 
-const sorted = (entries: Iterable<[string, unknown]>): [string, unknown][] => [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
+const sorted = (entries: Iterable<[string, unknown]>): [string, unknown][] =>
+  [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** The state after each whole line of a file that the operations made, the empty one first. */
 function statesOf(list: readonly Op[]): { readonly states: Model[]; readonly applied: Op[] } {
@@ -221,14 +228,29 @@ t.test('many changes are one write, all or none', async (t) => {
   const path = newPath(t.testdir());
   const { log } = KeyedLog.open<string>(path, { maxLineBytes: 100 });
   log.put('a', 'old');
-  log.write([['a', undefined], ['b', 'new'], ['missing', undefined]]);
+  log.write([
+    ['a', undefined],
+    ['b', 'new'],
+    ['missing', undefined],
+  ]);
   t.strictSame([...log.entries()], [['b', 'new']]);
   const before = readFileSync(path);
-  t.equal(codeOf(() => log.write([['c', 'fits'], ['d', 'x'.repeat(200)]])), 'ERR_TOO_LARGE');
+  t.equal(
+    codeOf(() =>
+      log.write([
+        ['c', 'fits'],
+        ['d', 'x'.repeat(200)],
+      ]),
+    ),
+    'ERR_TOO_LARGE',
+  );
   t.strictSame([...log.entries()], [['b', 'new']]);
   t.strictSame(readFileSync(path), before);
   await log.close();
-  t.equal(codeOf(() => log.put('e', 'closed')), 'ERR_STOPPING');
+  t.equal(
+    codeOf(() => log.put('e', 'closed')),
+    'ERR_STOPPING',
+  );
 });
 
 t.test('compaction drops dead lines and keeps what is written meanwhile', async (t) => {
@@ -343,11 +365,23 @@ t.test('a full disk and one turned read-only are typed errors, and memory and fi
   await log.close();
 
   execFileSync('mount', ['-o', 'remount,ro', dir]);
-  t.equal(codeOf(() => KeyedLog.open(path)), 'ERR_DATA_DIR_UNWRITABLE');
+  t.equal(
+    codeOf(() => KeyedLog.open(path)),
+    'ERR_DATA_DIR_UNWRITABLE',
+  );
 });
 
 t.test('something that is no file is refused', async (t) => {
-  t.equal(codeOf(() => KeyedLog.open('/dev/null')), 'ERR_DATA_DIR_UNWRITABLE');
-  t.equal(codeOf(() => KeyedLog.open(t.testdir())), 'ERR_DATA_DIR_UNWRITABLE');
-  t.equal(codeOf(() => KeyedLog.open(join(t.testdir(), 'none', 'log'))), 'ERR_DATA_DIR_UNWRITABLE');
+  t.equal(
+    codeOf(() => KeyedLog.open('/dev/null')),
+    'ERR_DATA_DIR_UNWRITABLE',
+  );
+  t.equal(
+    codeOf(() => KeyedLog.open(t.testdir())),
+    'ERR_DATA_DIR_UNWRITABLE',
+  );
+  t.equal(
+    codeOf(() => KeyedLog.open(join(t.testdir(), 'none', 'log'))),
+    'ERR_DATA_DIR_UNWRITABLE',
+  );
 });
