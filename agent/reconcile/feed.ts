@@ -84,6 +84,11 @@ export class Feed {
     });
   }
 
+  /** Whether nothing comes any more: closed, or failed for good. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

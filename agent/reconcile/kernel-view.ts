@@ -48,8 +48,12 @@ export class KernelView {
     private readonly listener: KernelViewListener,
   ) {}
 
-  /** Subscribes to the namespace, which must be the connection's; `load` is the caller's to call afterwards. */
+  /**
+   * Subscribes to the namespace, which must be the connection's, unless a subscription stands; `load` is
+   * the caller's to call afterwards.
+   */
   async open(native: NativeApi, netns: NetnsRef | undefined): Promise<void> {
+    if (this.#feed?.closed === false) return;
     this.#feed = await Feed.open(native, netns, (event) => this.#take(event));
   }
 

@@ -75,7 +75,12 @@ export class LinkReaper {
     if (members.length === 0) return;
     const [refused] = await this.connection.batch([linkDeleteMessage({ group })]);
     // One member that cannot be deleted makes the kernel refuse the whole group: then each for itself.
-    if (refused !== undefined) return this.#each(members);
+    if (refused !== undefined) {
+      await this.#each(members);
+      // Whoever is left must not be in a group that is to be deleted some day.
+      await this.connection.batch(members.map(({ ifindex }) => linkSetMessage(ifindex, { group: 0 })));
+      return;
+    }
     for (const { resolve } of members) resolve();
   }
 

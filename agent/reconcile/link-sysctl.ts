@@ -35,11 +35,20 @@ export async function quietenLink(native: NativeApi, link: string, netns: NetnsR
 }
 
 /**
+ * Makes the host take no router advertisements from a link.
+ *
+ * @returns whether anything had to be written.
+ */
+export async function ensureNoRouterAdverts(native: NativeApi, link: string, netns: NetnsRef | undefined): Promise<boolean> {
+  return ensureInet6(native, { link, name: 'accept_ra', value: '0' }, netns);
+}
+
+/**
  * Lets the host speak IPv6 on a link. Router advertisements stay refused.
  *
  * @returns whether anything had to be written.
  */
 export async function ensureInet6Link(native: NativeApi, link: string, netns: NetnsRef | undefined): Promise<boolean> {
-  const refused = await ensureInet6(native, { link, name: 'accept_ra', value: '0' }, netns);
+  const refused = await ensureNoRouterAdverts(native, link, netns);
   return (await ensureInet6(native, { link, name: 'disable_ipv6', value: '0' }, netns)) || refused;
 }

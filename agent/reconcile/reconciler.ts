@@ -1,5 +1,5 @@
 import type { NativeApi, NetnsRef } from '../../native/api.js';
-import { TsnetError, toTsnetError, type ErrorCode } from '../../core/errors.js';
+import { TsnetError, type ErrorCode } from '../../core/errors.js';
 import type { LinkMark } from '../../core/ids.js';
 import type { KernelFdbPort, KernelObject } from '../../core/kernel.js';
 import { failpoint } from '../../lib/failpoint.js';
@@ -9,6 +9,7 @@ import { Applier, type Outcome } from './applier.js';
 import { backoffMs, systemClock, type Clock } from './backoff.js';
 import { DesiredState } from './desired-state.js';
 import { linkConflict } from './failure.js';
+import { ensureNoRouterAdverts } from './link-sysctl.js';
 import { KernelView } from './kernel-view.js';
 import { LinkReaper } from './link-reaper.js';
 import type { LinkEntry } from './link-table.js';
@@ -60,6 +61,7 @@ export interface ReconcilerStatus {
 
 const markGraceMs = 200;
 const maxUnkept = 3;
+const maxDrifts = 8;
 
 interface Failure {
   readonly error: TsnetError;
@@ -115,6 +117,8 @@ export class Reconciler {
   readonly #superseded = new Map<string, Set<string>>();
   readonly #graceEndsMs = new Map<string, number>();
   readonly #deleting = new Map<string, number>();
+  /** How often a key was changed from outside since the last full read. */
+  readonly #drifts = new Map<string, number>();
   /** Keys changed from outside, until they are repaired. */
   readonly #drifted = new Set<string>();
   /** Keys that an owner has just stopped asking for, until they are gone. */
@@ -162,7 +166,10 @@ export class Reconciler {
     const { native, netns } = options;
     const where = netns === undefined ? {} : { netns };
     const main = await NetlinkConnection.open(native, where);
-    const reaper = await NetlinkConnection.open(native, where);
+    const reaper = await NetlinkConnection.open(native, where).catch((error: unknown) => {
+      main.close();
+      throw error;
+    });
     const reconciler = new Reconciler(options, { main, reaper });
     try {
       await reconciler.#view.open(native, netns);
@@ -275,7 +282,10 @@ export class Reconciler {
 
   /** Compares everything with a full dump and repairs what differs. Resolves when that has been sent. */
   async audit(): Promise<void> {
-    await this.#exclusively(() => this.#load());
+    await this.#exclusively(async () => {
+      await this.#load();
+      await this.#auditSysctls();
+    });
     await this.#exclusively(() => this.#flush());
   }
 
@@ -307,9 +317,23 @@ export class Reconciler {
       return;
     }
     if (observed === undefined && desired.kind === 'fdb-port' && this.#isSuperseded(desired, key)) return;
-    if (!this.#deleting.has(linkNameOf(desired)) && !this.#blockedBy.has(key) && !this.#failing.has(key)) this.#drifted.add(key);
+    if (this.#failing.has(key)) return;
+    if (!this.#deleting.has(linkNameOf(desired)) && !this.#blockedBy.has(key)) {
+      this.#drifted.add(key);
+      if (this.#isContested(key)) {
+        const text = `${formatReconcileObject(desired)}: something else on this host keeps changing it`;
+        return this.#fail(key, new TsnetError('ERR_KERNEL', text));
+      }
+    }
     this.#dirty.add(key);
     this.#schedule();
+  }
+
+  /** Counts changes from outside between two audits: a fight with another program is not fought at full speed. */
+  #isContested(key: string): boolean {
+    const times = (this.#drifts.get(key) ?? 0) + 1;
+    this.#drifts.set(key, times);
+    return times > maxDrifts;
   }
 
   /**
@@ -348,9 +372,23 @@ export class Reconciler {
   }
 
   async #load(): Promise<void> {
+    const { native, netns } = this.options;
     this.#loadDue = false;
+    await this.#view.open(native, netns);
     await this.#view.load();
+    this.#drifts.clear();
     this.#markStrays();
+  }
+
+  /** Settings of links have no notification. */
+  async #auditSysctls(): Promise<void> {
+    const { native, netns, log } = this.options;
+    for (const object of this.#view.objects.values()) {
+      if (!isLink(object) || this.#desired.get(`link ${object.name}`) === undefined) continue;
+      if (!(await ensureNoRouterAdverts(native, object.name, netns))) continue;
+      this.#repairs += 1;
+      log.info({ object: `sysctl net.ipv6.conf.${object.name}.accept_ra=0`, was: 'changed' }, 'repaired a change from outside');
+    }
   }
 
   #markStrays(): void {
@@ -405,7 +443,9 @@ export class Reconciler {
     for (const key of this.#inFlight) this.#dirty.add(key);
     this.#inFlight.clear();
     this.#echoing.clear();
-    for (const waiter of [...this.#waiters]) waiter.reject(toTsnetError(error));
+    this.#spoken.clear();
+    const failure = new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error });
+    for (const waiter of [...this.#waiters]) waiter.reject(failure);
     this.#loadDue = true;
     this.#clock.after(backoffMs(3, () => this.#clock.random()), () => this.#schedule());
   }
@@ -531,6 +571,7 @@ export class Reconciler {
       if (busy.has(key) || plan.blocked.has(key) || plan.conflicts.has(key)) continue;
       this.#failing.delete(key);
       this.#drifted.delete(key);
+      this.#graceEndsMs.delete(key);
     }
   }
 
@@ -556,7 +597,7 @@ export class Reconciler {
       if (this.#view.links.byName(entry.name)?.ifindex === entry.ifindex) await this.#view.refreshLink(entry.name);
     } catch (error) {
       if (this.#closed) return;
-      this.#fail(key, toTsnetError(error));
+      this.#fail(key, new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error }));
     } finally {
       this.#deleting.delete(entry.name);
       this.#inFlight.delete(key);
@@ -639,6 +680,9 @@ export class Reconciler {
 
   #evaluateAll(): void {
     for (const waiter of [...this.#waiters]) this.#evaluate(waiter);
+    for (const [owner, keys] of this.#dropped) {
+      if (![...keys].some((key) => this.#isPending(key) || this.#failing.has(key))) this.#dropped.delete(owner);
+    }
   }
 
   #evaluate(waiter: Waiter): void {

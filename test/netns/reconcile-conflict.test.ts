@@ -3,6 +3,7 @@ import { driverOf } from '../../core/desired/drivers.js';
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName, macvlanShimName, vethName, vxlanName } from '../../core/ids.js';
 import type { Network } from '../../core/model.js';
+import { linkAddMessage, linkSetMessage } from '../../lib/netlink/link.js';
 import { waitFor } from '../lab/wait.js';
 import { newNetns, newTestLog, startReconciler, testContext, testEndpoint, testNetwork } from './reconcile-fixture.js';
 
@@ -51,6 +52,30 @@ t.test('an unmarked link with an endpoint\'s name is not made a port', async (t)
   reconciler.setDesired('endpoint', driver.endpointObjects(ctx, testEndpoint(1), null));
   await t.rejects(reconciler.settled('endpoint', 5000), { code: 'ERR_LINK_CONFLICT', details: { link: veth } });
   t.equal(host.ipJson('link', 'show', 'dev', veth)[0]?.['master'], undefined);
+});
+
+t.test('a port more than a bridge can hold is an error of its own', async (t) => {
+  const host = await newNetns(t, 'full');
+  const reconciler = await startReconciler(t, host);
+  const network: Network = { ...testNetwork, driver: 'bridge', vni: null };
+  const plain = driverOf('bridge');
+  const full = { ...ctx, network };
+  reconciler.setDesired('network', plain.networkObjects(full));
+  await reconciler.settled('network', 10_000);
+  const master = reconciler.linkIndex(bridge);
+  if (master === undefined) throw new Error('the bridge is there');
+  const pairs = Array.from({ length: 511 }, (_, n) => {
+    return [linkAddMessage({ ifname: `a${n}`, kind: 'veth', master, veth: { peer: { ifname: `b${n}` } } }), linkSetMessage(`b${n}`, { master })];
+  });
+  const alone = linkAddMessage({ ifname: 'a511', kind: 'veth', master, veth: { peer: { ifname: 'b511' } } });
+  await reconciler.connection.requestAll([...pairs.flat(), alone]);
+  const veth = vethName(testEndpoint(1).id);
+  host.ip('link', 'add', veth, 'type', 'veth', 'peer', 'name', 'peer0');
+  host.ip('link', 'set', veth, 'alias', `tsnet:veth:${testEndpoint(1).id}`);
+  reconciler.setDesired('endpoint', plain.endpointObjects(full, testEndpoint(1), null));
+  await t.rejects(reconciler.settled('endpoint', 10_000), { code: 'ERR_PORTS_EXHAUSTED', details: { bridge, link: veth } });
+  host.ip('link', 'del', 'a511');
+  await waitFor('the port is taken when one is free', () => host.ipJson('link', 'show', 'dev', veth)[0]?.['master'] === bridge);
 });
 
 t.test('an endpoint whose link does not come is named when its time is over', async (t) => {

@@ -74,20 +74,26 @@ const queries = new Set([RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH]);
 const nlmsgMinType = 16;
 
 /** The addon, with every request that changes something counted by its message type. */
-export function countingNative(): { readonly native: NativeApi; readonly sent: number[]; readonly sends: () => number } {
+export function countingNative(): {
+  readonly native: NativeApi;
+  readonly sent: number[];
+  /** The types of each datagram that changes something. */
+  readonly datagrams: number[][];
+  readonly sends: () => number;
+} {
   const native = loadNative();
   const sent: number[] = [];
-  let sends = 0;
+  const datagrams: number[][] = [];
   const count = (datagram: Uint8Array): void => {
     const view = Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
-    let changes = 0;
+    const types: number[] = [];
     for (let at = 0; at + 16 <= view.length; at += (view.readUInt32LE(at) + 3) & ~3) {
       const type = view.readUInt16LE(at + 4);
       if (type < nlmsgMinType || queries.has(type)) continue;
-      sent.push(type);
-      changes += 1;
+      types.push(type);
     }
-    if (changes > 0) sends += 1;
+    sent.push(...types);
+    if (types.length > 0) datagrams.push(types);
   };
   const counting: NativeApi = {
     ...native,
@@ -112,7 +118,7 @@ export function countingNative(): { readonly native: NativeApi; readonly sent: n
       };
     },
   };
-  return { native: counting, sent, sends: () => sends };
+  return { native: counting, sent, datagrams, sends: () => datagrams.length };
 }
 
 export const testNetwork: Network = {

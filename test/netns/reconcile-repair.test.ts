@@ -1,6 +1,7 @@
 import t from 'tap';
 import { driverOf } from '../../core/desired/drivers.js';
 import { bridgeName, vethName, vxlanName } from '../../core/ids.js';
+import { RTM_NEWLINK, RTM_SETLINK } from '../../lib/netlink/constants.js';
 import { floodMac, type KernelObject } from '../../core/kernel.js';
 import { waitFor } from '../lab/wait.js';
 import {
@@ -131,6 +132,47 @@ t.test('a restart sends nothing for what is right', async (t) => {
   await second.settled('more', 10_000);
   t.equal(counting.sent.length, 4, 'one endpoint more costs its four objects');
   t.equal(counting.sends(), 1, 'in one send');
+});
+
+t.test('a link is marked by the same send that creates it', async (t) => {
+  const host = await newNetns(t, 'mark');
+  const { native, datagrams } = countingNative();
+  const reconciler = await startReconciler(t, host, { native });
+  reconciler.setDesired('network', driver.networkObjects(ctx));
+  await reconciler.settled('network', 10_000);
+  t.same(datagrams[0], [RTM_NEWLINK, RTM_SETLINK, RTM_NEWLINK, RTM_SETLINK], 'bridge, its mark, VXLAN device, its mark');
+  t.equal(datagrams.length, 2, 'everything else in a second one');
+});
+
+t.test('a fight with another program is reported and not fought at full speed', async (t) => {
+  const host = await newNetns(t, 'fight');
+  const reconciler = await startReconciler(t, host);
+  reconciler.setDesired('network', driver.networkObjects(ctx));
+  reconciler.setDesired('remote', driver.endpointObjects(ctx, remote, '198.18.0.2'));
+  await reconciler.settled('remote', 10_000);
+  const isThere = (): boolean => host.ip('neigh', 'show', 'nud', 'permanent').includes('10.64.2.5');
+  await waitFor('it is given up for a while', async () => {
+    if (isThere()) host.ip('neigh', 'del', '10.64.2.5', 'dev', bridge);
+    return reconciler.status().failing.some(({ message }) => message.includes('keeps changing it'));
+  });
+  await waitFor('it is there again when the other gives up', () => isThere() && reconciler.status().failing.length === 0);
+  t.ok(reconciler.status().repairs >= 8);
+});
+
+t.test('the audit finds what no notification tells of', async (t) => {
+  const host = await newNetns(t, 'audit');
+  const reconciler = await startReconciler(t, host);
+  reconciler.setDesired('network', driver.networkObjects(ctx));
+  await reconciler.settled('network', 10_000);
+  reconciler.prune();
+  host.exec('sysctl', '-q', '-w', `net.ipv6.conf.${bridge}.accept_ra=2`);
+  host.bridge('fdb', 'append', '02:00:00:00:00:77', 'dev', vxlan, 'dst', '198.18.0.7', 'self', 'permanent');
+  host.ip('neigh', 'add', '10.64.9.9', 'lladdr', '02:00:00:00:00:77', 'dev', bridge, 'nud', 'permanent');
+  await reconciler.audit();
+  t.equal(host.exec('sysctl', '-n', `net.ipv6.conf.${bridge}.accept_ra`).trim(), '0');
+  t.notMatch(host.bridge('fdb', 'show', 'dev', vxlan), '02:00:00:00:00:77', 'an entry of our device that nobody wants is gone');
+  t.match(host.ip('neigh'), '10.64.9.9', 'a neighbour without our mark stays');
+  t.equal(reconciler.status().repairs, 1);
 });
 
 t.test('what nobody wants any more after a restart is removed, not before prune', async (t) => {
