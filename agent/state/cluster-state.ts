@@ -56,6 +56,7 @@ type Stored = StateRecords[StateKind];
 
 interface OpenSet {
   readonly scope: string;
+  readonly revision: number;
   readonly named: Set<string>;
 }
 
@@ -170,10 +171,10 @@ export class ClusterState {
         this.#applyHello(line);
         break;
       case 'begin':
-        this.#set = { scope: line.scope, named: new Set() };
+        this.#set = { scope: line.scope, revision: line.revision, named: new Set() };
         break;
       case 'put':
-        if (line.kind !== 'block' && line.kind !== 'carve') this.#applyPut(line.kind, line.value, line.revision);
+        if (line.kind !== 'block' && line.kind !== 'carve') this.#applyPut(line.kind, line.value);
         this.#advance(line.revision);
         break;
       case 'gone':
@@ -254,7 +255,7 @@ export class ClusterState {
     this.#moveCursor(this.#revision);
   }
 
-  #applyPut<K extends StateKind>(kind: K, value: StateRecords[K], revision: number): void {
+  #applyPut<K extends StateKind>(kind: K, value: StateRecords[K]): void {
     if (!isRecordOf(kind, value))
       throw new TsnetError('ERR_INVALID_REQUEST', `the stream has a ${kind} that is none: ${shown(value)}`);
     const key = keyOf(kind, value);
@@ -273,7 +274,8 @@ export class ClusterState {
     const known = this.#records.get(key);
     if (known !== undefined && known.generation === value.generation) return;
     // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
-    const isAuthority = this.#set !== undefined && !this.#rebased && revision >= (this.#cursor?.revision ?? Infinity);
+    const isAuthority =
+      this.#set !== undefined && !this.#rebased && this.#set.revision >= (this.#cursor?.revision ?? Infinity);
     if (known !== undefined && known.generation > value.generation && !isAuthority) return;
     this.#put(kind, key, value);
   }

@@ -200,10 +200,10 @@ export class Publisher {
   }
 
   #settle(sent: readonly SentItem[], result: PublicationResult): void {
-    const refusals = new Map(result.refused.map((refusal) => [refusal.key, refusal]));
+    const refusals = new Map(result.refused.map((refusal) => [refusalKey(refusal.key), refusal]));
     const accepted: SentItem[] = [];
     for (const one of sent) {
-      const refusal = refusals.get(one.key) ?? refusals.get(one.key.slice(0, one.key.lastIndexOf('/')));
+      const refusal = refusals.get(refusalKey(one.key));
       if (refusal === undefined) accepted.push(one);
       else this.#refuse(one, { code: refusal.code, message: refusal.message });
     }
@@ -290,4 +290,9 @@ export class Publisher {
   #dropRefusals(): void {
     for (const key of [...this.#refused.keys()]) this.#dropRefusal(key);
   }
+}
+
+/** A carrier's key names the host as well, which is always this one. */
+function refusalKey(key: string): string {
+  return key.startsWith('carrier/') ? key.split('/', 2).join('/') : key;
 }

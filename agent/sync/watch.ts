@@ -57,6 +57,8 @@ interface Session {
   inFullSet: boolean;
   /** Carves that are gone, reported once every change of their revision is applied. */
   readonly goneCarves: { readonly id: string; readonly revision: number }[];
+  /** A heartbeat's answer is on its way. */
+  isAnswering: boolean;
   /** Changes of the interest go one after another. */
   interestSent: Promise<void>;
 }
@@ -159,6 +161,7 @@ export class Watch {
         carves: new Set(),
         inFullSet: false,
         goneCarves: [],
+        isAnswering: false,
         interestSent: Promise.resolve(),
       };
       this.#session = session;
@@ -244,6 +247,7 @@ export class Watch {
         this.#applyEnd(session);
         break;
       case 'beat':
+        this.#answerBeat(session);
         break;
       case 'bye':
         throw byeError(session.url, line.code, line.message);
@@ -310,6 +314,17 @@ export class Watch {
     session.interestSent = session.interestSent.then(() => this.#sendInterestChange(session));
   }
 
+  /** The sign of life that the controller renews this host's liveness by. */
+  #answerBeat(session: Session): void {
+    if (session.isAnswering || session.stream === null) return;
+    session.isAnswering = true;
+    const { stream } = session;
+    session.interestSent = session.interestSent.then(async () => {
+      await this.#postInterest(session, { stream });
+      session.isAnswering = false;
+    });
+  }
+
   async #sendInterestChange(session: Session): Promise<void> {
     if (session.stream === null || session.abort.signal.aborted) return;
     const add = [...this.#interest].filter((network) => !session.asked.has(network));
@@ -317,18 +332,19 @@ export class Watch {
     if (add.length === 0 && remove.length === 0) return;
     for (const network of add) session.asked.add(network);
     for (const network of remove) session.asked.delete(network);
-    const body: InterestChange = { stream: session.stream, add, remove };
+    await this.#postInterest(session, { stream: session.stream, add, remove });
+  }
+
+  async #postInterest(session: Session, body: InterestChange): Promise<void> {
+    const { url, abort } = session;
     const path = `/v1/hosts/${encodeURIComponent(this.#options.host)}/interest`;
     try {
-      await this.#options.client.call<undefined>('POST', path, {
-        body,
-        url: session.url,
-        repeatable: true,
-        signal: session.abort.signal,
-      });
-    } catch {
+      await this.#options.client.call<undefined>('POST', path, { body, url, repeatable: true, signal: abort.signal });
+    } catch (error) {
+      // An answer to a heartbeat may fail for a while; silence tells of a controller that is dead.
+      if (body.add === undefined && toTsnetError(error).retryable) return;
       // The next stream asks for everything that is wanted.
-      session.abort.abort();
+      abort.abort();
     }
   }
 }

@@ -84,6 +84,26 @@ t.test('a refused record is a warning, tried again later, and holds up nothing',
   t.strictSame(sync.status().warnings, []);
 });
 
+t.test('the end of a carrier that is refused is a warning too', async (t) => {
+  const { stub, sync, journal } = await startRig(t, {
+    before: (_rig, stub) => {
+      stub.publish = ({ carriersGone = [] }) => ({
+        refused: carriersGone.map(({ network }) => ({
+          key: `carrier/${network}/a`,
+          code: 'ERR_STALE_GENERATION',
+          message: 'newer',
+        })),
+      });
+    },
+  });
+  await until('connected', () => sync.isConnected && sync.status().unpublished === 0);
+  journal.putCarrier(carrier);
+  journal.removeCarrier(networkId);
+  await until('refused', () => sync.status().warnings.length === 1);
+  t.ok(journal.tombstone(networkId, null));
+  t.equal(stub.publications.length, 1);
+});
+
 t.test('one record that spoils its batch is found and set aside', async (t) => {
   const { stub, sync, journal } = await startRig(t, {
     before: (_rig, stub) => {

@@ -93,6 +93,16 @@ t.test('a network taken up while no stream was there is loaded as a whole after 
   t.strictSame(stub.interests[0]?.add, [networkId]);
 });
 
+t.test('each heartbeat is answered on the same stream', async (t) => {
+  const { stub, sync } = await startRig(t);
+  await until('connected', () => sync.isConnected);
+  stub.send({ type: 'beat', revision: 11 });
+  await until('the answer', () => stub.interests.length === 1);
+  stub.send({ type: 'beat', revision: 12 });
+  await until('the next', () => stub.interests.length === 2);
+  t.strictSame(stub.interests, [{ stream: '00000000000000aa' }, { stream: '00000000000000aa' }]);
+});
+
 t.test('a stream that falls silent is left after three beats', async (t) => {
   const { stub, sync } = await startRig(t, {
     before: (_rig, stub) => {

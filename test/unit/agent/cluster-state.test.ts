@@ -114,6 +114,15 @@ t.test('an older generation never overwrites a newer one', async (t) => {
   await state.close();
 });
 
+t.test('a record made anew with a lower generation is taken from a full set of the same store', async (t) => {
+  const { state, apply } = watched(t.testdir());
+  apply(hello(), ...fullSet('*', 10, [newNetwork(), newCarrier({ generation: 9 })]));
+  apply(hello({ revision: 20 }), { type: 'begin', scope: '*', revision: 20 });
+  apply(put(newNetwork(), 4), put(newCarrier({ generation: 2 }), 7), { type: 'end', scope: '*', revision: 20 });
+  t.equal(state.carrier(networkId, 'b')?.generation, 2);
+  await state.close();
+});
+
 t.test('the position stays below a revision until all its changes have come', async (t) => {
   const { state, apply } = watched(t.testdir());
   apply(
