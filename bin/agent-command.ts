@@ -26,12 +26,20 @@ export const agentCommand: CommandSpec<AgentFlags> = {
   summary: 'run the agent of this host',
   details: 'It needs root. Its socket is RUN-DIR/agent.sock. Lists may be written with commas.',
   options: () => [
-    new Option('--controller <URL>', `controllers, tried in order, repeatable (default: ${agentDefaults.controllers.join(',')})`)
+    new Option(
+      '--controller <URL>',
+      `controllers, tried in order, repeatable (default: ${agentDefaults.controllers.join(',')})`,
+    )
       .argParser(collectList)
       .env('TSNET_CONTROLLER'),
     new Option('--host-name <NAME>', "name of this host in the cluster (default: the system's)").env('TSNET_HOST_NAME'),
-    new Option('--underlay <IFACE|ADDRESS>', 'interface or address that carries VXLAN (default: where the default route goes)').env('TSNET_UNDERLAY'),
-    new Option('--data-dir <DIR>', 'journal of endpoints and address blocks').default(agentDefaults.dataDir).env('TSNET_DATA_DIR'),
+    new Option(
+      '--underlay <IFACE|ADDRESS>',
+      'interface or address that carries VXLAN (default: where the default route goes)',
+    ).env('TSNET_UNDERLAY'),
+    new Option('--data-dir <DIR>', 'journal of endpoints and address blocks')
+      .default(agentDefaults.dataDir)
+      .env('TSNET_DATA_DIR'),
     new Option('--run-dir <DIR>', 'where agent.sock is').default(agentDefaults.runDir).env('TSNET_RUN_DIR'),
     new Option('--token-file <FILE>', 'host token, for controllers that are not on loopback').env('TSNET_TOKEN_FILE'),
     new Option('--quarantine <DURATION>', 'how long a released address rests')
@@ -46,7 +54,10 @@ export const agentCommand: CommandSpec<AgentFlags> = {
   ],
   examples: [
     { does: 'Beside a controller on the same machine', line: 'tsnet agent' },
-    { does: 'On a host of a cluster', line: 'tsnet agent --controller http://10.0.0.1:7420,http://10.0.0.2:7420 --underlay eth1 --token-file /etc/tsnet/host.token' },
+    {
+      does: 'On a host of a cluster',
+      line: 'tsnet agent --controller http://10.0.0.1:7420,http://10.0.0.2:7420 --underlay eth1 --token-file /etc/tsnet/host.token',
+    },
   ],
   common: 'none',
   act: async ({ options, cli }) => {

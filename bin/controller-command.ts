@@ -25,11 +25,18 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
     'Any number of controllers may run on one etcd. Without --etcd it starts the etcd of this system in its data ' +
     'directory. The tokens are there too: admin.token and host.token. Lists may be written with commas.',
   options: () => [
-    new Option('--listen <URL>', `http://ADDRESS:PORT or unix:PATH, repeatable (default: ${controllerDefaults.listen.join(',')})`)
+    new Option(
+      '--listen <URL>',
+      `http://ADDRESS:PORT or unix:PATH, repeatable (default: ${controllerDefaults.listen.join(',')})`,
+    )
       .argParser(collectList)
       .env('TSNET_LISTEN'),
-    new Option('--data-dir <DIR>', 'tokens, and the data of an etcd of its own').default(controllerDefaults.dataDir).env('TSNET_DATA_DIR'),
-    new Option('--etcd <URL>', 'endpoint of an etcd that is there already, repeatable').argParser(collectList).env('TSNET_ETCD'),
+    new Option('--data-dir <DIR>', 'tokens, and the data of an etcd of its own')
+      .default(controllerDefaults.dataDir)
+      .env('TSNET_DATA_DIR'),
+    new Option('--etcd <URL>', 'endpoint of an etcd that is there already, repeatable')
+      .argParser(collectList)
+      .env('TSNET_ETCD'),
     new Option(
       '--subnet-pool <CIDR:LENGTH>',
       `where subnets are taken from when none is given, repeatable (default: ${controllerDefaults.subnetPools.join(',')})`,
@@ -50,7 +57,10 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
   ],
   examples: [
     { does: 'For one machine, or to try', line: 'tsnet controller --data-dir /var/lib/tsnet/controller' },
-    { does: 'For a cluster, on three etcd members', line: 'tsnet controller --listen http://10.0.0.1:7420 --etcd http://10.0.0.1:2379,http://10.0.0.2:2379,http://10.0.0.3:2379' },
+    {
+      does: 'For a cluster, on three etcd members',
+      line: 'tsnet controller --listen http://10.0.0.1:7420 --etcd http://10.0.0.1:2379,http://10.0.0.2:2379,http://10.0.0.3:2379',
+    },
   ],
   common: 'none',
   act: async ({ options, cli }) => {

@@ -1,4 +1,4 @@
-import { Argument, Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import { asTsnetError, printError } from './errors.js';
 import { Connections } from './connection.js';
 import type { CliContext } from './context.js';
@@ -83,13 +83,19 @@ function outputOption(): Option {
 
 function callOptions(): readonly Option[] {
   return [
-    new Option('--controller <URL>', 'ask this controller, http://HOST:PORT or unix:PATH, several with commas').env('TSNET_CONTROLLER').helpGroup(commonGroup),
+    new Option('--controller <URL>', 'ask this controller, http://HOST:PORT or unix:PATH, several with commas')
+      .env('TSNET_CONTROLLER')
+      .helpGroup(commonGroup),
     new Option('--token-file <FILE>', 'token for the controller').env('TSNET_TOKEN_FILE').helpGroup(commonGroup),
   ];
 }
 
 /** Adds a command to its parent. */
-export function addCommand<Options>(parent: Command, spec: CommandSpec<Options>, run: (command: Command, spec: CommandSpec<Options>) => Promise<void>): Command {
+export function addCommand<Options>(
+  parent: Command,
+  spec: CommandSpec<Options>,
+  run: (command: Command, spec: CommandSpec<Options>) => Promise<void>,
+): Command {
   const command = parent.command(spec.name).summary(spec.summary).description(sentence(spec));
   specs.set(command, spec as CommandSpec<never>);
   for (const argument of spec.args ?? []) command.addArgument(newArgument(argument));
@@ -104,7 +110,11 @@ export function addCommand<Options>(parent: Command, spec: CommandSpec<Options>,
 }
 
 /** Runs a parsed command. */
-export async function runCommand<Options>(command: Command, spec: CommandSpec<Options>, cli: CliContext): Promise<number> {
+export async function runCommand<Options>(
+  command: Command,
+  spec: CommandSpec<Options>,
+  cli: CliContext,
+): Promise<number> {
   const options = command.opts<Options & CommonOptions>();
   const format = options.output ?? 'table';
   const calls = new Connections(cli, { controller: options.controller, tokenFile: options.tokenFile });

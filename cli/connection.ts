@@ -16,13 +16,19 @@ export interface ConnectionOptions {
 }
 
 /** Where calls go: to the agent, or to one of several equal controllers. */
-export type Route = { readonly to: 'agent'; readonly socket: string } | { readonly to: 'controllers'; readonly bases: readonly string[]; readonly why: string };
+export type Route =
+  | { readonly to: 'agent'; readonly socket: string }
+  | { readonly to: 'controllers'; readonly bases: readonly string[]; readonly why: string };
 
 /**
  * Decides where cluster calls go: a controller that was named wins, then an agent whose socket was
  * named or is there, then the default controller.
  */
-export function planRoute(cli: CliContext, options: ConnectionOptions, exists: (path: string) => boolean = existsSync): Route {
+export function planRoute(
+  cli: CliContext,
+  options: ConnectionOptions,
+  exists: (path: string) => boolean = existsSync,
+): Route {
   if (options.controller !== undefined && options.controller !== '') {
     const bases = collectList(options.controller).map((base) => parseServer(base, cli.cwd));
     return { to: 'controllers', bases, why: '' };
@@ -75,11 +81,16 @@ export class Connections {
   async agent<T>(method: string, path: string, call: ServerCall = {}): Promise<T> {
     const socket = agentSocket(this.#cli);
     try {
-      return await callServer<T>({ base: `unix:${socket}`, unreachable: 'ERR_AGENT_UNREACHABLE' }, { method, path }, call);
+      return await callServer<T>(
+        { base: `unix:${socket}`, unreachable: 'ERR_AGENT_UNREACHABLE' },
+        { method, path },
+        call,
+      );
     } catch (error) {
       if (!isUnreachable(error, 'ERR_AGENT_UNREACHABLE')) throw error;
       const reason = reasonOf(error);
-      if (reason === reasons['EACCES']) throw new TsnetError('ERR_NOT_ROOT', `the agent's socket ${socket} is for root only`, { cause: error });
+      if (reason === reasons['EACCES'])
+        throw new TsnetError('ERR_NOT_ROOT', `the agent's socket ${socket} is for root only`, { cause: error });
       throw new TsnetError('ERR_AGENT_UNREACHABLE', `no agent answers at ${socket} (${reason})`, { cause: error });
     }
   }
@@ -96,7 +107,10 @@ export class Connections {
       return readFileSync(resolve(this.#cli.cwd, file), 'utf8').trim();
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new TsnetError('ERR_USAGE', `--token-file: ${reason}`, { cause, hint: 'Name a file that holds a token and that you may read.' });
+      throw new TsnetError('ERR_USAGE', `--token-file: ${reason}`, {
+        cause,
+        hint: 'Name a file that holds a token and that you may read.',
+      });
     }
   }
 }

@@ -26,7 +26,8 @@ export function printError(cli: CliContext, error: TsnetError, format: string): 
     cli.stderr.write(`${JSON.stringify(error.toBody())}\n`);
     return;
   }
-  const paint = (code: number, text: string): string => (hasColor(cli.stderr, cli.env) ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const paint = (code: number, text: string): string =>
+    hasColor(cli.stderr, cli.env) ? `\u001b[${code}m${text}\u001b[0m` : text;
   cli.stderr.write(`${paint(31, 'error:')} ${escapeControls(error.message)}\n`);
   if (error.hint !== '') cli.stderr.write(`${paint(36, 'hint:')} ${escapeControls(error.hint)}\n`);
 }

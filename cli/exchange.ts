@@ -30,16 +30,20 @@ const maxHeadBytes = 64 * 1024;
  * Sends a request; the parsed answer, undefined where it is empty.
  * Errors: what the server says; `unreachable` with the socket's error as cause; ERR_DEADLINE.
  */
-export async function callServer<T>(server: Server, request: { readonly method: string; readonly path: string }, call: ServerCall = {}): Promise<T> {
+export async function callServer<T>(
+  server: Server,
+  request: { readonly method: string; readonly path: string },
+  call: ServerCall = {},
+): Promise<T> {
   const what = `${request.method} ${request.path}`;
   const timeoutMs = call.timeoutMs ?? defaultTimeoutMs;
-  let answer: Buffer;
+  const text = formatRequest(server, request, call.body);
   try {
-    answer = await exchange(connectTo(server.base), formatRequest(server, request, call.body), { ...call, timeoutMs });
-    return parseAnswer<T>(answer, what);
+    return parseAnswer<T>(await exchange(connect(placeOf(server.base)), text, { ...call, timeoutMs }), what);
   } catch (error) {
     if (error instanceof TsnetError) throw error;
-    if (error instanceof DeadlineError) throw new TsnetError('ERR_DEADLINE', `${what} at ${server.base} took longer than ${timeoutMs} ms`);
+    if (error instanceof DeadlineError)
+      throw new TsnetError('ERR_DEADLINE', `${what} at ${server.base} took longer than ${timeoutMs} ms`);
     const reason = error instanceof Error ? error.message : String(error);
     throw new TsnetError(server.unreachable, `${server.base}: ${reason}`, { cause: error });
   }
@@ -47,17 +51,17 @@ export async function callServer<T>(server: Server, request: { readonly method: 
 
 class DeadlineError extends Error {}
 
-function connectTo(base: string): Socket {
-  return connect(placeOf(base));
-}
-
 function placeOf(base: string): NetConnectOpts {
   if (base.startsWith('unix:')) return { path: base.slice('unix:'.length) };
   const url = new URL(base);
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 80 : Number(url.port) };
 }
 
-function formatRequest({ base, token }: Server, { method, path }: { readonly method: string; readonly path: string }, body: unknown): string {
+function formatRequest(
+  { base, token }: Server,
+  { method, path }: { readonly method: string; readonly path: string },
+  body: unknown,
+): string {
   const text = body === undefined ? '' : JSON.stringify(body);
   const head = [
     `${method} ${path} HTTP/1.1`,
@@ -67,12 +71,17 @@ function formatRequest({ base, token }: Server, { method, path }: { readonly met
     ...(token === undefined ? [] : [`authorization: Bearer ${token}`]),
     ...(body === undefined ? [] : ['content-type: application/json', `content-length: ${Buffer.byteLength(text)}`]),
   ];
-  if (head.some((line) => /[\r\n\0]/.test(line))) throw new TsnetError('ERR_USAGE', 'a token or name holds a line break');
+  if (head.some((line) => /[\r\n\0]/.test(line)))
+    throw new TsnetError('ERR_USAGE', 'a token or name holds a line break');
   return `${head.join('\r\n')}\r\n\r\n${text}`;
 }
 
 /** Everything the server sends until it closes the connection. */
-function exchange(socket: Socket, text: string, { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal }): Promise<Buffer> {
+function exchange(
+  socket: Socket,
+  text: string,
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+): Promise<Buffer> {
   return new Promise((done, failed) => {
     const chunks: Buffer[] = [];
     let sizeBytes = 0;
@@ -83,7 +92,8 @@ function exchange(socket: Socket, text: string, { timeoutMs, signal }: { readonl
     socket.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
       sizeBytes += chunk.length;
-      if (sizeBytes > maxAnswerBytes) socket.destroy(new TsnetError('ERR_TOO_LARGE', `the answer is larger than ${maxAnswerBytes} bytes`));
+      if (sizeBytes > maxAnswerBytes)
+        socket.destroy(new TsnetError('ERR_TOO_LARGE', `the answer is larger than ${maxAnswerBytes} bytes`));
     });
     socket.on('end', () => done(Buffer.concat(chunks)));
     socket.on('error', failed);
@@ -119,9 +129,11 @@ export function splitAnswer(answer: Buffer): { readonly status: number; readonly
   const end = answer.subarray(0, maxHeadBytes).indexOf('\r\n\r\n');
   const head = answer.toString('latin1', 0, Math.max(end, 0));
   const status = /^HTTP\/1\.[01] ([2-5][0-9]{2})(?: |\r|$)/.exec(head)?.[1];
-  if (status === undefined) throw new Error(answer.length === 0 ? 'it closed the connection' : 'it does not speak HTTP');
+  if (status === undefined)
+    throw new Error(answer.length === 0 ? 'it closed the connection' : 'it does not speak HTTP');
   const body = answer.subarray(end + 4);
-  if (/\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r|$)/i.test(head)) return { status: Number(status), body: joinChunks(body) };
+  if (/\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r|$)/i.test(head))
+    return { status: Number(status), body: joinChunks(body) };
   const length = /\r\ncontent-length:[ \t]*([0-9]{1,10})[ \t]*(?:\r|$)/i.exec(head)?.[1];
   if (length !== undefined && body.length < Number(length)) throw new Error('its answer is cut short');
   return { status: Number(status), body: body.toString('utf8', 0, length === undefined ? undefined : Number(length)) };
@@ -129,7 +141,7 @@ export function splitAnswer(answer: Buffer): { readonly status: number; readonly
 
 function joinChunks(body: Buffer): string {
   const chunks: Buffer[] = [];
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const lineEnd = body.indexOf('\r\n', at);
     const size = /^([0-9a-f]{1,8})(?:;|$)/i.exec(lineEnd < 0 ? '' : body.toString('latin1', at, lineEnd))?.[1];
     if (size === undefined) throw new Error('its answer is cut short');

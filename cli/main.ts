@@ -26,9 +26,11 @@ export async function runCli(argv: readonly string[], cli: CliContext, daemons: 
     return exit;
   } catch (thrown) {
     if (thrown instanceof CommanderError && isHelp(thrown)) return thrown.exitCode === 0 ? 0 : 2;
-    const error = thrown instanceof CommanderError ? fromCommander(thrown, helpFor(program, argv)) : asTsnetError(thrown);
+    const error =
+      thrown instanceof CommanderError ? fromCommander(thrown, helpFor(program, argv)) : asTsnetError(thrown);
     printError(cli, error, formatAsked(argv));
-    if (error.code === 'ERR_INTERNAL' && cli.env['TSNET_DEBUG'] === '1' && thrown instanceof Error) cli.stderr.write(`${thrown.stack ?? ''}\n`);
+    if (error.code === 'ERR_INTERNAL' && cli.env['TSNET_DEBUG'] === '1' && thrown instanceof Error)
+      cli.stderr.write(`${thrown.stack ?? ''}\n`);
     return error.exit;
   }
 }
@@ -40,7 +42,9 @@ function neededTree(tree: readonly TreeSpec[], argv: readonly string[]): readonl
 }
 
 function isHelp(error: CommanderError): boolean {
-  return error.code === 'commander.helpDisplayed' || error.code === 'commander.help' || error.code === 'commander.version';
+  return (
+    error.code === 'commander.helpDisplayed' || error.code === 'commander.help' || error.code === 'commander.version'
+  );
 }
 
 /** The help command for the longest known command at the start of the line. */

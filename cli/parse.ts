@@ -16,16 +16,23 @@ export function collectList(text: string, before: readonly string[] = []): reado
 }
 
 /** Collects `K=V`; the value may be empty and may hold further `=`. */
-export function collectPairs(text: string, before: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+export function collectPairs(
+  text: string,
+  before: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('Write KEY=VALUE.');
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
 /** Collects changes of labels: `K=V` sets, `K-` removes. */
-export function collectLabelChanges(text: string, before: Readonly<Record<string, string | null>> = {}): Readonly<Record<string, string | null>> {
+export function collectLabelChanges(
+  text: string,
+  before: Readonly<Record<string, string | null>> = {},
+): Readonly<Record<string, string | null>> {
   if (!text.includes('=')) {
-    if (text.length < 2 || !text.endsWith('-')) throw new InvalidArgumentError('Write KEY=VALUE to set, KEY- to remove.');
+    if (text.length < 2 || !text.endsWith('-'))
+      throw new InvalidArgumentError('Write KEY=VALUE to set, KEY- to remove.');
     return { ...before, [text.slice(0, -1)]: null };
   }
   return { ...before, ...collectPairs(text) };
@@ -46,7 +53,8 @@ const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_
 export function parseDurationMs(text: string): number {
   const match = /^([1-9][0-9]{0,5})(ms|s|m|h)$/.exec(text);
   const unit = durationUnits[match?.[2] ?? ''];
-  if (match === null || unit === undefined) throw new InvalidArgumentError('Write a duration such as 500ms, 10s or 2m.');
+  if (match === null || unit === undefined)
+    throw new InvalidArgumentError('Write a duration such as 500ms, 10s or 2m.');
   return Number(match[1]) * unit;
 }
 
@@ -61,7 +69,8 @@ export function formatDuration(durationMs: number): string {
 
 /** Checks a server's place: `http://HOST:PORT` or `unix:PATH`; a relative path is made absolute. */
 export function parseServer(text: string, cwd: string): string {
-  if (text.startsWith('unix:') && text.length > 'unix:'.length) return `unix:${resolve(cwd, text.slice('unix:'.length))}`;
+  if (text.startsWith('unix:') && text.length > 'unix:'.length)
+    return `unix:${resolve(cwd, text.slice('unix:'.length))}`;
   if (URL.canParse(text) && new URL(text).protocol === 'http:') return text;
   throw new TsnetError('ERR_USAGE', `"${text}" is neither http://HOST:PORT nor unix:PATH`, {
     hint: 'Write for example http://127.0.0.1:7420.',

@@ -36,7 +36,10 @@ export function matchSubnets(options: SubnetOptions): readonly SubnetRequest[] {
 }
 
 /** Gives each --ip to the network that has a subnet for it; the addresses of each network, in its place. */
-export function matchAddresses(addresses: readonly string[], networks: readonly NetworkView[]): readonly (readonly string[])[] {
+export function matchAddresses(
+  addresses: readonly string[],
+  networks: readonly NetworkView[],
+): readonly (readonly string[])[] {
   const prefixes = networks.map((network) => network.subnets.map(({ subnet }) => parsePrefix(subnet)));
   const matched = networks.map((): string[] => []);
   for (const address of addresses) {
@@ -53,13 +56,21 @@ export function matchAddresses(addresses: readonly string[], networks: readonly 
 
 function unmatched(option: string, value: string, drafts: readonly Draft[]): TsnetError {
   if (drafts.length === 0) {
-    return new TsnetError('ERR_USAGE', `${option}: ${value} needs a --subnet that contains it`, { hint: 'Give the subnet with --subnet CIDR.' });
+    return new TsnetError('ERR_USAGE', `${option}: ${value} needs a --subnet that contains it`, {
+      hint: 'Give the subnet with --subnet CIDR.',
+    });
   }
-  return new TsnetError('ERR_USAGE', `${option}: ${value} is in none of the subnets ${drafts.map(({ subnet }) => subnet).join(', ')}`, {
-    hint: 'Write one inside a --subnet, or leave it out.',
-  });
+  return new TsnetError(
+    'ERR_USAGE',
+    `${option}: ${value} is in none of the subnets ${drafts.map(({ subnet }) => subnet).join(', ')}`,
+    {
+      hint: 'Write one inside a --subnet, or leave it out.',
+    },
+  );
 }
 
 function twice(option: string, subnet: string, values: readonly string[]): TsnetError {
-  return new TsnetError('ERR_USAGE', `${option}: ${values.join(' and ')} are both for ${subnet}`, { hint: 'Give one for each subnet.' });
+  return new TsnetError('ERR_USAGE', `${option}: ${values.join(' and ')} are both for ${subnet}`, {
+    hint: 'Give one for each subnet.',
+  });
 }

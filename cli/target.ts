@@ -12,7 +12,8 @@ const pidLimit = 4_194_304;
  * takes: `pid:N` or `netns:` with an absolute path.
  */
 export function parseTarget(text: string, cwd: string): string {
-  if (/^[0-9]+$/.test(text)) throw refused(text, `Write pid:${text} for the process, or netns:${netnsDir}/${text} for the namespace.`);
+  if (/^[0-9]+$/.test(text))
+    throw refused(text, `Write pid:${text} for the process, or netns:${netnsDir}/${text} for the namespace.`);
   if (text.startsWith('pid:')) {
     const pid = text.slice('pid:'.length);
     if (/^[1-9][0-9]{0,6}$/.test(pid) && Number(pid) <= pidLimit) return text;
@@ -30,5 +31,9 @@ export function parseTarget(text: string, cwd: string): string {
 
 function refused(text: string, hint?: string): TsnetError {
   const options = hint === undefined ? {} : { hint };
-  return new TsnetError('ERR_INVALID_TARGET', `TARGET: "${text}" is neither pid:N, netns:PATH nor a name in ${netnsDir}`, options);
+  return new TsnetError(
+    'ERR_INVALID_TARGET',
+    `TARGET: "${text}" is neither pid:N, netns:PATH nor a name in ${netnsDir}`,
+    options,
+  );
 }

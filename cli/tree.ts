@@ -46,7 +46,10 @@ export function newProgram(tree: readonly TreeSpec[], version: string, run: Runn
       addCommand(program, spec, run);
       continue;
     }
-    const group = program.command(spec.name).summary(spec.summary).description(`${spec.summary.charAt(0).toUpperCase()}${spec.summary.slice(1)}.`);
+    const group = program
+      .command(spec.name)
+      .summary(spec.summary)
+      .description(`${spec.summary.charAt(0).toUpperCase()}${spec.summary.slice(1)}.`);
     group.usage('COMMAND').helpOption('-h, --help', 'show this help').helpCommand(false);
     for (const inner of spec.commands) addCommand(group, inner, run);
   }

@@ -67,7 +67,13 @@ async function writeChanged(path, text, mode = 0o644) {
 }
 
 async function bundle(entry, plugins = []) {
-  const options = { ...common, entryPoints: [join(root, entry)], outfile: join(out, 'out.cjs'), banner: { js: importMeta.banner }, plugins };
+  const options = {
+    ...common,
+    entryPoints: [join(root, entry)],
+    outfile: join(out, 'out.cjs'),
+    banner: { js: importMeta.banner },
+    plugins,
+  };
   const { outputFiles } = await build(options);
   const [output] = outputFiles;
   if (output === undefined) throw new Error(`${entry}: esbuild made nothing`);
@@ -108,14 +114,23 @@ async function buildCli() {
   const name = `cli-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`;
   const cache = `${name}.${process.version}.cache`;
   await writeChanged(join(out, 'lib', `${name}.cjs`), code);
-  const hasCache = await access(join(out, 'lib', cache)).then(() => true, () => false);
+  const hasCache = await access(join(out, 'lib', cache)).then(
+    () => true,
+    () => false,
+  );
   if (!hasCache) {
     const made = join(out, 'lib', `${cache}.new`);
-    await promisify(execFile)(process.execPath, [join(root, 'tools/code-cache.mjs'), join(out, 'lib', `${name}.cjs`), made]);
+    await promisify(execFile)(process.execPath, [
+      join(root, 'tools/code-cache.mjs'),
+      join(out, 'lib', `${name}.cjs`),
+      made,
+    ]);
     await rename(made, join(out, 'lib', cache));
   }
   await writeChanged(join(out, 'bin/tsnet'), loader(name), 0o755);
-  const old = (await readdir(join(out, 'lib'))).filter((file) => file.startsWith('cli-') && !file.startsWith(`${name}.`));
+  const old = (await readdir(join(out, 'lib'))).filter(
+    (file) => file.startsWith('cli-') && !file.startsWith(`${name}.`),
+  );
   await Promise.all(old.map((file) => rm(join(out, 'lib', file), { force: true })));
 }
 
@@ -123,4 +138,7 @@ async function buildCli() {
 await writeChanged(join(out, 'bin/package.json'), '{ "type": "commonjs" }\n');
 // etcd3 reads its .proto files at ../proto from where its code is.
 await cp(join(root, 'node_modules/etcd3/proto'), join(out, 'proto'), { recursive: true });
-await Promise.all([buildCli(), ...Object.values(lazy).map(async ([entry, file]) => writeChanged(join(out, file), await bundle(entry)))]);
+await Promise.all([
+  buildCli(),
+  ...Object.values(lazy).map(async ([entry, file]) => writeChanged(join(out, file), await bundle(entry))),
+]);

@@ -15,8 +15,17 @@ const folder = mkdtempSync(join(tmpdir(), 'tsnet-code-cache-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 const network = {
-  id: '00000000', name: 'a', driver: 'overlay', subnets: [{ subnet: '10.0.0.0/24', gateway: '10.0.0.1' }], vni: 1, mtu: 1450,
-  internal: false, labels: {}, options: {}, createdAt: '', generation: 1,
+  id: '00000000',
+  name: 'a',
+  driver: 'overlay',
+  subnets: [{ subnet: '10.0.0.0/24', gateway: '10.0.0.1' }],
+  vni: 1,
+  mtu: 1450,
+  internal: false,
+  labels: {},
+  options: {},
+  createdAt: '',
+  generation: 1,
 };
 const socket = join(folder, 'api.sock');
 const server = createServer((_, response) => {

@@ -35,7 +35,10 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
     new Option('--alias <NAME>', 'further name, repeatable').argParser(collect),
     new Option('--ip <ADDR>', 'this address, one for each subnet, repeatable').argParser(collect),
     new Option('--mac <MAC>', 'this MAC address'),
-    new Option('--ifname <IFNAME>', 'name of the interface in the sandbox (default: the first free of eth0, eth1, ...)'),
+    new Option(
+      '--ifname <IFNAME>',
+      'name of the interface in the sandbox (default: the first free of eth0, eth1, ...)',
+    ),
     new Option('--label <K=V>', 'label, repeatable').argParser(collectPairs),
     new Option('--id <ID>', "the caller's id of the attachment (default: made of the sandbox)"),
     new Option('--default-route', 'take the default route even if the sandbox has one'),
@@ -43,7 +46,10 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
   ],
   examples: [
     { does: 'A process, by name web', line: 'tsnet connect frontend pid:4711 --name web' },
-    { does: 'A namespace made with `ip netns add blue`, with a fixed address', line: 'tsnet connect frontend blue --ip 10.1.0.5 --ifname eth1' },
+    {
+      does: 'A namespace made with `ip netns add blue`, with a fixed address',
+      line: 'tsnet connect frontend blue --ip 10.1.0.5 --ifname eth1',
+    },
   ],
   common: 'calls',
   act: async ({ args: [reference = '', text = ''], options, cli, format, calls }) => {

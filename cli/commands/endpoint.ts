@@ -27,7 +27,10 @@ const lsCommand: CommandSpec<LsOptions> = {
   ],
   common: 'calls',
   act: async ({ args: [network], options, cli, format, calls }) => {
-    const rows = options.local === true ? await calls.agent<readonly EndpointView[]>('GET', '/v1/agent/endpoints') : await listCluster();
+    const rows =
+      options.local === true
+        ? await calls.agent<readonly EndpointView[]>('GET', '/v1/agent/endpoints')
+        : await listCluster();
     await printList(cli, format, {
       view: endpointView,
       rows: options.local === true && network !== undefined ? rows.filter((row) => row.network === network) : rows,
@@ -63,10 +66,14 @@ const setCommand: CommandSpec<SetOptions> = {
   act: async ({ args: [endpoint = ''], options, cli, format, calls }) => {
     const aliases = options.alias === false ? [] : Array.isArray(options.alias) ? options.alias : undefined;
     if (options.label === undefined && aliases === undefined) {
-      throw new TsnetError('ERR_USAGE', 'nothing to change', { hint: 'Give --label, --alias or --no-alias; see `tsnet help endpoint set`.' });
+      throw new TsnetError('ERR_USAGE', 'nothing to change', {
+        hint: 'Give --label, --alias or --no-alias; see `tsnet help endpoint set`.',
+      });
     }
     const body = present<EndpointUpdate>({ labels: options.label, aliases });
-    const row = await calls.agent<EndpointView>('PATCH', `/v1/agent/endpoints/${encodeURIComponent(endpoint)}`, { body });
+    const row = await calls.agent<EndpointView>('PATCH', `/v1/agent/endpoints/${encodeURIComponent(endpoint)}`, {
+      body,
+    });
     await printOne(cli, format, { view: endpointView, row });
   },
 };

@@ -18,7 +18,8 @@ function findCommand(program: Command, words: readonly string[]): Command {
   let command = program;
   for (const word of words) {
     const next = command.commands.find((inner) => inner.name() === word);
-    if (next === undefined) throw new TsnetError('ERR_USAGE', `there is no command "${words.join(' ')}"`, { hint: 'See `tsnet help`.' });
+    if (next === undefined)
+      throw new TsnetError('ERR_USAGE', `there is no command "${words.join(' ')}"`, { hint: 'See `tsnet help`.' });
     command = next;
   }
   return command;

@@ -41,4 +41,8 @@ const rmCommand: CommandSpec<{ readonly force?: boolean }> = {
   },
 };
 
-export const hostCommands: GroupSpec = { name: 'host', summary: 'list hosts and remove them', commands: [lsCommand, rmCommand] };
+export const hostCommands: GroupSpec = {
+  name: 'host',
+  summary: 'list hosts and remove them',
+  commands: [lsCommand, rmCommand],
+};

@@ -15,7 +15,10 @@ const networks: ArgumentSpec = { name: 'NAME', summary: 'name or id of a network
 const subnetOptions = (subnet: string): readonly Option[] => [
   new Option('--subnet <CIDR>', subnet).argParser(collect),
   new Option('--gateway <ADDR>', 'gateway of the subnet that contains it, repeatable').argParser(collect),
-  new Option('--ip-range <CIDR>', 'give out addresses of this part only of the subnet that contains it, repeatable').argParser(collect),
+  new Option(
+    '--ip-range <CIDR>',
+    'give out addresses of this part only of the subnet that contains it, repeatable',
+  ).argParser(collect),
 ];
 
 interface CreateOptions extends SubnetOptions {
@@ -30,7 +33,7 @@ interface CreateOptions extends SubnetOptions {
 const createCommand: CommandSpec<CreateOptions> = {
   name: 'create',
   summary: 'create a network',
-  details: 'Without --subnet it gets one IPv4 subnet from the cluster\'s pool, and with --ipv6 an IPv6 one as well.',
+  details: "Without --subnet it gets one IPv4 subnet from the cluster's pool, and with --ipv6 an IPv6 one as well.",
   args: [{ name: 'NAME', summary: 'name of the new network' }],
   options: () => [
     new Option('--driver <DRIVER>', 'overlay (default), bridge or macvlan').choices(['overlay', 'bridge', 'macvlan']),
@@ -43,8 +46,14 @@ const createCommand: CommandSpec<CreateOptions> = {
   ],
   examples: [
     { does: 'An overlay across all hosts, with a subnet from the pool', line: 'tsnet create frontend' },
-    { does: 'Both families, gateway and address range chosen', line: 'tsnet create backend --subnet 10.1.0.0/24 --gateway 10.1.0.254 --ip-range 10.1.0.128/25 --subnet fd00:1::/64' },
-    { does: 'On the LAN behind an interface of each host', line: 'tsnet create lan --driver macvlan --subnet 198.51.100.0/24 --opt parent=eth1' },
+    {
+      does: 'Both families, gateway and address range chosen',
+      line: 'tsnet create backend --subnet 10.1.0.0/24 --gateway 10.1.0.254 --ip-range 10.1.0.128/25 --subnet fd00:1::/64',
+    },
+    {
+      does: 'On the LAN behind an interface of each host',
+      line: 'tsnet create lan --driver macvlan --subnet 198.51.100.0/24 --opt parent=eth1',
+    },
   ],
   common: 'calls',
   act: async ({ args: [name = ''], options, cli, format, calls }) => {
@@ -138,12 +147,23 @@ const updateCommand: CommandSpec<UpdateOptions> = {
   act: async ({ args: [reference = ''], options, cli, format, calls }) => {
     const subnets = matchSubnets(options);
     if (options.label === undefined && subnets.length === 0) {
-      throw new TsnetError('ERR_USAGE', 'nothing to change', { hint: 'Give --label or --subnet; see `tsnet help update`.' });
+      throw new TsnetError('ERR_USAGE', 'nothing to change', {
+        hint: 'Give --label or --subnet; see `tsnet help update`.',
+      });
     }
-    const body = present<NetworkUpdate>({ labels: options.label, addSubnets: subnets.length === 0 ? undefined : subnets });
+    const body = present<NetworkUpdate>({
+      labels: options.label,
+      addSubnets: subnets.length === 0 ? undefined : subnets,
+    });
     const row = await calls.cluster<NetworkView>('PATCH', networkPath(reference), { body });
     await printOne(cli, format, { view: networkView, row });
   },
 };
 
-export const networkCommands: readonly CommandSpec<never>[] = [createCommand, lsCommand, inspectCommand, rmCommand, updateCommand];
+export const networkCommands: readonly CommandSpec<never>[] = [
+  createCommand,
+  lsCommand,
+  inspectCommand,
+  rmCommand,
+  updateCommand,
+];

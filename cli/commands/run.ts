@@ -46,7 +46,9 @@ export const runCommandSpec: CommandSpec<RunOptions> = {
 async function planAttaches({ options, calls }: Call<RunOptions>): Promise<readonly AttachPlan[]> {
   const networks = options.network ?? [];
   if (new Set(networks).size < networks.length) {
-    throw new TsnetError('ERR_USAGE', '--network: the same network is named twice', { hint: 'Name each network once.' });
+    throw new TsnetError('ERR_USAGE', '--network: the same network is named twice', {
+      hint: 'Name each network once.',
+    });
   }
   const addresses = await planAddresses();
   return networks.map((network, index) =>

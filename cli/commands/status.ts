@@ -48,7 +48,11 @@ const agentColumns: readonly Column<AgentStatus>[] = [
   { title: 'NETWORKS', cell: (agent) => agent.networks.toString() },
   { title: 'ENDPOINTS', cell: (agent) => agent.endpoints.toString() },
   { title: 'UNPUBLISHED', cell: (agent) => agent.unpublished.toString() },
-  { title: 'KERNEL', cell: ({ reconcile }) => `${reconcile.objects} objects, ${reconcile.repairs} repairs, ${reconcile.failing.length} failing` },
+  {
+    title: 'KERNEL',
+    cell: ({ reconcile }) =>
+      `${reconcile.objects} objects, ${reconcile.repairs} repairs, ${reconcile.failing.length} failing`,
+  },
 ];
 
 const controllerColumns: readonly Column<ControllerStatus>[] = [
@@ -68,7 +72,9 @@ async function printStatus({ cli, format }: Call<unknown>, status: Status): Prom
       ...agent.reconcile.failing.map(({ object, error }) => ({ title: 'FAILING', text: `${object}: ${error}` })),
       ...agent.warnings.map(({ code, message }) => ({ title: 'WARNING', text: `${message} (${code})` })),
     ];
-    parts.push(formatRecord(agent, [...agentColumns, ...troubles.map(({ title, text }) => ({ title, cell: () => text }))]));
+    parts.push(
+      formatRecord(agent, [...agentColumns, ...troubles.map(({ title, text }) => ({ title, cell: () => text }))]),
+    );
   }
   if (controller !== null) parts.push(formatRecord(controller, controllerColumns));
   cli.stdout.write(parts.join('\n'));
@@ -81,6 +87,7 @@ export const versionCommand: CommandSpec = {
   examples: [{ does: 'For a script', line: 'tsnet version -o json | jq -r .version' }],
   common: 'output',
   act: async ({ cli, format }) => {
-    if (!(await printValue(cli, format, { version: cli.version, node: process.versions.node }))) cli.stdout.write(`tsnet ${cli.version}\n`);
+    if (!(await printValue(cli, format, { version: cli.version, node: process.versions.node })))
+      cli.stdout.write(`tsnet ${cli.version}\n`);
   },
 };

@@ -21,7 +21,10 @@ ${nodes.flatMap((node) => valueLines(node)).join('\n')}
       *' -'*) continue ;;
     esac
     case "$path/$word" in
-${nodes.filter((node) => node.path !== '').map((node) => `      ${quoted(`${parentOf(node.path)}/${lastOf(node.path)}`)}) path=${quoted(node.path)} ;;`).join('\n')}
+${nodes
+  .filter((node) => node.path !== '')
+  .map((node) => `      ${quoted(`${parentOf(node.path)}/${lastOf(node.path)}`)}) path=${quoted(node.path)} ;;`)
+  .join('\n')}
       *) count=$((count + 1)) ;;
     esac
   done
@@ -56,7 +59,8 @@ const quoted = (text: string): string => `'${text.replace(/'/g, `'\\''`)}'`;
 const words = (texts: readonly string[]): string => `$'${texts.join('\\n')}'`;
 const parentOf = (path: string): string => path.split(' ').slice(0, -1).join(' ');
 const lastOf = (path: string): string => path.split(' ').at(-1) ?? '';
-const patterns = (path: string, option: CompletionOption): string => option.flags.map((flag) => quoted(`${path} ${flag}`)).join(' | ');
+const patterns = (path: string, option: CompletionOption): string =>
+  option.flags.map((flag) => quoted(`${path} ${flag}`)).join(' | ');
 const listing = (command: string): string => `_tsnet_match "$(${command} 2>/dev/null)" "$current"`;
 
 function valueLines(node: CompletionNode): readonly string[] {
@@ -68,13 +72,15 @@ function choiceLines(node: CompletionNode): readonly string[] {
   return node.options.flatMap((option) => {
     const from = option.means === null ? null : listings[option.means];
     if (from !== null) return [`      ${patterns(node.path, option)}) ${listing(from)} ;;`];
-    if (option.choices.length > 0) return [`      ${patterns(node.path, option)}) _tsnet_match ${words(option.choices)} "$current" ;;`];
+    if (option.choices.length > 0)
+      return [`      ${patterns(node.path, option)}) _tsnet_match ${words(option.choices)} "$current" ;;`];
     return option.isFile ? [`      ${patterns(node.path, option)}) COMPREPLY=($(compgen -f -- "$current")) ;;`] : [];
   });
 }
 
 function argumentLines(node: CompletionNode): readonly string[] {
-  if (node.words.length > 0) return [`    ${quoted(`${node.path} 0`)}) _tsnet_match ${words(node.words.map(({ word }) => word))} "$current" ;;`];
+  if (node.words.length > 0)
+    return [`    ${quoted(`${node.path} 0`)}) _tsnet_match ${words(node.words.map(({ word }) => word))} "$current" ;;`];
   return node.args.flatMap((means, index) => {
     const from = listings[means];
     if (from === null) return [];

@@ -31,7 +31,10 @@ export function completionNodes(command: Command, path: readonly string[] = []):
   const spec = specOf(command);
   const node: CompletionNode = {
     path: path.join(' '),
-    words: command.commands.length > 0 ? command.commands.map((inner) => ({ word: inner.name(), summary: inner.summary() })) : choicesOf(command),
+    words:
+      command.commands.length > 0
+        ? command.commands.map((inner) => ({ word: inner.name(), summary: inner.summary() }))
+        : choicesOf(command),
     options: [
       ...command.options.map((option) => ({
         flags: [option.short, option.long].filter((flag) => flag !== undefined),
@@ -41,7 +44,14 @@ export function completionNodes(command: Command, path: readonly string[] = []):
         isFile: /<(FILE|DIR)>/.test(option.flags),
         means: option.long === '--network' ? ('network' as const) : null,
       })),
-      { flags: ['-h', '--help'], summary: 'show this help', takesValue: false, choices: [], isFile: false, means: null },
+      {
+        flags: ['-h', '--help'],
+        summary: 'show this help',
+        takesValue: false,
+        choices: [],
+        isFile: false,
+        means: null,
+      },
     ],
     args: (spec?.args ?? []).map((argument) => argument.means ?? 'command'),
     isVariadic: spec?.args?.some((argument) => argument.variadic === true) ?? false,
@@ -50,7 +60,9 @@ export function completionNodes(command: Command, path: readonly string[] = []):
 }
 
 function choicesOf(command: Command): readonly CompletionWord[] {
-  return command.registeredArguments.flatMap((argument) => (argument.argChoices ?? []).map((word) => ({ word, summary: '' })));
+  return command.registeredArguments.flatMap((argument) =>
+    (argument.argChoices ?? []).map((word) => ({ word, summary: '' })),
+  );
 }
 
 /** The command whose output lists what an argument may be, one a line; null for none. */

@@ -30,7 +30,9 @@ function formatFunction(node: CompletionNode): string {
   const call = `_arguments -C ${specs.map((spec) => `\\\n    ${quoted(spec)}`).join(' ')}`;
   if (node.words.length === 0 || node.args.length > 0) return `${functionOf(node.path)}() {\n  ${call}\n}\n`;
   const inner = node.words.map(({ word, summary }) => `      ${quoted(`${escaped(word)}:${summary}`)}`).join('\n');
-  const cases = node.words.map(({ word }) => `        ${word}) ${functionOf(`${node.path} ${word}`.trim())} ;;`).join('\n');
+  const cases = node.words
+    .map(({ word }) => `        ${word}) ${functionOf(`${node.path} ${word}`.trim())} ;;`)
+    .join('\n');
   return `${functionOf(node.path)}() {
   local curcontext=$curcontext state line
   ${call}

@@ -25,13 +25,24 @@ export async function printValue(cli: CliContext, format: Format, value: unknown
 }
 
 /** Prints a list: an array, or a table with a header. */
-export async function printList<Row extends object>(cli: CliContext, format: Format, listing: Listing<Row>): Promise<void> {
+export async function printList<Row extends object>(
+  cli: CliContext,
+  format: Format,
+  listing: Listing<Row>,
+): Promise<void> {
   const { view, rows } = listing;
   if (listing.quiet === true) {
     cli.stdout.write(rows.map((row) => `${view.name(row)}\n`).join(''));
     return;
   }
-  if (await printValue(cli, format, rows.map((row) => ordered(row, view)))) return;
+  if (
+    await printValue(
+      cli,
+      format,
+      rows.map((row) => ordered(row, view)),
+    )
+  )
+    return;
   cli.stdout.write(formatTable(rows, view.columns, format === 'wide'));
 }
 
@@ -43,15 +54,30 @@ export interface Listing<Row> {
 }
 
 /** Prints one record: an object, or a table of one row. */
-export async function printOne<Row extends object>(cli: CliContext, format: Format, shown: { view: View<Row>; row: Row }): Promise<void> {
+export async function printOne<Row extends object>(
+  cli: CliContext,
+  format: Format,
+  shown: { view: View<Row>; row: Row },
+): Promise<void> {
   if (await printValue(cli, format, ordered(shown.row, shown.view))) return;
   cli.stdout.write(formatTable([shown.row], shown.view.columns, format === 'wide'));
 }
 
 /** Prints records in full: an array, or one block of lines each. */
-export async function printRecords<Row extends object>(cli: CliContext, format: Format, listing: Listing<Row>): Promise<void> {
+export async function printRecords<Row extends object>(
+  cli: CliContext,
+  format: Format,
+  listing: Listing<Row>,
+): Promise<void> {
   const { view, rows } = listing;
-  if (await printValue(cli, format, rows.map((row) => ordered(row, view)))) return;
+  if (
+    await printValue(
+      cli,
+      format,
+      rows.map((row) => ordered(row, view)),
+    )
+  )
+    return;
   cli.stdout.write(rows.map((row) => formatRecord(row, view.columns)).join('\n'));
 }
 

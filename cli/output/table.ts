@@ -21,7 +21,10 @@ const shown = (text: string): string => (text === '' ? '-' : escapeControls(text
 /** Rows under a header, columns two spaces apart, nothing after the last. */
 export function formatTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], wide: boolean): string {
   const kept = columns.filter((column) => wide || column.wide !== true);
-  const lines = [kept.map((column) => column.title), ...rows.map((row) => kept.map((column) => shown(column.cell(row))))];
+  const lines = [
+    kept.map((column) => column.title),
+    ...rows.map((row) => kept.map((column) => shown(column.cell(row)))),
+  ];
   return alignLines(lines);
 }
 
@@ -37,6 +40,7 @@ function alignLines(lines: readonly (readonly string[])[]): string {
       widths[index] = Math.max(widths[index] ?? 0, cell.length);
     });
   }
-  const align = (line: readonly string[]): string => line.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ');
+  const align = (line: readonly string[]): string =>
+    line.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ');
   return lines.map((line) => `${align(line).trimEnd()}\n`).join('');
 }

@@ -14,8 +14,16 @@ export const networkView: View<NetworkView> = {
     { title: 'ID', cell: (network) => network.id },
     { title: 'DRIVER', cell: (network) => network.driver },
     { title: 'SUBNETS', cell: (network) => network.subnets.map((subnet) => subnet.subnet).join(',') },
-    { title: 'GATEWAYS', wide: true, cell: (network) => network.subnets.map((subnet) => subnet.gateway ?? '-').join(',') },
-    { title: 'RANGES', wide: true, cell: (network) => network.subnets.flatMap((subnet) => subnet.range ?? []).join(',') },
+    {
+      title: 'GATEWAYS',
+      wide: true,
+      cell: (network) => network.subnets.map((subnet) => subnet.gateway ?? '-').join(','),
+    },
+    {
+      title: 'RANGES',
+      wide: true,
+      cell: (network) => network.subnets.flatMap((subnet) => subnet.range ?? []).join(','),
+    },
     { title: 'VNI', wide: true, cell: (network) => network.vni?.toString() ?? '' },
     { title: 'MTU', cell: (network) => network.mtu.toString() },
     { title: 'INTERNAL', wide: true, cell: (network) => (network.internal ? 'yes' : 'no') },

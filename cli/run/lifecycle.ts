@@ -40,7 +40,11 @@ export async function runInSandbox(cli: CliContext, calls: Connections, request:
         // Noted first: an attach whose answer is lost may have been done.
         attached.unshift({ network: plan.network, id });
         const body: AttachRequest = { ...plan, target: `pid:${sandbox.pid}`, id };
-        await calls.agent<EndpointView>('POST', '/v1/agent/attach', { body, timeoutMs: attachTimeoutMs, signal: abort.signal });
+        await calls.agent<EndpointView>('POST', '/v1/agent/attach', {
+          body,
+          timeoutMs: attachTimeoutMs,
+          signal: abort.signal,
+        });
         if (stoppedBy !== undefined) break;
       }
     } catch (error) {

@@ -26,7 +26,9 @@ export interface Sandbox {
 export async function openSandbox(cli: CliContext, command: readonly string[]): Promise<Sandbox> {
   checkCommand(cli, command[0] ?? '');
   const program = join(cli.libexecDir, 'tsnet-run');
-  const child = spawn(program, ['3', '4', '--', ...command], { stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'] });
+  const child = spawn(program, ['3', '4', '--', ...command], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
+  });
   const ready = child.stdio[3] as Readable;
   const go = child.stdio[4] as Writable;
   // A helper that is gone breaks the pipe; its exit says why.

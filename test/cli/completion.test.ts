@@ -16,7 +16,12 @@ _tsnet
 printf '%s\\n' "\${COMPREPLY[@]}"
 `;
 
-async function run(program: string, args: readonly string[], input: string, env: Readonly<Record<string, string>> = {}): Promise<{ code: number | null; stdout: string; stderr: string }> {
+async function run(
+  program: string,
+  args: readonly string[],
+  input: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const path = `${dirname(tsnetPath)}:${process.env['PATH'] ?? ''}`;
   const child = spawn(program, args, { env: cleanEnv({ ...env, PATH: path }), stdio: ['pipe', 'pipe', 'pipe'] });
   child.stdin.end(input);
@@ -57,7 +62,15 @@ t.test('bash takes the script and offers commands, options, choices and names', 
 t.test('zsh takes the script', { skip: hasZsh ? false : 'zsh is not there' }, async (t) => {
   const { stdout: script } = await tsnet(['completion', 'zsh']);
   t.same(await run('zsh', ['-n'], script), { code: 0, stdout: '', stderr: '' });
-  const loaded = await run('zsh', ['-f', '-c', 'autoload -Uz compinit && compinit -D -u && source <(tsnet completion zsh) && print $_comps[tsnet] && whence -w _tsnet_endpoint_set'], '');
+  const loaded = await run(
+    'zsh',
+    [
+      '-f',
+      '-c',
+      'autoload -Uz compinit && compinit -D -u && source <(tsnet completion zsh) && print $_comps[tsnet] && whence -w _tsnet_endpoint_set',
+    ],
+    '',
+  );
   t.same(loaded, { code: 0, stdout: '_tsnet\n_tsnet_endpoint_set: function\n', stderr: '' });
 });
 

@@ -29,15 +29,30 @@ t.test('the bundled controller serves the CLI from its own etcd, and stops when 
   const again = await tsnet(['create', 'frontend', '-o', 'json'], env);
   t.equal(again.code, 1);
   t.match(JSON.parse(again.stderr), { code: 'ERR_NETWORK_NAME_IN_USE' });
-  t.match(JSON.parse((await tsnet(['status', '-o', 'json'], env)).stdout), { agent: null, controller: { store: 'ok', networks: 1 } });
+  t.match(JSON.parse((await tsnet(['status', '-o', 'json'], env)).stdout), {
+    agent: null,
+    controller: { store: 'ok', networks: 1 },
+  });
 
-  const second = await tsnet(['controller', '--listen', `unix:${folder}/other.sock`, '--data-dir', join(folder, 'data')]);
+  const second = await tsnet([
+    'controller',
+    '--listen',
+    `unix:${folder}/other.sock`,
+    '--data-dir',
+    join(folder, 'data'),
+  ]);
   t.equal(second.code, 1);
-  t.match(second.stderr, /^error: .* is in use by another tsnet\nhint: /m, 'an error of the daemon looks like any other');
+  t.match(
+    second.stderr,
+    /^error: .* is in use by another tsnet\nhint: /m,
+    'an error of the daemon looks like any other',
+  );
 
   t.equal((await tsnet(['rm', 'frontend'], env)).code, 0);
   const etcdPid = Number(/^\d+/.exec(readFileSync(join(folder, 'data/etcd.pid'), 'utf8'))?.[0]);
   t.ok(existsSync(`/proc/${etcdPid}`));
+  // Two at once are one request: `timeout` and others signal the process and its group.
+  child.kill('SIGTERM');
   child.kill('SIGTERM');
   t.match(await outcome, { code: 0, signal: null, stdout: '' });
   t.notOk(existsSync(`/proc/${etcdPid}`), 'its etcd is gone as well');
@@ -55,10 +70,24 @@ t.test('a daemon that cannot start says why and exits', async (t) => {
   t.match(pool.stderr, /^error: .*10\.0\.0\.0\/33/m);
 });
 
-t.test('the agent needs root', { skip: process.geteuid?.() === 0 ? false : 'only root can become somebody else' }, async (t) => {
-  const folder = newFolder(t);
-  mkdirSync(join(folder, 'run'));
-  const { outcome } = startTsnet(['agent', '--run-dir', join(folder, 'run'), '--data-dir', join(folder, 'data')], { uid: 65_534, gid: 65_534, cwd: '/', timeout: 30_000 });
-  t.same(await outcome, { code: 1, signal: null, stdout: '', stderr: 'error: the agent needs root\nhint: Run it as root.\n' });
-  t.notOk(existsSync(join(folder, 'data')));
-});
+t.test(
+  'the agent needs root',
+  { skip: process.geteuid?.() === 0 ? false : 'only root can become somebody else' },
+  async (t) => {
+    const folder = newFolder(t);
+    mkdirSync(join(folder, 'run'));
+    const { outcome } = startTsnet(['agent', '--run-dir', join(folder, 'run'), '--data-dir', join(folder, 'data')], {
+      uid: 65_534,
+      gid: 65_534,
+      cwd: '/',
+      timeout: 30_000,
+    });
+    t.same(await outcome, {
+      code: 1,
+      signal: null,
+      stdout: '',
+      stderr: 'error: the agent needs root\nhint: Run it as root.\n',
+    });
+    t.notOk(existsSync(join(folder, 'data')));
+  },
+);

@@ -41,9 +41,29 @@ t.test('JSON and YAML are the same value, with the fields in the documented orde
   }
   const [network] = JSON.parse((await tsnet(['ls', '-o', 'json'], api.env)).stdout) as object[];
   t.same(network, frontend);
-  t.same(Object.keys(network ?? {}).slice(0, 8), ['id', 'name', 'driver', 'subnets', 'vni', 'mtu', 'internal', 'labels']);
+  t.same(Object.keys(network ?? {}).slice(0, 8), [
+    'id',
+    'name',
+    'driver',
+    'subnets',
+    'vni',
+    'mtu',
+    'internal',
+    'labels',
+  ]);
   const [endpoint] = JSON.parse((await tsnet(['endpoint', 'ls', '-o', 'json'], api.env)).stdout) as object[];
-  t.same(Object.keys(endpoint ?? {}).slice(0, 10), ['id', 'name', 'aliases', 'network', 'host', 'addresses', 'mac', 'ifname', 'sandbox', 'generation']);
+  t.same(Object.keys(endpoint ?? {}).slice(0, 10), [
+    'id',
+    'name',
+    'aliases',
+    'network',
+    'host',
+    'addresses',
+    'mac',
+    'ifname',
+    'sandbox',
+    'generation',
+  ]);
   const [host] = JSON.parse((await tsnet(['host', 'ls', '-o', 'json'], api.env)).stdout) as object[];
   t.same(host, node1);
   t.same(Object.keys(host ?? {}).slice(0, 4), ['name', 'vtep', 'state', 'lastSeen']);
@@ -71,9 +91,18 @@ t.test('inspect and rm go on past what is not there and exit with 1', async (t) 
   const message = 'error: network: there is no "nope"\nhint: Make it with `tsnet create NAME`, or see `tsnet ls`.\n';
   const shown = await tsnet(['inspect', 'nope', 'lan', '-o', 'json'], api.env);
   t.same(JSON.parse(shown.stdout), [lan]);
-  t.match(JSON.parse(shown.stderr), { code: 'ERR_NETWORK_UNKNOWN', message: 'network: there is no "nope"', details: {} });
+  t.match(JSON.parse(shown.stderr), {
+    code: 'ERR_NETWORK_UNKNOWN',
+    message: 'network: there is no "nope"',
+    details: {},
+  });
   t.equal(shown.code, 1);
-  t.same(await tsnet(['rm', 'frontend', 'nope', 'lan'], api.env), { code: 1, signal: null, stdout: 'frontend\nlan\n', stderr: message });
+  t.same(await tsnet(['rm', 'frontend', 'nope', 'lan'], api.env), {
+    code: 1,
+    signal: null,
+    stdout: 'frontend\nlan\n',
+    stderr: message,
+  });
 });
 
 t.test('requests say what was asked, and nothing that was not', async (t) => {
@@ -87,25 +116,70 @@ t.test('requests say what was asked, and nothing that was not', async (t) => {
   };
   t.same(await asked('create', 'a'), [['POST', '/v1/networks', { name: 'a' }]]);
   t.same(
-    await asked(...'create a --driver bridge --subnet 10.1.0.0/24 --gateway 10.1.0.9 --ipv6 --internal --mtu 1400 --label a=b --label c= --opt x=y'.split(' ')),
-    [['POST', '/v1/networks', { name: 'a', driver: 'bridge', subnets: [{ subnet: '10.1.0.0/24', gateway: '10.1.0.9' }], ipv6: true, internal: true, mtu: 1400, labels: { a: 'b', c: '' }, options: { x: 'y' } }]],
+    await asked(
+      ...'create a --driver bridge --subnet 10.1.0.0/24 --gateway 10.1.0.9 --ipv6 --internal --mtu 1400 --label a=b --label c= --opt x=y'.split(
+        ' ',
+      ),
+    ),
+    [
+      [
+        'POST',
+        '/v1/networks',
+        {
+          name: 'a',
+          driver: 'bridge',
+          subnets: [{ subnet: '10.1.0.0/24', gateway: '10.1.0.9' }],
+          ipv6: true,
+          internal: true,
+          mtu: 1400,
+          labels: { a: 'b', c: '' },
+          options: { x: 'y' },
+        },
+      ],
+    ],
   );
   t.same(await asked('update', 'lan', '--label', 'a=1', '--label', 'b-', '--subnet', '10.2.0.0/24'), [
     ['PATCH', '/v1/networks/lan', { labels: { a: '1', b: null }, addSubnets: [{ subnet: '10.2.0.0/24' }] }],
   ]);
-  t.same(await asked(...'connect lan pid:7 --name w --alias a --alias b --ip 10.1.0.5 --ip fd00::5 --mac 02:00:00:00:00:01 --ifname eth3 --label k=v --id i --no-default-route'.split(' ')), [
+  t.same(
+    await asked(
+      ...'connect lan pid:7 --name w --alias a --alias b --ip 10.1.0.5 --ip fd00::5 --mac 02:00:00:00:00:01 --ifname eth3 --label k=v --id i --no-default-route'.split(
+        ' ',
+      ),
+    ),
     [
-      'POST',
-      '/v1/agent/attach',
-      { network: 'lan', target: 'pid:7', id: 'i', ifname: 'eth3', name: 'w', aliases: ['a', 'b'], addresses: ['10.1.0.5', 'fd00::5'], mac: '02:00:00:00:00:01', labels: { k: 'v' }, defaultRoute: false },
+      [
+        'POST',
+        '/v1/agent/attach',
+        {
+          network: 'lan',
+          target: 'pid:7',
+          id: 'i',
+          ifname: 'eth3',
+          name: 'w',
+          aliases: ['a', 'b'],
+          addresses: ['10.1.0.5', 'fd00::5'],
+          mac: '02:00:00:00:00:01',
+          labels: { k: 'v' },
+          defaultRoute: false,
+        },
+      ],
     ],
+  );
+  t.same(await asked('connect', 'lan', 'blue', '--default-route'), [
+    ['POST', '/v1/agent/attach', { network: 'lan', target: 'netns:/run/netns/blue', defaultRoute: true }],
   ]);
-  t.same(await asked('connect', 'lan', 'blue', '--default-route'), [['POST', '/v1/agent/attach', { network: 'lan', target: 'netns:/run/netns/blue', defaultRoute: true }]]);
-  t.same(await asked('connect', 'lan', 'blue'), [['POST', '/v1/agent/attach', { network: 'lan', target: 'netns:/run/netns/blue' }]]);
-  t.same(await asked('disconnect', 'lan', '--id', 'i', '--ifname', 'eth1'), [['POST', '/v1/agent/detach', { network: 'lan', id: 'i', ifname: 'eth1' }]]);
+  t.same(await asked('connect', 'lan', 'blue'), [
+    ['POST', '/v1/agent/attach', { network: 'lan', target: 'netns:/run/netns/blue' }],
+  ]);
+  t.same(await asked('disconnect', 'lan', '--id', 'i', '--ifname', 'eth1'), [
+    ['POST', '/v1/agent/detach', { network: 'lan', id: 'i', ifname: 'eth1' }],
+  ]);
   t.same(await asked('endpoint', 'ls', 'lan', '--host', 'node 1'), [['GET', '/v1/endpoints?network=lan&host=node+1']]);
   t.same(await asked('endpoint', 'ls', '--local'), [['GET', '/v1/agent/endpoints']]);
-  t.same(await asked('endpoint', 'set', 'web', '--alias', 'a', '--alias', 'b', '--label', 'x-'), [['PATCH', '/v1/agent/endpoints/web', { labels: { x: null }, aliases: ['a', 'b'] }]]);
+  t.same(await asked('endpoint', 'set', 'web', '--alias', 'a', '--alias', 'b', '--label', 'x-'), [
+    ['PATCH', '/v1/agent/endpoints/web', { labels: { x: null }, aliases: ['a', 'b'] }],
+  ]);
   t.same(await asked('endpoint', 'set', 'web', '--no-alias'), [['PATCH', '/v1/agent/endpoints/web', { aliases: [] }]]);
   t.same(await asked('host', 'rm', 'node3', '--force'), [['DELETE', '/v1/hosts/node3?force=true']]);
   t.same(await asked('host', 'rm', 'node3'), [['DELETE', '/v1/hosts/node3']]);
@@ -115,13 +189,18 @@ t.test('a reference cannot leave its place in the path', async (t) => {
   const api = await openStubApi(answerCluster);
   t.teardown(() => api.close());
   t.equal((await tsnet(['rm', '../hosts/node1?force=true'], api.env)).code, 1);
-  t.same(api.requests.map(({ path }) => path), ['/v1/networks/..%2Fhosts%2Fnode1%3Fforce%3Dtrue']);
+  t.same(
+    api.requests.map(({ path }) => path),
+    ['/v1/networks/..%2Fhosts%2Fnode1%3Fforce%3Dtrue'],
+  );
 });
 
 t.test('what is repaired in vain makes status exit with 1', async (t) => {
   const api = await openStubApi((request) => {
     const answer = answerCluster(request) as { reconcile?: object };
-    return request.path === '/v1/agent/status' ? { ...answer, reconcile: { objects: 1, repairs: 0, failing: [{ object: 'link tsb-1', error: 'EBUSY' }] } } : answer;
+    return request.path === '/v1/agent/status'
+      ? { ...answer, reconcile: { objects: 1, repairs: 0, failing: [{ object: 'link tsb-1', error: 'EBUSY' }] } }
+      : answer;
   });
   t.teardown(() => api.close());
   const { code, stdout } = await tsnet(['status'], api.env);
@@ -132,5 +211,10 @@ t.test('what is repaired in vain makes status exit with 1', async (t) => {
 t.test('disconnecting what is not connected is no error', async (t) => {
   const api = await openStubApi(() => ({ detached: [] }));
   t.teardown(() => api.close());
-  t.same(await tsnet(['disconnect', 'frontend', web.sandbox ?? ''], api.env), { code: 0, signal: null, stdout: '', stderr: '' });
+  t.same(await tsnet(['disconnect', 'frontend', web.sandbox ?? ''], api.env), {
+    code: 0,
+    signal: null,
+    stdout: '',
+    stderr: '',
+  });
 });

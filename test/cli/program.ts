@@ -27,7 +27,10 @@ export function cleanEnv(env: Readonly<Record<string, string>> = {}): Record<str
 }
 
 /** Starts the bundled tsnet. */
-export function startTsnet(args: readonly string[], options: { env?: Readonly<Record<string, string>> } & Omit<SpawnOptions, 'env' | 'stdio'> = {}): Running {
+export function startTsnet(
+  args: readonly string[],
+  options: { env?: Readonly<Record<string, string>> } & Omit<SpawnOptions, 'env' | 'stdio'> = {},
+): Running {
   const { env, ...rest } = options;
   const child = spawn(tsnetPath, args, { ...rest, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
   const { stdout, stderr } = child as { stdout: Readable; stderr: Readable };

@@ -10,16 +10,23 @@ import { cleanEnv, root, startTsnet, tsnet, tsnetPath, type Outcome } from './pr
 import { answerCluster, openStubApi, web, type Answer, type StubApi } from './stub-api.js';
 
 const built = existsSync(`${root}build/libexec/tsnet-run`);
-const skip = !built ? 'build/libexec/tsnet-run is not built' : process.geteuid?.() !== 0 ? 'a network namespace needs root' : false;
+const skip = !built
+  ? 'build/libexec/tsnet-run is not built'
+  : process.geteuid?.() !== 0
+    ? 'a network namespace needs root'
+    : false;
 
 /** An agent that keeps who is attached, as a real one does, and says what it sees at that moment. */
-async function openAgent(answer: Answer = answerCluster): Promise<StubApi & { readonly attached: Map<string, AttachRequest> }> {
+async function openAgent(
+  answer: Answer = answerCluster,
+): Promise<StubApi & { readonly attached: Map<string, AttachRequest> }> {
   const attached = new Map<string, AttachRequest>();
   const api = await openStubApi(async (request) => {
     const result = await answer(request);
     const body = request.body as AttachRequest & DetachRequest;
     if (request.path === '/v1/agent/attach') attached.set(`${body.network} ${body.id ?? ''}`, body);
-    if (request.path === '/v1/agent/detach') return { detached: attached.delete(`${body.network} ${body.id ?? ''}`) ? [web.id] : [] };
+    if (request.path === '/v1/agent/detach')
+      return { detached: attached.delete(`${body.network} ${body.id ?? ''}`) ? [web.id] : [] };
     return result;
   });
   return { ...api, attached };
@@ -41,7 +48,24 @@ t.test('a run', { skip }, async (t) => {
       return answerCluster(request);
     });
     t.teardown(() => api.close());
-    const { code, stdout, stderr } = await tsnet(['run', '--network', 'frontend', '--name', 'web', '--alias', 'www', '--label', 'a=b', '--', 'sh', '-c', 'readlink /proc/self/ns/net; echo problem >&2; exit 7'], api.env);
+    const { code, stdout, stderr } = await tsnet(
+      [
+        'run',
+        '--network',
+        'frontend',
+        '--name',
+        'web',
+        '--alias',
+        'www',
+        '--label',
+        'a=b',
+        '--',
+        'sh',
+        '-c',
+        'readlink /proc/self/ns/net; echo problem >&2; exit 7',
+      ],
+      api.env,
+    );
     t.same({ code, stdout, stderr }, { code: 7, stdout: `${namespaceThen}\n`, stderr: 'problem\n' });
     t.not(namespaceThen, readlinkSync('/proc/self/ns/net'));
     t.match(programThen, /tsnet-run$/, 'the command did not run yet');
@@ -58,22 +82,38 @@ t.test('a run', { skip }, async (t) => {
   t.test('attaches networks in their order and detaches them in reverse', async (t) => {
     const api = await openAgent();
     t.teardown(() => api.close());
-    const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--network', 'lan', '--ip', '198.18.4.130', '--ip', '10.64.0.9', '--', 'true'], api.env);
+    const { code, stderr } = await tsnet(
+      ['run', '--network', 'frontend', '--network', 'lan', '--ip', '198.18.4.130', '--ip', '10.64.0.9', '--', 'true'],
+      api.env,
+    );
     t.same({ code, stderr }, { code: 0, stderr: '' });
     const calls = api.requests.filter(({ method }) => method === 'POST');
     t.same(
-      calls.map(({ path, body }) => [path.replace('/v1/agent/', ''), (body as AttachRequest).network, (body as AttachRequest).addresses ?? null]),
-      [['attach', 'frontend', ['10.64.0.9']], ['attach', 'lan', ['198.18.4.130']], ['detach', 'lan', null], ['detach', 'frontend', null]],
+      calls.map(({ path, body }) => [
+        path.replace('/v1/agent/', ''),
+        (body as AttachRequest).network,
+        (body as AttachRequest).addresses ?? null,
+      ]),
+      [
+        ['attach', 'frontend', ['10.64.0.9']],
+        ['attach', 'lan', ['198.18.4.130']],
+        ['detach', 'lan', null],
+        ['detach', 'frontend', null],
+      ],
     );
   });
 
   t.test('whose later network fails never starts the command and leaves nothing attached', async (t) => {
     const api = await openAgent((request) => {
-      if (request.path === '/v1/agent/attach' && (request.body as AttachRequest).network === 'lan') throw new TsnetError('ERR_ADDRESS_EXHAUSTED', 'network lan: no address is left');
+      if (request.path === '/v1/agent/attach' && (request.body as AttachRequest).network === 'lan')
+        throw new TsnetError('ERR_ADDRESS_EXHAUSTED', 'network lan: no address is left');
       return answerCluster(request);
     });
     t.teardown(() => api.close());
-    const { code, stdout, stderr } = await tsnet(['run', '--network', 'frontend', '--network', 'lan', '--', 'echo', 'started'], api.env);
+    const { code, stdout, stderr } = await tsnet(
+      ['run', '--network', 'frontend', '--network', 'lan', '--', 'echo', 'started'],
+      api.env,
+    );
     t.same({ code, stdout }, { code: 1, stdout: '' });
     t.match(stderr, /^error: network lan: no address is left\nhint: /);
     t.equal(api.attached.size, 0);
@@ -82,10 +122,15 @@ t.test('a run', { skip }, async (t) => {
 
   t.test('without an agent says so and leaves no process', async (t) => {
     const before = readdirSync('/proc').filter((name) => isHelper(name));
-    const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], { TSNET_AGENT_SOCKET: '/nonexistent/agent.sock' });
+    const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], {
+      TSNET_AGENT_SOCKET: '/nonexistent/agent.sock',
+    });
     t.equal(code, 1);
     t.match(stderr, 'error: no agent answers at /nonexistent/agent.sock (no such socket)\n');
-    t.same(readdirSync('/proc').filter((name) => isHelper(name) && !before.includes(name)), []);
+    t.same(
+      readdirSync('/proc').filter((name) => isHelper(name) && !before.includes(name)),
+      [],
+    );
   });
 
   t.test('of a command that is not there exits with 127 and attaches nothing', async (t) => {
@@ -102,7 +147,10 @@ t.test('a run', { skip }, async (t) => {
   t.test('whose helper is missing names the file', async (t) => {
     const api = await openAgent();
     t.teardown(() => api.close());
-    const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'true'], { ...api.env, TSNET_LIBEXEC: '/nonexistent' });
+    const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'true'], {
+      ...api.env,
+      TSNET_LIBEXEC: '/nonexistent',
+    });
     t.equal(code, 1);
     t.match(stderr, /^error: \/nonexistent\/tsnet-run cannot be started: .*ENOENT\nhint: /);
     t.equal(api.requests.length, 0);
@@ -112,10 +160,16 @@ t.test('a run', { skip }, async (t) => {
     const api = await openAgent();
     t.teardown(() => api.close());
     for (const separator of [['--'], []]) {
-      const { stdout } = await tsnet(['run', '--network', 'frontend', ...separator, 'echo', '--name', 'x', '-h'], api.env);
+      const { stdout } = await tsnet(
+        ['run', '--network', 'frontend', ...separator, 'echo', '--name', 'x', '-h'],
+        api.env,
+      );
       t.equal(stdout, '--name x -h\n');
     }
-    t.same(api.requests.filter(({ path }) => path.endsWith('attach')).map(({ body }) => (body as AttachRequest).name), [undefined, undefined]);
+    t.same(
+      api.requests.filter(({ path }) => path.endsWith('attach')).map(({ body }) => (body as AttachRequest).name),
+      [undefined, undefined],
+    );
   });
 
   t.test('exits with 128 and the number of the signal that ended the command', async (t) => {
@@ -131,7 +185,11 @@ t.test('a run', { skip }, async (t) => {
       t.teardown(() => api.close());
       const script = `trap 'echo got; exit 3' ${signal.slice(3)}; echo ready; while :; do sleep 0.01; done`;
       // A session of its own: no terminal delivers signals to the command.
-      const { child, outcome } = startTsnet(['run', '--network', 'frontend', '--', 'bash', '-c', script], { env: api.env, detached: true, timeout: 30_000 });
+      const { child, outcome } = startTsnet(['run', '--network', 'frontend', '--', 'bash', '-c', script], {
+        env: api.env,
+        detached: true,
+        timeout: 30_000,
+      });
       await firstOutput(child.stdout);
       child.kill(signal);
       t.match(await outcome, { code: 3, stdout: 'ready\ngot\n', stderr: '' });
@@ -140,25 +198,32 @@ t.test('a run', { skip }, async (t) => {
   }
 
   const scriptPath = '/usr/bin/script';
-  t.test('leaves ^C to the terminal, which the command has as well', { skip: existsSync(scriptPath) ? false : 'script(1) is not there' }, async (t) => {
-    const api = await openAgent();
-    t.teardown(() => api.close());
-    const inner = `trap 'echo got' INT; test -t 0 && test -t 1 && echo ready; read -r line; echo "end $line"; exit 4`;
-    const command = `exec ${tsnetPath} run --network frontend -- bash -c '${inner.replace(/'/g, `'\\''`)}'`;
-    const child = spawn(scriptPath, ['-qec', command, '/dev/null'], { env: cleanEnv({ ...api.env, SHELL: '/bin/sh' }), stdio: ['pipe', 'pipe', 'inherit'] });
-    let seen = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (seen += text));
-    const exit = once(child, 'exit');
-    await waitFor('the command', () => seen.includes('ready'));
-    child.stdin.write('\u0003');
-    await waitFor('the trap', () => seen.includes('got'));
-    child.stdin.write('typed\n');
-    const [code] = (await exit) as [number];
-    t.equal(code, 4, seen);
-    t.equal(seen.split('got').length - 1, 1, 'the signal came once');
-    t.match(seen, 'end typed');
-    t.equal(api.attached.size, 0);
-  });
+  t.test(
+    'leaves ^C to the terminal, which the command has as well',
+    { skip: existsSync(scriptPath) ? false : 'script(1) is not there' },
+    async (t) => {
+      const api = await openAgent();
+      t.teardown(() => api.close());
+      const inner = `trap 'echo got' INT; test -t 0 && test -t 1 && echo ready; read -r line; echo "end $line"; exit 4`;
+      const command = `exec ${tsnetPath} run --network frontend -- bash -c '${inner.replace(/'/g, `'\\''`)}'`;
+      const child = spawn(scriptPath, ['-qec', command, '/dev/null'], {
+        env: cleanEnv({ ...api.env, SHELL: '/bin/sh' }),
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      let seen = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => (seen += text));
+      const exit = once(child, 'exit');
+      await waitFor('the command', () => seen.includes('ready'));
+      child.stdin.write('\u0003');
+      await waitFor('the trap', () => seen.includes('got'));
+      child.stdin.write('typed\n');
+      const [code] = (await exit) as [number];
+      t.equal(code, 4, seen);
+      t.equal(seen.split('got').length - 1, 1, 'the signal came once');
+      t.match(seen, 'end typed');
+      t.equal(api.attached.size, 0);
+    },
+  );
 
   t.test('that is interrupted while it attaches never starts the command and leaves nothing attached', async (t) => {
     let release = (): void => undefined;
@@ -168,13 +233,19 @@ t.test('a run', { skip }, async (t) => {
       return answerCluster(request);
     });
     t.teardown(() => api.close());
-    const { child, outcome } = startTsnet(['run', '--network', 'frontend', '--network', 'lan', '--', 'echo', 'started'], { env: api.env, detached: true });
+    const { child, outcome } = startTsnet(
+      ['run', '--network', 'frontend', '--network', 'lan', '--', 'echo', 'started'],
+      { env: api.env, detached: true },
+    );
     await waitFor('the second attach', () => api.requests.length === 2);
     child.kill('SIGTERM');
     t.match(await outcome, { code: 143, stdout: '', stderr: '' });
     t.same(
       api.requests.slice(2).map(({ path, body }) => [path, (body as DetachRequest).network]),
-      [['/v1/agent/detach', 'lan'], ['/v1/agent/detach', 'frontend']],
+      [
+        ['/v1/agent/detach', 'lan'],
+        ['/v1/agent/detach', 'frontend'],
+      ],
     );
     release();
   });
@@ -187,7 +258,10 @@ t.test('a run', { skip }, async (t) => {
       return answerCluster(request);
     });
     t.teardown(() => api.close());
-    const { child, outcome } = startTsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], { env: api.env, detached: true });
+    const { child, outcome } = startTsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], {
+      env: api.env,
+      detached: true,
+    });
     await waitFor('the attach', () => api.requests.length === 1);
     const pid = pidOf((api.requests[0]?.body as AttachRequest).target);
     child.kill('SIGKILL');
@@ -203,12 +277,19 @@ t.test('a run', { skip }, async (t) => {
     });
     t.teardown(() => api.close());
     const outcome: Outcome = await tsnet(['run', '--network', 'frontend', '--', 'sh', '-c', 'exit 5'], api.env);
-    t.same(outcome, { code: 5, signal: null, stdout: '', stderr: 'warning: not detached from frontend: the agent is stopping\n' });
+    t.same(outcome, {
+      code: 5,
+      signal: null,
+      stdout: '',
+      stderr: 'warning: not detached from frontend: the agent is stopping\n',
+    });
   });
 });
 
 t.test('the start time names a process for good', async (t) => {
-  const fields = readFileSync('/proc/self/stat', 'utf8').replace(/^.*\) /s, '').split(' ');
+  const fields = readFileSync('/proc/self/stat', 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ');
   t.equal(startTimeOf(process.pid), fields[19]);
   t.equal(startTimeOf(4_194_304), '0');
 });

@@ -23,6 +23,8 @@ t.test('tsnet ls answers within twice the time that node takes to do nothing', a
     if (code !== 0) t.fail(`exit code ${code}`);
   }
   const ratio = median(lsMs) / median(nothingMs);
-  t.comment(`node -e 0: ${median(nothingMs).toFixed(0)} ms, tsnet ls: ${median(lsMs).toFixed(0)} ms, ratio ${ratio.toFixed(2)}`);
+  t.comment(
+    `node -e 0: ${median(nothingMs).toFixed(0)} ms, tsnet ls: ${median(lsMs).toFixed(0)} ms, ratio ${ratio.toFixed(2)}`,
+  );
   t.ok(ratio < 2, `ratio ${ratio.toFixed(2)}`);
 });

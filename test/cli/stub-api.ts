@@ -111,9 +111,26 @@ export const web: EndpointView = {
   createdAt: '2026-01-02T03:04:07.000Z',
 };
 
-export const unnamed: EndpointView = { ...web, id: 'fedcba9876543210', name: null, aliases: [], network: 'lan', addresses: ['198.18.4.129'], labels: {}, sandbox: null, state: 'reserved' };
+export const unnamed: EndpointView = {
+  ...web,
+  id: 'fedcba9876543210',
+  name: null,
+  aliases: [],
+  network: 'lan',
+  addresses: ['198.18.4.129'],
+  labels: {},
+  sandbox: null,
+  state: 'reserved',
+};
 
-export const node1: HostView = { name: 'node1', vtep: '198.18.0.1', state: 'up', lastSeen: '2026-01-02T03:04:08.000Z', underlayMtu: 1500, version: '0.1.0' };
+export const node1: HostView = {
+  name: 'node1',
+  vtep: '198.18.0.1',
+  state: 'up',
+  lastSeen: '2026-01-02T03:04:08.000Z',
+  underlayMtu: 1500,
+  version: '0.1.0',
+};
 
 /** Answers as a small cluster does. */
 export function answerCluster({ method, path, body }: StubRequest): unknown {
@@ -121,14 +138,16 @@ export function answerCluster({ method, path, body }: StubRequest): unknown {
   const [, kind, name] = /^\/v1\/([a-z]+)\/?([^?]*)/.exec(path) ?? [];
   if (kind === 'networks' && name !== undefined && name !== '') {
     const network = networks[decodeURIComponent(name)];
-    if (network === undefined) throw new TsnetError('ERR_NETWORK_UNKNOWN', `network: there is no "${decodeURIComponent(name)}"`);
+    if (network === undefined)
+      throw new TsnetError('ERR_NETWORK_UNKNOWN', `network: there is no "${decodeURIComponent(name)}"`);
     return method === 'DELETE' ? undefined : network;
   }
   if (kind === 'networks') return method === 'POST' ? { ...frontend, ...(body as object) } : [frontend, lan];
   if (kind === 'endpoints') return [web, unnamed];
   if (kind === 'hosts' && method === 'DELETE') return { name, blocks: 2, endpoints: 3 };
   if (kind === 'hosts') return [node1];
-  if (path === '/v1/status') return { version: '0.1.0', epoch: 'e1', revision: 42, store: 'ok', networks: 2, hosts: 1, endpoints: 2 };
+  if (path === '/v1/status')
+    return { version: '0.1.0', epoch: 'e1', revision: 42, store: 'ok', networks: 2, hosts: 1, endpoints: 2 };
   if (path === '/v1/agent/status') return agentStatus;
   if (path === '/v1/agent/attach') return web;
   if (path === '/v1/agent/detach') return { detached: [web.id] };

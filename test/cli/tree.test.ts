@@ -19,7 +19,8 @@ t.test('the help of every command is as written down', async (t) => {
     const name = ['help', ...words].join('-');
     t.equal(stdout, golden(name, stdout), name);
     t.same({ code, stderr }, { code: 0, stderr: '' }, name);
-    if (command.commands.length === 0) t.equal((await tsnet([...words, '--help'])).stdout, stdout, `${name}: --help is the same`);
+    if (command.commands.length === 0)
+      t.equal((await tsnet([...words, '--help'])).stdout, stdout, `${name}: --help is the same`);
   }
 });
 
@@ -61,5 +62,8 @@ t.test('the version is that of package.json', async (t) => {
   t.equal(version, packaged);
   t.equal((await tsnet(['version'])).stdout, `tsnet ${packaged}\n`);
   t.equal((await tsnet(['--version'])).stdout, `tsnet ${packaged}\n`);
-  t.same(JSON.parse((await tsnet(['version', '-o', 'json'])).stdout), { version: packaged, node: process.versions.node });
+  t.same(JSON.parse((await tsnet(['version', '-o', 'json'])).stdout), {
+    version: packaged,
+    node: process.versions.node,
+  });
 });

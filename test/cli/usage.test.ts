@@ -50,14 +50,22 @@ t.test('every wrong command line exits with 2, an error, and a hint', async (t) 
 });
 
 t.test('with -o json an error is one line of JSON, also for a line that cannot be parsed', async (t) => {
-  for (const args of [['ls', '-o', 'json', '--nope'], ['ls', '--output=json', '--nope'], ['ls', '-ojson', 'extra']]) {
+  for (const args of [
+    ['ls', '-o', 'json', '--nope'],
+    ['ls', '--output=json', '--nope'],
+    ['ls', '-ojson', 'extra'],
+  ]) {
     const { code, stderr } = await tsnet(args);
     t.equal(code, 2);
-    t.match(JSON.parse(stderr), { code: 'ERR_USAGE', message: String, hint: /tsnet help ls/, details: {} }, args.join(' '));
+    t.match(
+      JSON.parse(stderr),
+      { code: 'ERR_USAGE', message: String, hint: /tsnet help ls/, details: {} },
+      args.join(' '),
+    );
     t.equal(stderr.split('\n').length, 2);
   }
   const { stderr } = await tsnet(['run', '--nope', '--', 'a', '-o', 'json']);
-  t.match(stderr, /^error: /, 'what comes after -- is the command\'s');
+  t.match(stderr, /^error: /, "what comes after -- is the command's");
 });
 
 t.test('no command shows the help and exits with 2', async (t) => {
@@ -74,11 +82,15 @@ t.test('an agent or a controller that is not there is named', async (t) => {
     code: 1,
     signal: null,
     stdout: '',
-    stderr: 'error: no agent answers at /nonexistent/agent.sock (no such socket)\nhint: Start the agent (`tsnet agent`), or name its socket with TSNET_AGENT_SOCKET.\n',
+    stderr:
+      'error: no agent answers at /nonexistent/agent.sock (no such socket)\nhint: Start the agent (`tsnet agent`), or name its socket with TSNET_AGENT_SOCKET.\n',
   });
   const controllers = await tsnet(['ls', '--controller', 'unix:/nonexistent/a,unix:/nonexistent/b']);
   t.equal(controllers.code, 1);
-  t.match(controllers.stderr, 'error: no controller answers at unix:/nonexistent/a (no such socket), unix:/nonexistent/b (no such socket)\nhint: ');
+  t.match(
+    controllers.stderr,
+    'error: no controller answers at unix:/nonexistent/a (no such socket), unix:/nonexistent/b (no such socket)\nhint: ',
+  );
   const status = await tsnet(['status', '-o', 'json'], { TSNET_AGENT_SOCKET: '/nonexistent/agent.sock' });
   t.same(JSON.parse(status.stdout), { agent: null, controller: null });
   t.match(JSON.parse(status.stderr), { code: 'ERR_AGENT_UNREACHABLE' });
@@ -121,5 +133,8 @@ t.test('the token is not for the agent', async (t) => {
   const api = await openStubApi(answerCluster);
   t.teardown(() => api.close());
   await tsnet(['ls', '--token-file', '/nonexistent'], api.env);
-  t.same(api.requests.map(({ token }) => token), [undefined]);
+  t.same(
+    api.requests.map(({ token }) => token),
+    [undefined],
+  );
 });
