@@ -9,6 +9,9 @@ import { settlesTo } from '../lab/snapshot.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
+/** What a host keeps of a network for a while after its last endpoint goes soon. */
+const soonIdle = ['--quarantine', '1s'];
+
 /** Runs a command that has to be refused; its error as programs get it, checked for what people get. */
 async function refusal(t: Test, host: LabHost, ...args: string[]): Promise<ErrorBody> {
   const shown = await host.tsnet(...args);
@@ -21,7 +24,7 @@ async function refusal(t: Test, host: LabHost, ...args: string[]): Promise<Error
 }
 
 t.test('bad input is refused with a typed error and a hint, and nothing half made remains', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
+  await withLab(t, { hosts: 1, agentArgs: soonIdle }, async (lab) => {
     const host = lab.host(1);
     const sandbox = await lab.sandbox();
     const target = sandbox.target;

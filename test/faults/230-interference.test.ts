@@ -67,31 +67,35 @@ t.test(
 );
 
 t.test('a host cut off from the others converges once it is mended', async (t) => {
-  await withLab(t, { hosts: 3, controllerArgs: ['--liveness', '2s'] }, async (lab) => {
-    const [one, two, three] = [lab.host(1), lab.host(2), lab.host(3)];
-    await one.create({ name: 'net' });
-    const sandboxes = await Promise.all(lab.hosts.map(() => lab.sandbox()));
-    const [first, second, third] = sandboxes;
-    if (first === undefined || second === undefined || third === undefined)
-      throw new Error('three sandboxes are needed');
-    await one.attach('net', first);
-    await two.attach('net', second);
-    for (const each of lab.hosts) await each.published();
-    await one.cut();
-    await one.waitForAgent('h1 to notice', ({ controller }) => controller === null);
-    await two.detach('net', second);
-    const [late = ''] = (await three.attach('net', third)).addresses;
-    const alone = await lab.sandbox();
-    const [lonely = ''] = (await one.attach('net', alone)).addresses;
-    await reaches(first, lonely);
-    await one.mend();
-    await one.published(20_000);
-    await reaches(first, late, 20_000);
-    await reaches(third, lonely);
-    await waitFor(
-      'no entry for the one that left',
-      async () => (await one.snapshot()).fdb.split('\n').every((line) => !line.includes('198.18.0.12')),
-      20_000,
-    );
-  });
+  await withLab(
+    t,
+    { hosts: 3, controllerArgs: ['--liveness', '2s'], agentArgs: ['--quarantine', '1s'] },
+    async (lab) => {
+      const [one, two, three] = [lab.host(1), lab.host(2), lab.host(3)];
+      await one.create({ name: 'net' });
+      const sandboxes = await Promise.all(lab.hosts.map(() => lab.sandbox()));
+      const [first, second, third] = sandboxes;
+      if (first === undefined || second === undefined || third === undefined)
+        throw new Error('three sandboxes are needed');
+      await one.attach('net', first);
+      await two.attach('net', second);
+      for (const each of lab.hosts) await each.published();
+      await one.cut();
+      await one.waitForAgent('h1 to notice', ({ controller }) => controller === null);
+      await two.detach('net', second);
+      const [late = ''] = (await three.attach('net', third)).addresses;
+      const alone = await lab.sandbox();
+      const [lonely = ''] = (await one.attach('net', alone)).addresses;
+      await reaches(first, lonely);
+      await one.mend();
+      await one.published(20_000);
+      await reaches(first, late, 20_000);
+      await reaches(third, lonely);
+      await waitFor(
+        'no entry for the one that left',
+        async () => (await one.snapshot()).fdb.split('\n').every((line) => !line.includes('198.18.0.12')),
+        20_000,
+      );
+    },
+  );
 });

@@ -15,7 +15,8 @@ export interface NetnsSnapshot {
   readonly nft: string;
 }
 
-/** Takes stock of a namespace. Counters, caches and what the kernel learns by itself are left out. */
+/** Takes stock of a namespace. Counters, caches and what the kernel does by itself are left out: learned
+ * and multicast entries, link-local addresses. */
 export async function takeSnapshot(path: string): Promise<NetnsSnapshot> {
   const inside = async (...argv: string[]): Promise<string> => {
     const [program = '', ...args] = [...enterArgs(path), ...argv];
@@ -60,22 +61,28 @@ interface AddrLink {
 function normaliseAddrs(text: string): string {
   return sorted(
     (JSON.parse(text) as AddrLink[]).flatMap(({ ifname, addr_info: addrs }) =>
-      addrs.map(({ local, prefixlen, scope }) => `${ifname} ${local}/${prefixlen} ${scope}`),
+      addrs
+        .filter(({ scope }) => scope !== 'link')
+        .map(({ local, prefixlen, scope }) => `${ifname} ${local}/${prefixlen} ${scope}`),
     ),
   );
 }
 
 function normaliseRoutes(text: string): string {
-  return normalise(text, ['type', 'dst', 'gateway', 'dev', 'table', 'protocol', 'scope', 'prefsrc', 'metric']);
+  const keys = ['type', 'dst', 'gateway', 'dev', 'table', 'protocol', 'scope', 'prefsrc', 'metric'];
+  // The kernel adds and removes what belongs to link-local addresses by itself, some time after a link goes up.
+  return normalise(text, keys, (row) => !/^f[ef][0-9a-f]{2}:/.test(String(row['dst'])));
 }
 
-function normalise(text: string, keys: readonly string[]): string {
-  const rows = text.trim() === '' ? [] : (JSON.parse(text) as Record<string, unknown>[]);
+type Row = Record<string, unknown>;
+
+function normalise(text: string, keys: readonly string[], isWanted: (row: Row) => boolean = () => true): string {
+  const rows = (text.trim() === '' ? [] : (JSON.parse(text) as Row[])).filter(isWanted);
   return sorted(rows.map((row) => keys.map((key) => `${key}=${JSON.stringify(field(row, key)) ?? ''}`).join(' ')));
 }
 
-function field(row: Record<string, unknown>, key: string): unknown {
-  return key.split('.').reduce<unknown>((value, part) => (value as Record<string, unknown> | undefined)?.[part], row);
+function field(row: Row, key: string): unknown {
+  return key.split('.').reduce<unknown>((value, part) => (value as Row | undefined)?.[part], row);
 }
 
 function sorted(lines: readonly string[]): string {
