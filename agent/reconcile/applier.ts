@@ -57,7 +57,11 @@ export class Applier {
     await this.#enableInet6(steps);
     if (steps.length > 0) await this.#send(steps, outcomes);
     const unmarked = steps.filter(({ operation }) => isUnmarkedAddr(operation, outcomes.get(operation.key)));
-    if (unmarked.length > 0) await this.#send(unmarked.map((step) => this.#anew(step)), outcomes);
+    if (unmarked.length > 0)
+      await this.#send(
+        unmarked.map((step) => this.#anew(step)),
+        outcomes,
+      );
     return outcomes;
   }
 
@@ -103,7 +107,7 @@ export class Applier {
     const { links } = this.options.view;
     const { object, verb, key } = operation;
     const needed = object.kind === 'port' && verb !== 'remove' ? [object.link, object.master] : [linkNameOf(object)];
-    if (needed.every((name) => links.byName(name)?.mark != null)) {
+    if (needed.every((name) => links.isOurs(name))) {
       return [{ operation, requests: requestsOf(operation, this.#indexOf) }];
     }
     outcomes.set(key, verb === 'remove' ? undefined : 'blocked');
@@ -145,6 +149,7 @@ export class Applier {
 
 /** Reports whether the very address that we want is on our link without our mark, which the kernel sets at creation only. */
 function isUnmarkedAddr({ object, verb }: Operation, outcome: Outcome): boolean {
-  return object.kind === 'addr' && verb === 'add' && outcome instanceof TsnetError && outcome.details['errno'] === 'EEXIST';
+  return (
+    object.kind === 'addr' && verb === 'add' && outcome instanceof TsnetError && outcome.details['errno'] === 'EEXIST'
+  );
 }
-

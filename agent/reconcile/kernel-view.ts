@@ -198,11 +198,12 @@ export class KernelView {
 
   #oursByIndex(ifindex: number): string | undefined {
     const entry = this.links.byIndex(ifindex);
-    return entry?.mark == null ? undefined : entry.name;
+    return entry === undefined || entry.mark === null ? undefined : entry.name;
   }
 
   #suspectRoutes(link: string): void {
-    if (this.#objects.keysOn(link).some((key) => this.#objects.get(key)?.kind === 'route')) this.#routesSuspect.add(link);
+    if (this.#objects.keysOn(link).some((key) => this.#objects.get(key)?.kind === 'route'))
+      this.#routesSuspect.add(link);
   }
 
   #learnEntry(link: Link): void {
@@ -220,14 +221,15 @@ export class KernelView {
   /** A link's own objects, where it is ours. */
   #linkObjects(link: Link): ObservedObject[] {
     const mark = this.links.byIndex(link.ifindex)?.mark;
-    if (mark == null) return [];
+    if (mark === undefined || mark === null) return [];
     const objects = observedLink(link, this.#nameOf);
     return networkMarks.has(mark.kind) ? objects : objects.filter((object) => !isLink(object));
   }
 
   #putLinkObjects(link: Link): void {
     const objects = new Map(this.#linkObjects(link).map((object) => [keyOf(object), object]));
-    for (const key of [`link ${link.ifname}`, `port ${link.ifname}`, `up ${link.ifname}`]) this.#put(key, objects.get(key));
+    for (const key of [`link ${link.ifname}`, `port ${link.ifname}`, `up ${link.ifname}`])
+      this.#put(key, objects.get(key));
   }
 
   #forgetIndex(ifindex: number): void {
@@ -298,7 +300,11 @@ export class KernelView {
       neighList(this.connection),
       fdbList(this.connection),
     ]);
-    const on = <T>(values: readonly T[], ifindexOf: (value: T) => number, observe: (value: T, link: string) => ObservedObject | undefined) =>
+    const on = <T>(
+      values: readonly T[],
+      ifindexOf: (value: T) => number,
+      observe: (value: T, link: string) => ObservedObject | undefined,
+    ) =>
       values.flatMap((value) => {
         const link = this.#oursByIndex(ifindexOf(value));
         const object = link === undefined ? undefined : observe(value, link);

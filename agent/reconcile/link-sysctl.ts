@@ -39,7 +39,11 @@ export async function quietenLink(native: NativeApi, link: string, netns: NetnsR
  *
  * @returns whether anything had to be written.
  */
-export async function ensureNoRouterAdverts(native: NativeApi, link: string, netns: NetnsRef | undefined): Promise<boolean> {
+export async function ensureNoRouterAdverts(
+  native: NativeApi,
+  link: string,
+  netns: NetnsRef | undefined,
+): Promise<boolean> {
   return ensureInet6(native, { link, name: 'accept_ra', value: '0' }, netns);
 }
 

@@ -43,6 +43,12 @@ export class LinkTable {
     return this.#byIndex.get(ifindex);
   }
 
+  /** Reports whether there is a link of that name with our mark. */
+  isOurs(name: string): boolean {
+    const mark = this.#byName.get(name)?.mark;
+    return mark !== undefined && mark !== null;
+  }
+
   values(): IterableIterator<LinkEntry> {
     return this.#byIndex.values();
   }

@@ -101,7 +101,11 @@ function recreateReason(desired: KernelLink, observed: ReconcileObject): string 
   return differences<MacvlanLink>(desired, observed, ['parent', 'mode']);
 }
 
-function differences<T extends Exclude<KernelLink, BridgeLink>>(desired: T, observed: T, keys: readonly (keyof T)[]): string | null {
+function differences<T extends Exclude<KernelLink, BridgeLink>>(
+  desired: T,
+  observed: T,
+  keys: readonly (keyof T)[],
+): string | null {
   const found = keys.filter((key) => desired[key] !== observed[key]);
   if (found.length === 0) return null;
   return found.map((key) => `${String(key)} is ${String(observed[key])}, not ${String(desired[key])}`).join('; ');

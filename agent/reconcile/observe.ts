@@ -55,7 +55,16 @@ function kernelLink(link: Link, nameOf: NameOf): (KernelLink & { readonly deviat
     case 'macvlan': {
       const mode = macvlanModes.get(link.macvlan?.mode);
       const parent = link.linkNetnsid === undefined ? (nameOf(link.link ?? 0) ?? '') : '';
-      return { kind: 'macvlan', name, alias, mac, mtu, parent, mode: mode ?? 'bridge', ...deviating(mode === undefined ? 'mode is another' : undefined) };
+      return {
+        kind: 'macvlan',
+        name,
+        alias,
+        mac,
+        mtu,
+        parent,
+        mode: mode ?? 'bridge',
+        ...deviating(mode === undefined ? 'mode is another' : undefined),
+      };
     }
     default:
       return undefined;

@@ -1,4 +1,12 @@
-import { compareLinks, isAsDesired, isLink, linkNameOf, rankOf, type ObservedObject, type ReconcileObject } from './object.js';
+import {
+  compareLinks,
+  isAsDesired,
+  isLink,
+  linkNameOf,
+  rankOf,
+  type ObservedObject,
+  type ReconcileObject,
+} from './object.js';
 
 /** One step towards the desired state. */
 export type Operation =
@@ -172,7 +180,9 @@ function clearWay(dst: string, input: PlanInput, draft: Draft): void {
 
 /** Takes out of the removals what an addition would collide with. */
 function splitObstacles(sets: readonly Operation[], removals: readonly Operation[]): [Operation[], Operation[]] {
-  const added = new Set(sets.flatMap(({ verb, object }) => (verb === 'add' && object.kind === 'route' ? [object.dst] : [])));
+  const added = new Set(
+    sets.flatMap(({ verb, object }) => (verb === 'add' && object.kind === 'route' ? [object.dst] : [])),
+  );
   const isObstacle = ({ object }: Operation): boolean => object.kind === 'route' && added.has(object.dst);
   return [removals.filter(isObstacle), removals.filter((operation) => !isObstacle(operation))];
 }

@@ -6,6 +6,7 @@ import { failpoint } from '../../lib/failpoint.js';
 import type { Logger } from '../../lib/log.js';
 import { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { Applier, type Outcome } from './applier.js';
+import { Backlog } from './backlog.js';
 import { backoffMs, systemClock, type Clock } from './backoff.js';
 import { DesiredState } from './desired-state.js';
 import { linkConflict } from './failure.js';
@@ -63,12 +64,6 @@ const markGraceMs = 200;
 const maxUnkept = 3;
 const maxDrifts = 8;
 
-interface Failure {
-  readonly error: TsnetError;
-  readonly attempts: number;
-  readonly retryAtMs: number;
-}
-
 interface Waiter {
   readonly owner: string;
   resolve(): void;
@@ -101,11 +96,7 @@ export class Reconciler {
   readonly #reaper: LinkReaper;
   readonly #reaperConnection: NetlinkConnection;
 
-  readonly #dirty = new Set<string>();
-  /** Keys that wait for a link, by its name, and the reverse. */
-  readonly #blocked = new Map<string, Set<string>>();
-  readonly #blockedBy = new Map<string, string>();
-  readonly #failing = new Map<string, Failure>();
+  readonly #backlog: Backlog;
   readonly #inFlight = new Set<string>();
   /** Keys sent and acknowledged whose notifications may still come: what these say is no change from outside. */
   readonly #echoing = new Set<string>();
@@ -126,7 +117,6 @@ export class Reconciler {
   readonly #waiters = new Set<Waiter>();
   readonly #linkListeners = new Set<(event: LinkEvent) => void>();
 
-  #cancelRetry: () => void = () => undefined;
   #cancelAudit: () => void = () => undefined;
   #lock: Promise<unknown> = Promise.resolve();
   #scheduled = false;
@@ -141,6 +131,7 @@ export class Reconciler {
   ) {
     const { native, netns, log } = options;
     this.#clock = options.clock ?? systemClock;
+    this.#backlog = new Backlog(this.#clock, log, () => this.#schedule());
     this.connection = connections.main;
     this.#reaperConnection = connections.reaper;
     this.#desired = new DesiredState((object, owners) => {
@@ -190,15 +181,17 @@ export class Reconciler {
    */
   setDesired(owner: string, objects: readonly KernelObject[]): void {
     const { changed, dropped } = this.#desired.replace(owner, objects);
-    const recent = new Set([...(this.#dropped.get(owner) ?? []), ...dropped].filter((key) => !this.#desired.isWantedBy(owner, key)));
+    const recent = new Set(
+      [...(this.#dropped.get(owner) ?? []), ...dropped].filter((key) => !this.#desired.isWantedBy(owner, key)),
+    );
     if (recent.size === 0) this.#dropped.delete(owner);
     else this.#dropped.set(owner, recent);
     for (const key of changed) {
       this.#drifted.delete(key);
-      this.#retryNow(key);
+      this.#backlog.retryNow(key);
     }
     // Asking again for what failed means: try again now.
-    for (const key of this.#desired.keysOfOwner(owner)) if (this.#failing.has(key)) this.#retryNow(key);
+    for (const key of this.#desired.keysOfOwner(owner)) if (this.#backlog.failing.has(key)) this.#backlog.retryNow(key);
     this.#schedule();
   }
 
@@ -272,7 +265,7 @@ export class Reconciler {
   }
 
   status(): ReconcilerStatus {
-    const failing = [...this.#failing].flatMap(([key, { error, attempts }]) => {
+    const failing = [...this.#backlog.failing].flatMap(([key, { error, attempts }]) => {
       const object = this.#desired.get(key) ?? this.#view.objects.get(key);
       if (object === undefined) return [];
       return [{ object: formatReconcileObject(object), code: error.code, message: error.message, attempts }];
@@ -294,7 +287,7 @@ export class Reconciler {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelAudit();
-    this.#cancelRetry();
+    this.#backlog.close();
     this.#view.close();
     this.connection.close();
     this.#reaperConnection.close();
@@ -309,23 +302,23 @@ export class Reconciler {
       return;
     }
     const desired = this.#desired.get(key);
-    if (desired === undefined || this.#dirty.has(key)) return;
+    if (desired === undefined || this.#backlog.dirty.has(key)) return;
     const observed = this.#view.objects.get(key);
     if (observed !== undefined && isAsDesired(desired, observed)) {
-      this.#failing.delete(key);
-      this.#unblock(key);
+      this.#backlog.absolve(key);
+      this.#backlog.unblock(key);
       return;
     }
     if (observed === undefined && desired.kind === 'fdb-port' && this.#isSuperseded(desired, key)) return;
-    if (this.#failing.has(key)) return;
-    if (!this.#deleting.has(linkNameOf(desired)) && !this.#blockedBy.has(key)) {
+    if (this.#backlog.failing.has(key)) return;
+    if (!this.#deleting.has(linkNameOf(desired)) && this.#backlog.blockerOf(key) === undefined) {
       this.#drifted.add(key);
       if (this.#isContested(key)) {
         const text = `${formatReconcileObject(desired)}: something else on this host keeps changing it`;
         return this.#fail(key, new TsnetError('ERR_KERNEL', text));
       }
     }
-    this.#dirty.add(key);
+    this.#backlog.dirty.add(key);
     this.#schedule();
   }
 
@@ -350,13 +343,13 @@ export class Reconciler {
   #onLink(name: string, before: LinkEntry | undefined, after: LinkEntry | undefined): void {
     if (after === undefined) {
       this.#deleting.delete(name);
-      for (const key of this.#desired.keysOn(name)) if (!this.#inFlight.has(key)) this.#dirty.add(key);
+      for (const key of this.#desired.keysOn(name)) if (!this.#inFlight.has(key)) this.#backlog.dirty.add(key);
     }
-    for (const key of this.#blocked.get(name) ?? []) this.#dirty.add(key);
-    this.#forgetBlocked(name);
-    for (const [key, { error }] of this.#failing) if (mayHaveEnded(error, name, after)) this.#dirty.add(key);
-    if (before?.mark != null) this.#emit('gone', before);
-    if (after?.mark != null) this.#emit('new', after);
+    this.#backlog.release(name);
+    for (const [key, { error }] of this.#backlog.failing)
+      if (mayHaveEnded(error, name, after)) this.#backlog.dirty.add(key);
+    if (before !== undefined && before.mark !== null) this.#emit('gone', before);
+    if (after !== undefined && after.mark !== null) this.#emit('new', after);
     this.#schedule();
   }
 
@@ -366,7 +359,10 @@ export class Reconciler {
 
   #onLoss(cause: unknown): void {
     if (this.#closed) return;
-    this.options.log.warn({ cause: cause instanceof Error ? cause.message : String(cause) }, 'netlink notifications were lost: reading everything again');
+    this.options.log.warn(
+      { cause: cause instanceof Error ? cause.message : String(cause) },
+      'netlink notifications were lost: reading everything again',
+    );
     this.#loadDue = true;
     this.#schedule();
   }
@@ -387,13 +383,16 @@ export class Reconciler {
       if (!isLink(object) || this.#desired.get(`link ${object.name}`) === undefined) continue;
       if (!(await ensureNoRouterAdverts(native, object.name, netns))) continue;
       this.#repairs += 1;
-      log.info({ object: `sysctl net.ipv6.conf.${object.name}.accept_ra=0`, was: 'changed' }, 'repaired a change from outside');
+      log.info(
+        { object: `sysctl net.ipv6.conf.${object.name}.accept_ra=0`, was: 'changed' },
+        'repaired a change from outside',
+      );
     }
   }
 
   #markStrays(): void {
     if (!this.#pruning) return;
-    for (const key of this.#view.objects.keys()) if (this.#desired.get(key) === undefined) this.#dirty.add(key);
+    for (const key of this.#view.objects.keys()) if (this.#desired.get(key) === undefined) this.#backlog.dirty.add(key);
   }
 
   #planAudit(): void {
@@ -413,7 +412,7 @@ export class Reconciler {
 
   #schedule(): void {
     if (this.#scheduled || this.#closed) return;
-    if (this.#dirty.size === 0 && !this.#loadDue && !this.#view.hasSuspectRoutes) {
+    if (this.#backlog.dirty.size === 0 && !this.#loadDue && !this.#view.hasSuspectRoutes) {
       if (this.#waiters.size > 0) this.#evaluateAll();
       return;
     }
@@ -440,23 +439,26 @@ export class Reconciler {
     if (this.#closed) return;
     this.options.log.error({ err: error }, 'kernel objects could not be brought in line');
     // What was sent may or may not have been done.
-    for (const key of this.#inFlight) this.#dirty.add(key);
+    for (const key of this.#inFlight) this.#backlog.dirty.add(key);
     this.#inFlight.clear();
     this.#echoing.clear();
     this.#spoken.clear();
-    const failure = new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error });
+    const failure = new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), {
+      cause: error,
+    });
     for (const waiter of [...this.#waiters]) waiter.reject(failure);
     this.#loadDue = true;
-    this.#clock.after(backoffMs(3, () => this.#clock.random()), () => this.#schedule());
+    this.#clock.after(
+      backoffMs(3, () => this.#clock.random()),
+      () => this.#schedule(),
+    );
   }
 
   async #flush(): Promise<void> {
     failpoint('reconcile.flush.before');
     if (this.#view.hasSuspectRoutes) await this.#view.reloadSuspectRoutes();
-    const keys = [...this.#dirty];
-    this.#dirty.clear();
+    const keys = this.#backlog.take();
     if (keys.length === 0) return this.#evaluateAll();
-    for (const key of keys) this.#unblock(key);
     const plan = planOperations(
       { desired: this.#desired.map, observed: this.#view.objects, linkState: (name) => this.#linkState(name) },
       keys,
@@ -467,7 +469,7 @@ export class Reconciler {
     if (operations.length > 0) await this.#send(operations);
     failpoint('reconcile.flush.after');
     this.#evaluateAll();
-    if (this.#dirty.size > 0) this.#schedule();
+    if (this.#backlog.dirty.size > 0) this.#schedule();
   }
 
   async #send(operations: readonly Operation[]): Promise<void> {
@@ -494,16 +496,17 @@ export class Reconciler {
   #recheck(key: string): void {
     const desired = this.#desired.get(key);
     const observed = this.#view.objects.get(key);
-    const isRight = desired === undefined ? observed === undefined : observed !== undefined && isAsDesired(desired, observed);
+    const isRight =
+      desired === undefined ? observed === undefined : observed !== undefined && isAsDesired(desired, observed);
     if (observed === undefined && desired?.kind === 'fdb-port' && this.#isSuperseded(desired, key)) return;
-    if (isRight || this.#failing.has(key) || this.#blockedBy.has(key)) {
+    if (isRight || this.#backlog.failing.has(key) || this.#backlog.blockerOf(key) !== undefined) {
       this.#unkept.delete(key);
       return;
     }
     const times = (this.#unkept.get(key) ?? 0) + 1;
     if (times <= maxUnkept) {
       this.#unkept.set(key, times);
-      this.#dirty.add(key);
+      this.#backlog.dirty.add(key);
       return;
     }
     this.#unkept.delete(key);
@@ -516,22 +519,25 @@ export class Reconciler {
     const { log } = this.options;
     this.#graceEndsMs.delete(key);
     if (object.kind === 'fdb-port' && verb === 'remove') {
-      for (const other of this.#superseded.get(object.mac) ?? []) this.#dirty.add(other);
+      for (const other of this.#superseded.get(object.mac) ?? []) this.#backlog.dirty.add(other);
       this.#superseded.delete(object.mac);
     }
-    if (outcome === 'blocked') return this.#block(key, linkNameOf(object));
+    if (outcome === 'blocked') return this.#backlog.block(key, linkNameOf(object));
     if (outcome !== undefined) return this.#fail(key, outcome);
-    this.#failing.delete(key);
+    this.#backlog.absolve(key);
     if (!this.#drifted.delete(key) || verb === 'remove') return;
     this.#repairs += 1;
-    log.info({ object: formatReconcileObject(object), was: verb === 'add' ? 'gone' : 'changed' }, 'repaired a change from outside');
+    log.info(
+      { object: formatReconcileObject(object), was: verb === 'add' ? 'gone' : 'changed' },
+      'repaired a change from outside',
+    );
   }
 
   #note(plan: Plan): void {
-    for (const [key, link] of plan.blocked) this.#block(key, link);
+    for (const [key, link] of plan.blocked) this.#backlog.block(key, link);
     for (const [key, link] of plan.conflicts) {
       if (key === `link ${link}` || this.#graceIsOver(key, link)) this.#fail(key, linkConflict(link));
-      else this.#block(key, link);
+      else this.#backlog.block(key, link);
     }
   }
 
@@ -551,7 +557,7 @@ export class Reconciler {
       this.#graceEndsMs.set(key, nowMs + markGraceMs);
       this.#look(link);
       this.#clock.after(markGraceMs, () => {
-        this.#dirty.add(key);
+        this.#backlog.dirty.add(key);
         this.#look(link);
       });
     }
@@ -569,7 +575,7 @@ export class Reconciler {
     const busy = new Set(plan.operations.map(({ key }) => key));
     for (const key of keys) {
       if (busy.has(key) || plan.blocked.has(key) || plan.conflicts.has(key)) continue;
-      this.#failing.delete(key);
+      this.#backlog.absolve(key);
       this.#drifted.delete(key);
       this.#graceEndsMs.delete(key);
     }
@@ -597,15 +603,17 @@ export class Reconciler {
       if (this.#view.links.byName(entry.name)?.ifindex === entry.ifindex) await this.#view.refreshLink(entry.name);
     } catch (error) {
       if (this.#closed) return;
-      this.#fail(key, new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error }));
+      this.#fail(
+        key,
+        new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error }),
+      );
     } finally {
       this.#deleting.delete(entry.name);
       this.#inFlight.delete(key);
       this.#spoken.delete(key);
     }
-    for (const blocked of this.#blocked.get(entry.name) ?? []) this.#dirty.add(blocked);
-    this.#forgetBlocked(entry.name);
-    if (!this.#failing.has(key)) this.#dirty.add(key);
+    this.#backlog.release(entry.name);
+    if (!this.#backlog.failing.has(key)) this.#backlog.dirty.add(key);
     this.#schedule();
   }
 
@@ -618,59 +626,10 @@ export class Reconciler {
 
   // — what waits and what fails —
 
-  #block(key: string, link: string): void {
-    this.#failing.delete(key);
-    this.#blockedBy.set(key, link);
-    const keys = this.#blocked.get(link);
-    if (keys === undefined) this.#blocked.set(link, new Set([key]));
-    else keys.add(key);
-  }
-
-  #unblock(key: string): void {
-    const link = this.#blockedBy.get(key);
-    if (link === undefined) return;
-    this.#blockedBy.delete(key);
-    const keys = this.#blocked.get(link);
-    keys?.delete(key);
-    if (keys?.size === 0) this.#blocked.delete(link);
-  }
-
-  #forgetBlocked(link: string): void {
-    for (const key of this.#blocked.get(link) ?? []) this.#blockedBy.delete(key);
-    this.#blocked.delete(link);
-  }
-
-  #retryNow(key: string): void {
-    this.#failing.delete(key);
-    this.#dirty.add(key);
-  }
-
   #fail(key: string, error: TsnetError): void {
-    const before = this.#failing.get(key);
-    const attempts = (before?.attempts ?? 0) + 1;
-    const delayMs = backoffMs(attempts, () => this.#clock.random());
-    this.#failing.set(key, { error, attempts, retryAtMs: this.#clock.nowMs() + delayMs });
-    if (before?.error.code !== error.code) this.options.log.warn({ code: error.code, key }, error.message);
+    const attempts = this.#backlog.fail(key, error);
     // The kernel has it already: what is thought to be there is not what is there.
     if (error.details['errno'] === 'EEXIST' && attempts === 1) this.#loadDue = true;
-    this.#planRetry();
-  }
-
-  #planRetry(): void {
-    this.#cancelRetry();
-    let earliestMs = Infinity;
-    for (const { retryAtMs } of this.#failing.values()) earliestMs = Math.min(earliestMs, retryAtMs);
-    if (earliestMs === Infinity || this.#closed) return;
-    this.#cancelRetry = this.#clock.after(Math.max(0, earliestMs - this.#clock.nowMs()), () => {
-      const nowMs = this.#clock.nowMs();
-      for (const [key, failure] of this.#failing) {
-        if (failure.retryAtMs > nowMs) continue;
-        this.#failing.set(key, { ...failure, retryAtMs: Infinity });
-        this.#dirty.add(key);
-      }
-      this.#planRetry();
-      this.#schedule();
-    });
   }
 
   *#keysOf(owner: string): Iterable<string> {
@@ -681,16 +640,15 @@ export class Reconciler {
   #evaluateAll(): void {
     for (const waiter of [...this.#waiters]) this.#evaluate(waiter);
     for (const [owner, keys] of this.#dropped) {
-      if (![...keys].some((key) => this.#isPending(key) || this.#failing.has(key))) this.#dropped.delete(owner);
+      if (![...keys].some((key) => this.#isPending(key) || this.#backlog.failing.has(key))) this.#dropped.delete(owner);
     }
   }
 
   #evaluate(waiter: Waiter): void {
     let pending = false;
     for (const key of this.#keysOf(waiter.owner)) {
-      const link = this.#blockedBy.get(key);
-      const failure = this.#failing.get(key) ?? (link === undefined ? undefined : this.#failing.get(`link ${link}`));
-      if (failure !== undefined) return waiter.reject(failure.error);
+      const failure = this.#backlog.failureOf(key);
+      if (failure !== undefined) return waiter.reject(failure);
       if (this.#isPending(key)) pending = true;
     }
     if (pending) return;
@@ -699,17 +657,19 @@ export class Reconciler {
   }
 
   #isPending(key: string): boolean {
-    return this.#dirty.has(key) || this.#inFlight.has(key) || this.#blockedBy.has(key);
+    return this.#backlog.dirty.has(key) || this.#inFlight.has(key) || this.#backlog.blockerOf(key) !== undefined;
   }
 
   #deadline(owner: string, timeoutMs: number): TsnetError {
     for (const key of this.#keysOf(owner)) {
       if (!this.#isPending(key)) continue;
       const object = this.#desired.get(key) ?? this.#view.objects.get(key);
-      const link = this.#blockedBy.get(key);
+      const link = this.#backlog.blockerOf(key);
       const what = object === undefined ? key : formatReconcileObject(object);
       const why = link === undefined ? '' : `: waits for link ${link}`;
-      return new TsnetError('ERR_DEADLINE', `not there after ${timeoutMs} ms: ${what}${why}`, { details: { owner, timeoutMs } });
+      return new TsnetError('ERR_DEADLINE', `not there after ${timeoutMs} ms: ${what}${why}`, {
+        details: { owner, timeoutMs },
+      });
     }
     return new TsnetError('ERR_DEADLINE', `not settled after ${timeoutMs} ms`, { details: { owner, timeoutMs } });
   }

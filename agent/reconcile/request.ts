@@ -63,7 +63,10 @@ export function linkCreateRequests(link: KernelLink, indexOf: IndexOf): NetlinkM
 function linkChangeRequest(link: KernelLink): NetlinkMessage {
   const { alias, mac: address, mtu } = link;
   const settings = { alias, address, mtu };
-  return linkSetMessage(link.name, link.kind === 'bridge' ? { ...settings, kind: 'bridge', bridge: bridgeSettings } : settings);
+  return linkSetMessage(
+    link.name,
+    link.kind === 'bridge' ? { ...settings, kind: 'bridge', bridge: bridgeSettings } : settings,
+  );
 }
 
 function addrOf(object: Extract<ReconcileObject, { kind: 'addr' }>, ifindex: number): Addr {
@@ -110,8 +113,11 @@ export function requestsOf(operation: Operation, indexOf: IndexOf): NetlinkMessa
       if (isRemoval) return [linkSetMessage(indexOf(object.link), { master: 0 })];
       const { learning, neighSuppress } = object;
       const settings = linkSetMessage(object.link, { portKind: 'bridge', bridgePort: { learning, neighSuppress } });
-      const isMember = operation.verb === 'change' && operation.was.kind === 'port' && operation.was.master === object.master;
-      return isMember ? [settings] : [linkSetMessage(indexOf(object.link), { master: indexOf(object.master) }), settings];
+      const isMember =
+        operation.verb === 'change' && operation.was.kind === 'port' && operation.was.master === object.master;
+      return isMember
+        ? [settings]
+        : [linkSetMessage(indexOf(object.link), { master: indexOf(object.master) }), settings];
     }
     case 'addr': {
       const addr = addrOf(object, indexOf(object.link));

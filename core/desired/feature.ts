@@ -3,22 +3,22 @@ import type { DriverName } from '../model.js';
 
 /** What a driver may or may not do; the texts are those of the table in docs/drivers.md. */
 export const featureTexts = {
-  'ipv4': 'IPv4 subnets',
-  'ipv6': 'IPv6 subnets',
+  ipv4: 'IPv4 subnets',
+  ipv6: 'IPv6 subnets',
   'several-subnets': 'several subnets, also of one family',
   'several-networks': 'a sandbox in several networks',
   'fixed-address': 'fixed address (`--ip`)',
   'fixed-mac': 'fixed MAC (`--mac`)',
-  'ifname': 'chosen interface name (`--ifname`)',
-  'stepwise': 'reserve, link and attach as separate steps',
+  ifname: 'chosen interface name (`--ifname`)',
+  stepwise: 'reserve, link and attach as separate steps',
   'cross-host': 'endpoints on different hosts reach each other',
-  'multicast': 'multicast and broadcast within the network',
+  multicast: 'multicast and broadcast within the network',
   'default-route': 'default route (without `--internal`)',
   'no-gateway': 'subnet without a gateway',
-  'internal': '`--internal`',
+  internal: '`--internal`',
   'host-access': 'the host reaches its own endpoints',
-  'mtu': '`--mtu`',
-  'vni': 'a VNI of its own',
+  mtu: '`--mtu`',
+  vni: 'a VNI of its own',
 } as const;
 
 export type Feature = keyof typeof featureTexts;
@@ -40,15 +40,15 @@ const inSandbox = { state: 'in-sandbox' } as const;
 
 /** What holds for every driver, because it is done in the sandbox or by the allocation. */
 const common = {
-  'ipv4': supported,
-  'ipv6': supported,
+  ipv4: supported,
+  ipv6: supported,
   'several-subnets': supported,
   'several-networks': inSandbox,
   'fixed-address': inSandbox,
   'fixed-mac': inSandbox,
-  'ifname': inSandbox,
-  'stepwise': supported,
-  'multicast': supported,
+  ifname: inSandbox,
+  stepwise: supported,
+  multicast: supported,
 } as const satisfies Partial<FeatureTable>;
 
 /** The one table of driver × feature. */
@@ -56,32 +56,36 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
   overlay: {
     ...common,
     'cross-host': supported,
-    'default-route': { state: 'supported', note: 'through the sandbox\'s own host' },
+    'default-route': { state: 'supported', note: "through the sandbox's own host" },
     'no-gateway': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'the host is the gateway' },
-    'internal': supported,
+    internal: supported,
     'host-access': supported,
-    'mtu': { state: 'supported', note: 'underlay less 50 bytes, 70 over IPv6' },
-    'vni': supported,
+    mtu: { state: 'supported', note: 'underlay less 50 bytes, 70 over IPv6' },
+    vni: supported,
   },
   bridge: {
     ...common,
     'cross-host': { state: 'absent', note: 'each host has a segment of its own' },
-    'default-route': { state: 'supported', note: 'through the sandbox\'s own host' },
+    'default-route': { state: 'supported', note: "through the sandbox's own host" },
     'no-gateway': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'the host is the gateway' },
-    'internal': supported,
+    internal: supported,
     'host-access': supported,
-    'mtu': supported,
-    'vni': { state: 'absent' },
+    mtu: supported,
+    vni: { state: 'absent' },
   },
   macvlan: {
     ...common,
     'cross-host': { state: 'supported', note: 'through the LAN' },
-    'default-route': { state: 'in-sandbox', note: 'through the LAN\'s router' },
+    'default-route': { state: 'in-sandbox', note: "through the LAN's router" },
     'no-gateway': supported,
-    'internal': { state: 'in-sandbox', note: 'no default route; the LAN itself stays in reach' },
-    'host-access': { state: 'option', option: 'host-shim=true', note: 'the kernel keeps parent and macvlan links apart' },
-    'mtu': { state: 'supported', note: 'at most the parent\'s' },
-    'vni': { state: 'absent' },
+    internal: { state: 'in-sandbox', note: 'no default route; the LAN itself stays in reach' },
+    'host-access': {
+      state: 'option',
+      option: 'host-shim=true',
+      note: 'the kernel keeps parent and macvlan links apart',
+    },
+    mtu: { state: 'supported', note: "at most the parent's" },
+    vni: { state: 'absent' },
   },
 };
 

@@ -19,13 +19,13 @@ export const driverOptions: Readonly<Record<DriverName, Readonly<Record<string, 
   overlay: {},
   bridge: {},
   macvlan: {
-    'parent': {
+    parent: {
       values: linkName,
       valueText: 'an interface name',
       required: true,
       meaning: 'the interface, of that name on every host, that the macvlan links are made on',
     },
-    'mode': {
+    mode: {
       values: ['bridge', 'private', 'vepa'],
       valueText: '`bridge` (default), `private` or `vepa`',
       required: false,
@@ -35,13 +35,15 @@ export const driverOptions: Readonly<Record<DriverName, Readonly<Record<string, 
       values: ['true', 'false'],
       valueText: '`true` or `false` (default)',
       required: false,
-      meaning: 'a link of the host\'s own beside the endpoints, so that it reaches them; needs mode `bridge`',
+      meaning: "a link of the host's own beside the endpoints, so that it reaches them; needs mode `bridge`",
     },
   },
 };
 
 function invalid(message: string, option: string, value: string): TsnetError {
-  return new TsnetError('ERR_INVALID_OPTION', message, { details: { field: `options.${option}`, value: value.slice(0, 64) } });
+  return new TsnetError('ERR_INVALID_OPTION', message, {
+    details: { field: `options.${option}`, value: value.slice(0, 64) },
+  });
 }
 
 /**
@@ -54,8 +56,11 @@ export function checkDriverOptions(driver: DriverName, options: Readonly<Record<
   const known = driverOptions[driver];
   for (const [name, value] of Object.entries(options)) {
     const option = Object.hasOwn(known, name) ? known[name] : undefined;
-    if (option === undefined) throw invalid(`options.${name.slice(0, 64)}: driver ${driver} has no such option`, name.slice(0, 64), value);
-    const allowed = Array.isArray(option.values) ? option.values.includes(value) : (option.values as RegExp).test(value);
+    if (option === undefined)
+      throw invalid(`options.${name.slice(0, 64)}: driver ${driver} has no such option`, name.slice(0, 64), value);
+    const allowed = Array.isArray(option.values)
+      ? option.values.includes(value)
+      : (option.values as RegExp).test(value);
     if (!allowed) {
       throw invalid(`options.${name}: ${JSON.stringify(value.slice(0, 64))} is not ${option.valueText}`, name, value);
     }

@@ -14,7 +14,19 @@ const vxlan = vxlanName(testNetwork.id);
 
 t.test('a foreign VXLAN device with the VNI is named, left alone, and waited for', async (t) => {
   const host = await newNetns(t, 'vni');
-  host.ip('link', 'add', 'theirs0', 'type', 'vxlan', 'id', `${testNetwork.vni}`, 'dstport', '4790', 'local', '198.18.0.1');
+  host.ip(
+    'link',
+    'add',
+    'theirs0',
+    'type',
+    'vxlan',
+    'id',
+    `${testNetwork.vni}`,
+    'dstport',
+    '4790',
+    'local',
+    '198.18.0.1',
+  );
   const before = host.ip('-d', 'link', 'show', 'dev', 'theirs0');
   const reconciler = await startReconciler(t, host);
   reconciler.setDesired('network', driver.networkObjects(ctx));
@@ -43,7 +55,7 @@ t.test('an unmarked link with our name is refused and never touched', async (t) 
   t.same(host.ipJson('addr', 'show', 'dev', bridge)[0]?.['addr_info'], [], 'without an address of ours');
 });
 
-t.test('an unmarked link with an endpoint\'s name is not made a port', async (t) => {
+t.test("an unmarked link with an endpoint's name is not made a port", async (t) => {
   const host = await newNetns(t, 'port');
   const veth = vethName(testEndpoint(1).id);
   host.ip('link', 'add', veth, 'type', 'veth', 'peer', 'name', 'peer0');
@@ -65,7 +77,10 @@ t.test('a port more than a bridge can hold is an error of its own', async (t) =>
   const master = reconciler.linkIndex(bridge);
   if (master === undefined) throw new Error('the bridge is there');
   const pairs = Array.from({ length: 511 }, (_, n) => {
-    return [linkAddMessage({ ifname: `a${n}`, kind: 'veth', master, veth: { peer: { ifname: `b${n}` } } }), linkSetMessage(`b${n}`, { master })];
+    return [
+      linkAddMessage({ ifname: `a${n}`, kind: 'veth', master, veth: { peer: { ifname: `b${n}` } } }),
+      linkSetMessage(`b${n}`, { master }),
+    ];
   });
   const alone = linkAddMessage({ ifname: 'a511', kind: 'veth', master, veth: { peer: { ifname: 'b511' } } });
   await reconciler.connection.requestAll([...pairs.flat(), alone]);
@@ -73,9 +88,15 @@ t.test('a port more than a bridge can hold is an error of its own', async (t) =>
   host.ip('link', 'add', veth, 'type', 'veth', 'peer', 'name', 'peer0');
   host.ip('link', 'set', veth, 'alias', `tsnet:veth:${testEndpoint(1).id}`);
   reconciler.setDesired('endpoint', plain.endpointObjects(full, testEndpoint(1), null));
-  await t.rejects(reconciler.settled('endpoint', 10_000), { code: 'ERR_PORTS_EXHAUSTED', details: { bridge, link: veth } });
+  await t.rejects(reconciler.settled('endpoint', 10_000), {
+    code: 'ERR_PORTS_EXHAUSTED',
+    details: { bridge, link: veth },
+  });
   host.ip('link', 'del', 'a511');
-  await waitFor('the port is taken when one is free', () => host.ipJson('link', 'show', 'dev', veth)[0]?.['master'] === bridge);
+  await waitFor(
+    'the port is taken when one is free',
+    () => host.ipJson('link', 'show', 'dev', veth)[0]?.['master'] === bridge,
+  );
 });
 
 t.test('an endpoint whose link does not come is named when its time is over', async (t) => {
@@ -98,9 +119,16 @@ t.test('a link that can only be made anew is, with all that was on it', async (t
   const moved: Network = { ...testNetwork, vni: 8_388_999 };
   reconciler.setDesired('network', driver.networkObjects({ ...ctx, network: moved }));
   await reconciler.settled('network', 10_000);
-  await waitFor('the entries are back', () => host.bridge('fdb', 'show', 'dev', vxlan).includes('dst 198.18.0.2'), 5000);
+  await waitFor(
+    'the entries are back',
+    () => host.bridge('fdb', 'show', 'dev', vxlan).includes('dst 198.18.0.2'),
+    5000,
+  );
   t.match(host.ipJson('link', 'show', 'dev', vxlan)[0], { linkinfo: { info_data: { id: 8_388_999 } }, master: bridge });
-  t.match(lines.find(({ msg }) => msg === 'making a link anew'), { link: vxlan, reason: 'vni is 8388609, not 8388999' });
+  t.match(
+    lines.find(({ msg }) => msg === 'making a link anew'),
+    { link: vxlan, reason: 'vni is 8388609, not 8388999' },
+  );
 });
 
 t.test('a network takes over subnet and VNI of one that is removed at the same time', async (t) => {
@@ -111,10 +139,14 @@ t.test('a network takes over subnet and VNI of one that is removed at the same t
   const heir: Network = { ...testNetwork, id: 'ffffffff' };
   reconciler.setDesired('heir', driver.networkObjects({ ...ctx, network: heir }));
   reconciler.setDesired('old', []);
-  await waitFor('the heir is there', async () => {
-    await reconciler.settled('heir', 5000);
-    return true;
-  }, 10_000);
+  await waitFor(
+    'the heir is there',
+    async () => {
+      await reconciler.settled('heir', 5000);
+      return true;
+    },
+    10_000,
+  );
   await reconciler.settled('old', 5000);
   t.match(host.ipJson('route'), [{ dst: '10.64.0.0/20', dev: bridgeName('ffffffff') }]);
   t.equal(host.ipJson('route').length, 1);
@@ -123,7 +155,7 @@ t.test('a network takes over subnet and VNI of one that is removed at the same t
 
 t.test('the host has a link of its own beside its macvlan endpoints', async (t) => {
   const host = await newNetns(t, 'mac');
-  const options = { 'parent': 'lan0', 'host-shim': 'true' };
+  const options = { parent: 'lan0', 'host-shim': 'true' };
   const network: Network = { ...testNetwork, driver: 'macvlan', vni: null, options, mtu: 1500 };
   const macvlan = driverOf('macvlan');
   const lan = { ...ctx, network };
@@ -141,5 +173,7 @@ t.test('the host has a link of its own beside its macvlan endpoints', async (t) 
   });
   const shim = macvlanShimName(network.id);
   t.match(host.ipJson('route', 'show', 'dev', shim), [{ dst: '10.64.1.5', prefsrc: '10.64.1.1' }]);
-  t.match(host.ipJson('-6', 'route', 'show', 'proto', '84'), [{ dst: 'fd00:64::1:5', dev: shim, prefsrc: 'fd00:64::1:1' }]);
+  t.match(host.ipJson('-6', 'route', 'show', 'proto', '84'), [
+    { dst: 'fd00:64::1:5', dev: shim, prefsrc: 'fd00:64::1:1' },
+  ]);
 });

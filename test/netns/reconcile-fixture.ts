@@ -63,9 +63,19 @@ export function newTestLog(): { readonly log: ReconcilerOptions['log']; readonly
 }
 
 /** Starts a reconciler in a namespace; it is closed with the test. */
-export async function startReconciler(t: Test, netns: Netns, options: Partial<ReconcilerOptions> = {}): Promise<Reconciler> {
+export async function startReconciler(
+  t: Test,
+  netns: Netns,
+  options: Partial<ReconcilerOptions> = {},
+): Promise<Reconciler> {
   const { log } = newTestLog();
-  const reconciler = await Reconciler.start({ native: loadNative(), log, auditMs: 0, netns: { path: netns.path }, ...options });
+  const reconciler = await Reconciler.start({
+    native: loadNative(),
+    log,
+    auditMs: 0,
+    netns: { path: netns.path },
+    ...options,
+  });
   t.teardown(() => reconciler.close());
   return reconciler;
 }

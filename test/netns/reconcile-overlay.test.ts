@@ -41,8 +41,16 @@ t.test('an overlay is in the kernel as its driver describes it', async (t) => {
     },
   });
   t.ok((vx?.['flags'] as string[]).includes('UP') && (br?.['flags'] as string[]).includes('UP'), 'both are up');
-  t.equal(host.exec('sysctl', '-n', `net.ipv6.conf.${bridge}.accept_ra`).trim(), '0', 'the host takes no router advertisement');
-  t.equal(host.exec('sysctl', '-n', `net.ipv6.conf.${vxlan}.disable_ipv6`).trim(), '1', 'the VXLAN device speaks no IPv6 of its own');
+  t.equal(
+    host.exec('sysctl', '-n', `net.ipv6.conf.${bridge}.accept_ra`).trim(),
+    '0',
+    'the host takes no router advertisement',
+  );
+  t.equal(
+    host.exec('sysctl', '-n', `net.ipv6.conf.${vxlan}.disable_ipv6`).trim(),
+    '1',
+    'the VXLAN device speaks no IPv6 of its own',
+  );
 
   const routes = [...host.ipJson('route'), ...host.ipJson('-6', 'route')].filter(({ protocol }) => protocol === '84');
   t.match(routes, [
@@ -56,7 +64,11 @@ t.test('an overlay is in the kernel as its driver describes it', async (t) => {
     'nothing is sent from the IPv6 gateway address',
   );
   t.equal(host.ipJson('neigh', 'show', 'nud', 'permanent').length, 4);
-  const fdb = host.bridge('fdb', 'show', 'dev', vxlan).trim().split('\n').map((line) => line.trim());
+  const fdb = host
+    .bridge('fdb', 'show', 'dev', vxlan)
+    .trim()
+    .split('\n')
+    .map((line) => line.trim());
   for (const entry of [
     `${floodMac} dst 198.18.0.2 self permanent`,
     `02:00:0a:40:02:05 dst 198.18.0.2 self permanent`,
@@ -73,12 +85,18 @@ t.test('an overlay is in the kernel as its driver describes it', async (t) => {
 });
 
 /** What one host is told: its network, the other carrier, both endpoints. */
-function tellHost(reconciler: Reconciler, n: number, ctx: DriverContext, options: { readonly remote: boolean }): readonly string[] {
+function tellHost(
+  reconciler: Reconciler,
+  n: number,
+  ctx: DriverContext,
+  options: { readonly remote: boolean },
+): readonly string[] {
   const other = 3 - n;
   reconciler.setDesired('network', driver.networkObjects(ctx));
   reconciler.setDesired('carrier', driver.carrierObjects(ctx, testCarrier(other)));
   reconciler.setDesired('local', driver.endpointObjects(ctx, testEndpoint(n), null));
-  if (options.remote) reconciler.setDesired('remote', driver.endpointObjects(ctx, testEndpoint(other), `198.18.0.${other}`));
+  if (options.remote)
+    reconciler.setDesired('remote', driver.endpointObjects(ctx, testEndpoint(other), `198.18.0.${other}`));
   return ['network', 'carrier', 'local', ...(options.remote ? ['remote'] : [])];
 }
 
@@ -108,7 +126,8 @@ for (const remote of [true, false]) {
     t.ok(pings(one, '10.64.2.1') && pings(one, 'fd00:64::2:1'), 'the other host answers from its own address');
     for (const host of hosts) {
       const other = host === hosts[0] ? 2 : 1;
-      for (const address of testEndpoint(other).addresses) t.ok(pings(host, address), `a host reaches ${address} elsewhere`);
+      for (const address of testEndpoint(other).addresses)
+        t.ok(pings(host, address), `a host reaches ${address} elsewhere`);
     }
   });
 }

@@ -39,20 +39,43 @@ function addVeth(host: Netns): void {
 
 /** Everything that a person would compare, without ages, counters and ifindexes. */
 function snapshot(host: Netns): string {
-  const addrs = host.ip('-o', 'addr', 'show', 'dev', bridge).replaceAll(/^\d+: /gm, '').replaceAll(/ tentative|fe80:.*/g, '');
+  const addrs = host
+    .ip('-o', 'addr', 'show', 'dev', bridge)
+    .replaceAll(/^\d+: /gm, '')
+    .replaceAll(/ tentative|fe80:.*/g, '');
   const links = [bridge, vxlan, veth].map((link) => {
     const [found] = host.ipJson('link', 'show', 'dev', link);
-    return [link, found?.['master'], found?.['ifalias'], found?.['mtu'], found?.['address'], (found?.['flags'] as string[]).includes('UP')].join(' ');
+    return [
+      link,
+      found?.['master'],
+      found?.['ifalias'],
+      found?.['mtu'],
+      found?.['address'],
+      (found?.['flags'] as string[]).includes('UP'),
+    ].join(' ');
   });
   const settings = [vxlan, veth].map((link) => {
-    const linkinfo = host.ipJson('link', 'show', 'dev', link)[0]?.['linkinfo'] as Record<string, Record<string, unknown>>;
+    const linkinfo = host.ipJson('link', 'show', 'dev', link)[0]?.['linkinfo'] as Record<
+      string,
+      Record<string, unknown>
+    >;
     const port = linkinfo['info_slave_data'];
     return `${link} ${String(port?.['learning'])} ${String(port?.['neigh_suppress'])}`;
   });
   const routes = host.ip('route') + host.ip('-6', 'route', 'show', 'proto', '84');
   const neighs = host.ip('neigh', 'show', 'nud', 'permanent');
-  const fdb = host.bridge('fdb', 'show').split('\n').filter((line) => line.includes('tsx-') || line.includes(`${veth} master`));
-  const sorted = [addrs, routes, neighs, fdb.join('\n')].map((text) => text.split('\n').map((line) => line.trim()).filter(Boolean).sort().join('\n'));
+  const fdb = host
+    .bridge('fdb', 'show')
+    .split('\n')
+    .filter((line) => line.includes('tsx-') || line.includes(`${veth} master`));
+  const sorted = [addrs, routes, neighs, fdb.join('\n')].map((text) =>
+    text
+      .split('\n')
+      .map((line) => line.trim())
+      .filter(Boolean)
+      .sort()
+      .join('\n'),
+  );
   return [...links, ...settings, ...sorted].join('\n').replaceAll(/ secondary| linkdown| dead| state \S+/g, '');
 }
 
@@ -78,15 +101,51 @@ t.test('changes from outside are repaired within two seconds, each by its event'
     ['snooping switched on', 'ip', 'link', 'set', bridge, 'type', 'bridge', 'mcast_snooping', '1'],
     ['a deleted IPv4 address', 'ip', 'addr', 'del', '10.64.1.1/20', 'dev', bridge],
     ['a deleted IPv6 address', 'ip', 'addr', 'del', 'fd00:64::1:1/64', 'dev', bridge],
-    ['a gateway address that is preferred', 'ip', 'addr', 'change', 'fd00:64::1/64', 'dev', bridge, 'preferred_lft', 'forever', 'nodad', 'noprefixroute'],
+    [
+      'a gateway address that is preferred',
+      'ip',
+      'addr',
+      'change',
+      'fd00:64::1/64',
+      'dev',
+      bridge,
+      'preferred_lft',
+      'forever',
+      'nodad',
+      'noprefixroute',
+    ],
     ['a deleted IPv4 route', 'ip', 'route', 'del', '10.64.0.0/20'],
     ['a deleted IPv6 route', 'ip', 'route', 'del', 'fd00:64::/64', 'dev', bridge],
     ['a deleted neighbour', 'ip', 'neigh', 'del', '10.64.2.5', 'dev', bridge],
-    ['a neighbour with another MAC', 'ip', 'neigh', 'replace', 'fd00:64::2:5', 'lladdr', '02:00:00:00:00:98', 'dev', bridge, 'nud', 'permanent'],
+    [
+      'a neighbour with another MAC',
+      'ip',
+      'neigh',
+      'replace',
+      'fd00:64::2:5',
+      'lladdr',
+      '02:00:00:00:00:98',
+      'dev',
+      bridge,
+      'nud',
+      'permanent',
+    ],
     ['a deleted entry of a port', 'bridge', 'fdb', 'del', remote.mac, 'dev', vxlan, 'master'],
     ['an entry that leads to another port', 'bridge', 'fdb', 'replace', local.mac, 'dev', vxlan, 'master', 'static'],
     ['a deleted VTEP of a MAC', 'bridge', 'fdb', 'del', remote.mac, 'dev', vxlan, 'self'],
-    ['another VTEP of a MAC', 'bridge', 'fdb', 'replace', remote.mac, 'dev', vxlan, 'dst', '198.18.0.9', 'self', 'permanent'],
+    [
+      'another VTEP of a MAC',
+      'bridge',
+      'fdb',
+      'replace',
+      remote.mac,
+      'dev',
+      vxlan,
+      'dst',
+      '198.18.0.9',
+      'self',
+      'permanent',
+    ],
     ['a deleted flood entry', 'bridge', 'fdb', 'del', floodMac, 'dev', vxlan, 'dst', '198.18.0.2', 'self'],
   ];
   for (const [name, tool, ...args] of damages) {
@@ -106,7 +165,10 @@ t.test('changes from outside are repaired within two seconds, each by its event'
     }
   }
   t.same(reconciler.status().failing, [], 'nothing fails');
-  t.ok(lines.some(({ msg, level }) => msg === 'repaired a change from outside' && level === 30), 'repairs are in the log');
+  t.ok(
+    lines.some(({ msg, level }) => msg === 'repaired a change from outside' && level === 30),
+    'repairs are in the log',
+  );
 });
 
 t.test('a restart sends nothing for what is right', async (t) => {
@@ -140,7 +202,11 @@ t.test('a link is marked by the same send that creates it', async (t) => {
   const reconciler = await startReconciler(t, host, { native });
   reconciler.setDesired('network', driver.networkObjects(ctx));
   await reconciler.settled('network', 10_000);
-  t.same(datagrams[0], [RTM_NEWLINK, RTM_SETLINK, RTM_NEWLINK, RTM_SETLINK], 'bridge, its mark, VXLAN device, its mark');
+  t.same(
+    datagrams[0],
+    [RTM_NEWLINK, RTM_SETLINK, RTM_NEWLINK, RTM_SETLINK],
+    'bridge, its mark, VXLAN device, its mark',
+  );
   t.equal(datagrams.length, 2, 'everything else in a second one');
 });
 
@@ -155,7 +221,10 @@ t.test('a fight with another program is reported and not fought at full speed', 
     if (isThere()) host.ip('neigh', 'del', '10.64.2.5', 'dev', bridge);
     return reconciler.status().failing.some(({ message }) => message.includes('keeps changing it'));
   });
-  await waitFor('it is there again when the other gives up', () => isThere() && reconciler.status().failing.length === 0);
+  await waitFor(
+    'it is there again when the other gives up',
+    () => isThere() && reconciler.status().failing.length === 0,
+  );
   t.ok(reconciler.status().repairs >= 8);
 });
 
@@ -170,7 +239,11 @@ t.test('the audit finds what no notification tells of', async (t) => {
   host.ip('neigh', 'add', '10.64.9.9', 'lladdr', '02:00:00:00:00:77', 'dev', bridge, 'nud', 'permanent');
   await reconciler.audit();
   t.equal(host.exec('sysctl', '-n', `net.ipv6.conf.${bridge}.accept_ra`).trim(), '0');
-  t.notMatch(host.bridge('fdb', 'show', 'dev', vxlan), '02:00:00:00:00:77', 'an entry of our device that nobody wants is gone');
+  t.notMatch(
+    host.bridge('fdb', 'show', 'dev', vxlan),
+    '02:00:00:00:00:77',
+    'an entry of our device that nobody wants is gone',
+  );
   t.match(host.ip('neigh'), '10.64.9.9', 'a neighbour without our mark stays');
   t.equal(reconciler.status().repairs, 1);
 });
@@ -208,8 +281,14 @@ t.test('lost notifications lead to a full comparison', async (t) => {
     ...native,
     netlinkOpen: (options: Parameters<typeof native.netlinkOpen>[0]) => {
       if (options.groups === undefined) return native.netlinkOpen(options);
-      report = () => options.onError(Object.assign(new Error('no buffer space'), { code: 'ENOBUFS', errno: 105, syscall: 'recvmsg' }));
-      return native.netlinkOpen({ ...options, onMessage: (datagram) => (loseAll ? undefined : options.onMessage(datagram)) });
+      report = () =>
+        options.onError(
+          Object.assign(new Error('no buffer space'), { code: 'ENOBUFS', errno: 105, syscall: 'recvmsg' }),
+        );
+      return native.netlinkOpen({
+        ...options,
+        onMessage: (datagram) => (loseAll ? undefined : options.onMessage(datagram)),
+      });
     },
   };
   const reconciler = await startReconciler(t, host, { native: lossy, log });
@@ -223,5 +302,8 @@ t.test('lost notifications lead to a full comparison', async (t) => {
   await new Promise((resolve) => setImmediate(resolve));
   report?.();
   await waitFor('all is repaired', () => snapshot(host) === right, 5000);
-  t.ok(lines.some(({ msg }) => String(msg).startsWith('netlink notifications were lost')), 'the loss is in the log');
+  t.ok(
+    lines.some(({ msg }) => String(msg).startsWith('netlink notifications were lost')),
+    'the loss is in the log',
+  );
 });

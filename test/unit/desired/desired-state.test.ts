@@ -3,7 +3,12 @@ import type { KernelNeigh } from '../../../core/kernel.js';
 import { DesiredState } from '../../../agent/reconcile/desired-state.js';
 import { backoffMs } from '../../../agent/reconcile/backoff.js';
 
-const neigh = (address: string, mac = '02:00:00:00:00:01'): KernelNeigh => ({ kind: 'neigh', link: 'tsb-a', address, mac });
+const neigh = (address: string, mac = '02:00:00:00:00:01'): KernelNeigh => ({
+  kind: 'neigh',
+  link: 'tsb-a',
+  address,
+  mac,
+});
 
 t.test('an object that two owners want stays until both are gone', async (t) => {
   const state = new DesiredState(() => t.fail('they agree'));
@@ -37,7 +42,16 @@ t.test('handing in the same again changes nothing', async (t) => {
 });
 
 t.test('the wait after a failure is spread from nothing to a bound that doubles up to half a minute', async (t) => {
-  t.same([1, 2, 3, 4].map((attempts) => backoffMs(attempts, () => 1)), [200, 400, 800, 1600]);
-  t.equal(backoffMs(40, () => 1), 30_000);
-  t.equal(backoffMs(5, () => 0), 0);
+  t.same(
+    [1, 2, 3, 4].map((attempts) => backoffMs(attempts, () => 1)),
+    [200, 400, 800, 1600],
+  );
+  t.equal(
+    backoffMs(40, () => 1),
+    30_000,
+  );
+  t.equal(
+    backoffMs(5, () => 0),
+    0,
+  );
 });

@@ -23,7 +23,9 @@ function formatPlan(plan: SandboxPlan): string {
     first,
     ...plan.sysctls.map(([path, value]) => `sysctl -w ${path}=${value}`),
     ...plan.addrs.map(({ address, nodad }) => `ip addr add ${address} dev ${dev}${nodad ? ' nodad' : ''}`),
-    ...plan.routes.map(({ dst, gateway }) => `ip route add ${dst}${gateway === null ? '' : ` via ${gateway}`} dev ${dev}`),
+    ...plan.routes.map(
+      ({ dst, gateway }) => `ip route add ${dst}${gateway === null ? '' : ` via ${gateway}`} dev ${dev}`,
+    ),
     '',
   ].join('\n');
 }
@@ -48,7 +50,7 @@ for (const name of ['overlay', 'bridge', 'macvlan'] as const) {
 }
 
 t.test('a macvlan network with a shim gives the host a link and routes to its own endpoints alone', async (t) => {
-  const network = newNetwork('macvlan', { options: { 'parent': 'eth1', 'host-shim': 'true' } });
+  const network = newNetwork('macvlan', { options: { parent: 'eth1', 'host-shim': 'true' } });
   matchGolden(t, 'macvlan-shim', everything('macvlan', newContext(network)));
 });
 
@@ -58,7 +60,7 @@ t.test('an overlay over an IPv6 underlay, IPv6 alone, before the host has an add
   matchGolden(t, 'overlay-ipv6', everything('overlay', { ...ctx, self: { ...ctx.self, vtep: '2001:db8::1' } }));
 });
 
-t.test('the order of the host\'s addresses decides nothing', async (t) => {
+t.test("the order of the host's addresses decides nothing", async (t) => {
   const network = newNetwork('overlay');
   const one = driverOf('overlay').networkObjects(newContext(network, ['10.64.1.1', 'fd00:64::1:1']));
   const two = driverOf('overlay').networkObjects(newContext(network, ['fd00:64::1:1', '10.64.1.1']));
@@ -67,12 +69,16 @@ t.test('the order of the host\'s addresses decides nothing', async (t) => {
 
 t.test('a reserved or detaching endpoint has no objects anywhere, a linked one those of an attached one', async (t) => {
   for (const name of ['overlay', 'bridge', 'macvlan'] as const) {
-    const network = newNetwork(name, name === 'macvlan' ? { options: { 'parent': 'eth1', 'host-shim': 'true' } } : {});
+    const network = newNetwork(name, name === 'macvlan' ? { options: { parent: 'eth1', 'host-shim': 'true' } } : {});
     const ctx = newContext(network);
     const driver = driverOf(name);
     for (const host of ['h1', 'h2']) {
       for (const state of ['reserved', 'detaching'] as const) {
-        t.same(driver.endpointObjects(ctx, newEndpoint(network, host, { state }), '198.18.0.2'), [], `${name}: ${state} on ${host}`);
+        t.same(
+          driver.endpointObjects(ctx, newEndpoint(network, host, { state }), '198.18.0.2'),
+          [],
+          `${name}: ${state} on ${host}`,
+        );
       }
       const attached = driver.endpointObjects(ctx, newEndpoint(network, host), '198.18.0.2');
       const linked = driver.endpointObjects(ctx, newEndpoint(network, host, { state: 'linked' }), '198.18.0.2');
@@ -81,7 +87,7 @@ t.test('a reserved or detaching endpoint has no objects anywhere, a linked one t
   }
 });
 
-t.test('an endpoint whose host\'s VTEP is unknown is reached by flooding until it is known', async (t) => {
+t.test("an endpoint whose host's VTEP is unknown is reached by flooding until it is known", async (t) => {
   const network = newNetwork('overlay');
   t.same(driverOf('overlay').endpointObjects(newContext(network), newEndpoint(network, 'h2'), null), []);
 });
@@ -108,7 +114,9 @@ t.test('no two objects of a host have one key', async (t) => {
 t.test('an internal network gives no default route', async (t) => {
   for (const name of ['overlay', 'bridge', 'macvlan'] as const) {
     const network = newNetwork(name, { internal: true });
-    const plan = driverOf(name).sandbox(newContext(network), newEndpoint(network, 'h1'), { defaultRouteFamilies: [4, 6] });
+    const plan = driverOf(name).sandbox(newContext(network), newEndpoint(network, 'h1'), {
+      defaultRouteFamilies: [4, 6],
+    });
     t.same(plan.routes, [], name);
   }
 });
@@ -121,7 +129,8 @@ t.test('a default route is given for the families asked for, and only where ther
     ],
   });
   const plan = (families: readonly (4 | 6)[]) =>
-    driverOf('macvlan').sandbox(newContext(network), newEndpoint(network, 'h1'), { defaultRouteFamilies: families }).routes;
+    driverOf('macvlan').sandbox(newContext(network), newEndpoint(network, 'h1'), { defaultRouteFamilies: families })
+      .routes;
   t.same(plan([]), []);
   t.same(plan([4]), [], 'no gateway, no route');
   t.same(plan([4, 6]), [{ dst: '::/0', gateway: 'fd00:64::1' }]);
@@ -146,7 +155,10 @@ t.test('a subnet of the network in which the endpoint has no address is on its l
 t.test('IPv6 settings are written only where the kernel has IPv6', async (t) => {
   const network = newNetwork('overlay');
   const sysctls = (kernelHasIpv6: boolean) =>
-    driverOf('overlay').sandbox(newContext(network), newEndpoint(network, 'h1'), { defaultRouteFamilies: [], kernelHasIpv6 }).sysctls;
+    driverOf('overlay').sandbox(newContext(network), newEndpoint(network, 'h1'), {
+      defaultRouteFamilies: [],
+      kernelHasIpv6,
+    }).sysctls;
   t.same(sysctls(false), []);
   t.same(sysctls(true), [
     ['net/ipv6/conf/eth0/disable_ipv6', '0'],

@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { driverOf, drivers } from '../../../core/desired/drivers.js';
-import { checkFeature, featureTable, featureTexts, formatFeatureTable, type Feature } from '../../../core/desired/feature.js';
+import {
+  checkFeature,
+  featureTable,
+  featureTexts,
+  formatFeatureTable,
+  type Feature,
+} from '../../../core/desired/feature.js';
 import { checkDriverOptions, formatDriverOptions } from '../../../core/desired/option.js';
 import type { DriverName } from '../../../core/model.js';
 import { newCarrier, newContext, newEndpoint, newNetwork } from './records.js';
@@ -18,7 +24,8 @@ t.test('what the table refuses is refused with its error, and nothing else', asy
   for (const driver of names) {
     for (const feature of Object.keys(featureTexts) as Feature[]) {
       const entry = featureTable[driver][feature];
-      if (entry.state === 'refused') t.throws(() => checkFeature(driver, feature), { code: entry.error }, `${driver}: ${feature}`);
+      if (entry.state === 'refused')
+        t.throws(() => checkFeature(driver, feature), { code: entry.error }, `${driver}: ${feature}`);
       else t.doesNotThrow(() => checkFeature(driver, feature), `${driver}: ${feature}`);
     }
   }
@@ -32,7 +39,11 @@ t.test('the table says what the drivers do', async (t) => {
     const endpoint = newEndpoint(ctx.network, 'h1');
     const network = driver.networkObjects(ctx);
     t.equal(table, featureTable[name], `${name}: one table`);
-    t.equal(network.some(({ kind }) => kind === 'vxlan'), table['vni'].state === 'supported', `${name}: VNI`);
+    t.equal(
+      network.some(({ kind }) => kind === 'vxlan'),
+      table['vni'].state === 'supported',
+      `${name}: VNI`,
+    );
     t.equal(
       driver.carrierObjects(ctx, newCarrier(ctx.network)).length > 0,
       name === 'overlay' && table['cross-host'].state === 'supported',
@@ -41,7 +52,11 @@ t.test('the table says what the drivers do', async (t) => {
     const hostAccess = network.some(({ kind }) => kind === 'addr');
     t.equal(hostAccess, table['host-access'].state === 'supported', `${name}: the host reaches its endpoints`);
     const plan = driver.sandbox(ctx, endpoint, { defaultRouteFamilies: [4, 6] });
-    t.same(plan.routes.map(({ dst }) => dst), ['0.0.0.0/0', '::/0'], `${name}: default routes`);
+    t.same(
+      plan.routes.map(({ dst }) => dst),
+      ['0.0.0.0/0', '::/0'],
+      `${name}: default routes`,
+    );
     t.equal(plan.link.mtu, ctx.network.mtu, `${name}: MTU`);
     t.equal(plan.link.kind === 'veth' ? plan.link.peer.mac : plan.link.mac, endpoint.mac, `${name}: MAC`);
     t.equal(plan.link.kind === 'veth' ? plan.link.peer.ifname : plan.link.ifname, 'eth0', `${name}: interface name`);
@@ -49,14 +64,17 @@ t.test('the table says what the drivers do', async (t) => {
     if (entry.state !== 'option') continue;
     const [option = '', value = ''] = entry.option.split('=');
     const shimmed = newContext(newNetwork(name, { options: { ...ctx.network.options, [option]: value } }));
-    t.ok(driver.networkObjects(shimmed).some(({ kind }) => kind === 'addr'), `${name}: with ${entry.option}`);
+    t.ok(
+      driver.networkObjects(shimmed).some(({ kind }) => kind === 'addr'),
+      `${name}: with ${entry.option}`,
+    );
   }
 });
 
 t.test('options are checked by name and value', async (t) => {
   t.doesNotThrow(() => checkDriverOptions('overlay', {}));
-  t.doesNotThrow(() => checkDriverOptions('macvlan', { 'parent': 'eth1', 'mode': 'vepa' }));
-  t.doesNotThrow(() => checkDriverOptions('macvlan', { 'parent': 'bond0.7', 'host-shim': 'true' }));
+  t.doesNotThrow(() => checkDriverOptions('macvlan', { parent: 'eth1', mode: 'vepa' }));
+  t.doesNotThrow(() => checkDriverOptions('macvlan', { parent: 'bond0.7', 'host-shim': 'true' }));
   const refused: readonly (readonly [DriverName, Record<string, string>, string])[] = [
     ['overlay', { parent: 'eth1' }, 'options.parent'],
     ['bridge', { toString: 'x' }, 'options.toString'],
@@ -65,10 +83,14 @@ t.test('options are checked by name and value', async (t) => {
     ['macvlan', { parent: 'a/b' }, 'options.parent'],
     ['macvlan', { parent: 'sixteen-bytes-xx' }, 'options.parent'],
     ['macvlan', { parent: 'eth1', mode: 'passthru' }, 'options.mode'],
-    ['macvlan', { 'parent': 'eth1', 'host-shim': 'yes' }, 'options.host-shim'],
-    ['macvlan', { 'parent': 'eth1', 'mode': 'private', 'host-shim': 'true' }, 'options.host-shim'],
+    ['macvlan', { parent: 'eth1', 'host-shim': 'yes' }, 'options.host-shim'],
+    ['macvlan', { parent: 'eth1', mode: 'private', 'host-shim': 'true' }, 'options.host-shim'],
   ];
   for (const [driver, options, field] of refused) {
-    t.throws(() => checkDriverOptions(driver, options), { code: 'ERR_INVALID_OPTION', details: { field } }, `${driver} ${JSON.stringify(options)}`);
+    t.throws(
+      () => checkDriverOptions(driver, options),
+      { code: 'ERR_INVALID_OPTION', details: { field } },
+      `${driver} ${JSON.stringify(options)}`,
+    );
   }
 });

@@ -1,7 +1,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { floodMac, type KernelObject } from '../../../core/kernel.js';
-import { isAsDesired, isLink, keyOf, linkNameOf, withImplied, type ObservedObject, type ReconcileObject } from '../../../agent/reconcile/object.js';
+import {
+  isAsDesired,
+  isLink,
+  keyOf,
+  linkNameOf,
+  withImplied,
+  type ObservedObject,
+  type ReconcileObject,
+} from '../../../agent/reconcile/object.js';
 import { planOperations, type LinkState, type Plan } from '../../../agent/reconcile/plan.js';
 
 /** A kernel that is a map: it knows what goes with a link, and refuses what the real one refuses. */
@@ -32,8 +40,10 @@ class ModelKernel {
     if (!isLink(object) && this.linkState(object.link) !== 'ours') throw new Error(`ENODEV ${key}`);
     for (const other of this.objects.values()) {
       if (verb !== 'add') break;
-      if (object.kind === 'vxlan' && other.kind === 'vxlan' && other.vni === object.vni) throw new Error(`EEXIST VNI ${object.vni}`);
-      if (object.kind === 'route' && other.kind === 'route' && other.dst === object.dst) throw new Error(`EEXIST ${object.dst}`);
+      if (object.kind === 'vxlan' && other.kind === 'vxlan' && other.vni === object.vni)
+        throw new Error(`EEXIST VNI ${object.vni}`);
+      if (object.kind === 'route' && other.kind === 'route' && other.dst === object.dst)
+        throw new Error(`EEXIST ${object.dst}`);
     }
     this.objects.set(key, object);
   }
@@ -54,7 +64,13 @@ const mac = fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02');
 const vtep = fc.constantFrom('198.18.0.1', '198.18.0.2');
 
 const anyObject: fc.Arbitrary<KernelObject> = fc.oneof(
-  fc.record({ kind: fc.constant('bridge' as const), name: fc.constantFrom(...bridges), alias: fc.constant('tsnet:bridge:0'), mac, mtu: fc.constantFrom(1400, 1450) }),
+  fc.record({
+    kind: fc.constant('bridge' as const),
+    name: fc.constantFrom(...bridges),
+    alias: fc.constant('tsnet:bridge:0'),
+    mac,
+    mtu: fc.constantFrom(1400, 1450),
+  }),
   fc.record({
     kind: fc.constant('vxlan' as const),
     name: fc.constantFrom(...vxlans),
@@ -66,24 +82,57 @@ const anyObject: fc.Arbitrary<KernelObject> = fc.oneof(
     port: fc.constant(4790),
     master: fc.constantFrom(...bridges),
   }),
-  fc.record({ kind: fc.constant('port' as const), link: fc.constantFrom(...vxlans, 'tsv-1'), master: fc.constantFrom(...bridges), learning: fc.boolean(), neighSuppress: fc.boolean() }),
-  fc.record({ kind: fc.constant('addr' as const), link: fc.constantFrom(...bridges), address: fc.constantFrom('10.0.0.1/24', 'fd00::1/64'), deprecated: fc.boolean() }),
-  fc.record({ kind: fc.constant('route' as const), dst: fc.constantFrom('10.0.0.0/24', 'fd00::/64'), link: fc.constantFrom(...bridges), source: fc.constantFrom(null, '10.0.0.1') }),
-  fc.record({ kind: fc.constant('neigh' as const), link: fc.constantFrom(...bridges), address: fc.constantFrom('10.0.0.5', 'fd00::5'), mac }),
+  fc.record({
+    kind: fc.constant('port' as const),
+    link: fc.constantFrom(...vxlans, 'tsv-1'),
+    master: fc.constantFrom(...bridges),
+    learning: fc.boolean(),
+    neighSuppress: fc.boolean(),
+  }),
+  fc.record({
+    kind: fc.constant('addr' as const),
+    link: fc.constantFrom(...bridges),
+    address: fc.constantFrom('10.0.0.1/24', 'fd00::1/64'),
+    deprecated: fc.boolean(),
+  }),
+  fc.record({
+    kind: fc.constant('route' as const),
+    dst: fc.constantFrom('10.0.0.0/24', 'fd00::/64'),
+    link: fc.constantFrom(...bridges),
+    source: fc.constantFrom(null, '10.0.0.1'),
+  }),
+  fc.record({
+    kind: fc.constant('neigh' as const),
+    link: fc.constantFrom(...bridges),
+    address: fc.constantFrom('10.0.0.5', 'fd00::5'),
+    mac,
+  }),
   fc.record({ kind: fc.constant('fdb-port' as const), link: fc.constantFrom(...vxlans, 'tsv-1'), mac }),
-  fc.record({ kind: fc.constant('fdb-vtep' as const), link: fc.constantFrom(...vxlans), mac: fc.oneof(mac, fc.constant(floodMac)), vtep }),
+  fc.record({
+    kind: fc.constant('fdb-vtep' as const),
+    link: fc.constantFrom(...vxlans),
+    mac: fc.oneof(mac, fc.constant(floodMac)),
+    vtep,
+  }),
 );
 
 /** A set that can be: one object per key, one device per VNI, one route per destination. */
 function consistent(objects: readonly KernelObject[]): ReconcileObject[] {
   const taken = new Set<string>();
   const isFree = (object: ReconcileObject): boolean => {
-    const claims = [keyOf(object), ...(object.kind === 'vxlan' ? [`vni ${object.vni}`] : []), ...(object.kind === 'route' ? [`dst ${object.dst}`] : [])];
+    const claims = [
+      keyOf(object),
+      ...(object.kind === 'vxlan' ? [`vni ${object.vni}`] : []),
+      ...(object.kind === 'route' ? [`dst ${object.dst}`] : []),
+    ];
     if (claims.some((claim) => taken.has(claim))) return false;
     for (const claim of claims) taken.add(claim);
     return true;
   };
-  return objects.filter(isFree).flatMap(withImplied).filter((object, index, all) => all.findIndex((other) => keyOf(other) === keyOf(object)) === index);
+  return objects
+    .filter(isFree)
+    .flatMap(withImplied)
+    .filter((object, index, all) => all.findIndex((other) => keyOf(other) === keyOf(object)) === index);
 }
 
 /** What a kernel could have: nothing on a link that is not there. */
@@ -144,7 +193,10 @@ t.test('a plan for a state that is as desired is empty', async (t) => {
     fc.property(fc.array(anyObject, { maxLength: 14 }), (objects) => {
       const state = possible(consistent(objects), new Set());
       const kernel = new ModelKernel(state, new Set());
-      const plan = planOperations({ desired: kernel.objects, observed: kernel.objects, linkState: kernel.linkState }, kernel.objects.keys());
+      const plan = planOperations(
+        { desired: kernel.objects, observed: kernel.objects, linkState: kernel.linkState },
+        kernel.objects.keys(),
+      );
       return plan.operations.length === 0 && plan.blocked.size === 0 && plan.conflicts.size === 0;
     }),
   );
@@ -152,7 +204,12 @@ t.test('a plan for a state that is as desired is empty', async (t) => {
 });
 
 t.test('what is added comes before what is removed', async (t) => {
-  const fdb = (address: string): ReconcileObject => ({ kind: 'neigh', link: 'tsb-a', address, mac: '02:00:00:00:00:01' });
+  const fdb = (address: string): ReconcileObject => ({
+    kind: 'neigh',
+    link: 'tsb-a',
+    address,
+    mac: '02:00:00:00:00:01',
+  });
   const desired = new Map([fdb('10.0.0.6')].map((object) => [keyOf(object), object]));
   const observed = new Map([fdb('10.0.0.5')].map((object) => [keyOf(object), object]));
   const plan = planOperations({ desired, observed, linkState: () => 'ours' }, [...desired.keys(), ...observed.keys()]);

@@ -23,7 +23,10 @@ export function newNetwork(driver: DriverName, changes: Partial<Network> = {}): 
   };
 }
 
-export function newContext(network: Network, addresses: readonly string[] = ['10.64.1.1', 'fd00:64::1:1']): DriverContext {
+export function newContext(
+  network: Network,
+  addresses: readonly string[] = ['10.64.1.1', 'fd00:64::1:1'],
+): DriverContext {
   return { network, self: { host: 'h1', vtep: '198.18.0.1', addresses }, vxlanPort: 4790 };
 }
 
