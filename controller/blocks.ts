@@ -25,14 +25,19 @@ type CarvePlan = Extract<BlockPlan, { kind: 'carve' }>;
  * Errors: ERR_NETWORK_UNKNOWN, ERR_HOST_UNKNOWN, ERR_ADDRESS_IN_USE, ERR_ADDRESS_HELD_ELSEWHERE, ERR_ADDRESS_EXHAUSTED and others
  * of `planBlock`.
  */
-export async function requestBlock(context: ControllerContext, host: string, request: BlockRequest): Promise<BlockGrant> {
+export async function requestBlock(
+  context: ControllerContext,
+  host: string,
+  request: BlockRequest,
+): Promise<BlockGrant> {
   requireReady(context);
   const end = performance.now() + carveTimeoutMs;
   const refusedBy = new Set<string>();
   let late: CarvePlan | undefined;
   for (;;) {
     const plan = await planGrant(context, host, { request, refusedBy }).catch((error: unknown) => {
-      if (late !== undefined && error instanceof TsnetError && error.code === 'ERR_ADDRESS_EXHAUSTED') throw heldElsewhere(late);
+      if (late !== undefined && error instanceof TsnetError && error.code === 'ERR_ADDRESS_EXHAUSTED')
+        throw heldElsewhere(late);
       throw error;
     });
     if (plan.kind !== 'carve') return { block: plan.block };
@@ -44,7 +49,11 @@ export async function requestBlock(context: ControllerContext, host: string, req
       const block = await carvedBlock(context, request.network, reply.address);
       if (block?.host === host) return { block };
     } else if (request.address !== undefined) {
-      throw addressInUse({ name: nameOf(context, request.network) }, request.address, reply.holder ?? `host ${plan.owner}`);
+      throw addressInUse(
+        { name: nameOf(context, request.network) },
+        request.address,
+        reply.holder ?? `host ${plan.owner}`,
+      );
     }
     refusedBy.add(plan.owner);
   }
@@ -59,7 +68,11 @@ async function planGrant(
   return commit(context, `blocks of network ${request.network}`, async (txn) => {
     await requireHost(txn, host);
     const network = await requireNetwork(txn, request.network);
-    const state = { network, nextGeneration: await getNextGeneration(txn, network.id), blocks: await listBlocks(txn, network.id) };
+    const state = {
+      network,
+      nextGeneration: await getNextGeneration(txn, network.id),
+      blocks: await listBlocks(txn, network.id),
+    };
     const address = request.address === undefined ? {} : { address: canonicalAddr(request.address) };
     const plan = planBlock({ ...state, grid: gridOfSubnet(network, request.subnet), host, refusedBy, ...address });
     if (plan.kind === 'grant') putBlockChange(txn, network.id, plan);
@@ -73,13 +86,23 @@ async function askOwner(
 ): Promise<CarveReply | undefined> {
   const { plan } = question;
   // Known to be down: waiting would change nothing.
-  if (hostState(context.mirror, plan.owner, settingsOf(context).livenessMs) === 'down' || question.timeoutMs <= 0) return undefined;
+  if (hostState(context.mirror, plan.owner, settingsOf(context).livenessMs) === 'down' || question.timeoutMs <= 0)
+    return undefined;
   const id = newId('carve');
   const { leaseId } = await context.client.leaseGrant(carveLeaseMs);
   try {
     await commit(context, 'carve', async (txn) => {
       await requireNetwork(txn, question.network);
-      const carve: Carve = { v: 1, generation: 1, id, network: question.network, cidr: plan.cidr, address: plan.address, owner: plan.owner, requester: question.host };
+      const carve: Carve = {
+        v: 1,
+        generation: 1,
+        id,
+        network: question.network,
+        cidr: plan.cidr,
+        address: plan.address,
+        owner: plan.owner,
+        requester: question.host,
+      };
       putCarve(txn, carve, leaseId);
     });
     const { tables } = context.mirror;
@@ -103,12 +126,18 @@ async function withdraw(context: ControllerContext, owner: string, id: string): 
  * Takes an owner's answer: the address moves to the requester in one transaction, or the refusal is passed on.
  * Errors: ERR_NOT_FOUND when nobody waits any longer: the owner keeps the address.
  */
-export async function answerCarve(context: ControllerContext, owner: string, id: string, answer: CarveAnswer): Promise<void> {
+export async function answerCarve(
+  context: ControllerContext,
+  owner: string,
+  id: string,
+  answer: CarveAnswer,
+): Promise<void> {
   requireReady(context);
   const { leaseId } = await context.client.leaseGrant(carveLeaseMs);
   await commit(context, `carve ${id}`, async (txn) => {
     const carve = await getCarve(txn, owner, id);
-    if (carve === undefined) throw new TsnetError('ERR_NOT_FOUND', `carve: ${id} of host ${owner} is not waited for (any longer)`);
+    if (carve === undefined)
+      throw new TsnetError('ERR_NOT_FOUND', `carve: ${id} of host ${owner} is not waited for (any longer)`);
     const address = answer.address === null ? null : canonicalAddr(answer.address);
     if (address !== null) await giveAway(txn, carve, address);
     putCarveReply(txn, carve, { v: 1, generation: 1, address, holder: answer.holder ?? null }, leaseId);
@@ -120,7 +149,11 @@ async function giveAway(txn: Txn, carve: Carve, address: string): Promise<void> 
     throw new TsnetError('ERR_INVALID_REQUEST', `address: ${address} is not the one asked for, ${carve.address}`);
   }
   const network = await requireNetwork(txn, carve.network);
-  const state = { network, nextGeneration: await getNextGeneration(txn, network.id), blocks: await listBlocks(txn, network.id) };
+  const state = {
+    network,
+    nextGeneration: await getNextGeneration(txn, network.id),
+    blocks: await listBlocks(txn, network.id),
+  };
   const grid = gridOfAddress(network, address);
   const plan = planCarved({ ...state, grid, host: carve.requester, owner: carve.owner, address });
   if (plan.kind === 'grant') putBlockChange(txn, network.id, plan);
@@ -132,7 +165,11 @@ export async function releaseBlock(context: ControllerContext, host: string, req
   const cidr = canonicalPrefix(request.cidr, 'cidr');
   await commit(context, `block ${cidr}`, async (txn) => {
     const network = await requireNetwork(txn, request.network);
-    const state = { network, nextGeneration: await getNextGeneration(txn, network.id), blocks: await listBlocks(txn, network.id) };
+    const state = {
+      network,
+      nextGeneration: await getNextGeneration(txn, network.id),
+      blocks: await listBlocks(txn, network.id),
+    };
     const grids = network.subnets.map(newGrid);
     const change = planRelease({ ...state, grids, host, cidr, generation: request.generation });
     if (change.put.length + change.remove.length > 0) putBlockChange(txn, network.id, change);
@@ -159,21 +196,31 @@ function gridOfSubnet(network: Network, text: string): Grid {
   const wanted = canonicalPrefix(text, 'subnet');
   const subnet = network.subnets.find((one) => one.subnet === wanted);
   if (subnet !== undefined) return newGrid(subnet);
-  throw new TsnetError('ERR_INVALID_REQUEST', `subnet: ${wanted} is not one of network "${network.name}"`, { details: { field: 'subnet', value: wanted } });
+  throw new TsnetError('ERR_INVALID_REQUEST', `subnet: ${wanted} is not one of network "${network.name}"`, {
+    details: { field: 'subnet', value: wanted },
+  });
 }
 
 function gridOfAddress(network: Network, address: string): Grid {
   const addr = parseAddr(address);
   const grid = network.subnets.map(newGrid).find(({ prefix }) => containsAddr(prefix, addr));
   if (grid !== undefined) return grid;
-  throw new TsnetError('ERR_ADDRESS_OUTSIDE_SUBNET', `address: ${address} lies in no subnet of network "${network.name}"`, {
-    details: { field: 'address', value: address },
-  });
+  throw new TsnetError(
+    'ERR_ADDRESS_OUTSIDE_SUBNET',
+    `address: ${address} lies in no subnet of network "${network.name}"`,
+    {
+      details: { field: 'address', value: address },
+    },
+  );
 }
 
 function heldElsewhere(plan: CarvePlan): TsnetError {
   const what = plan.address === null ? `an address of block ${plan.cidr}` : `address: ${plan.address}`;
-  return new TsnetError('ERR_ADDRESS_HELD_ELSEWHERE', `${what} lies with host ${plan.owner}, which did not give it up in time`, {
-    details: { owner: plan.owner, cidr: plan.cidr },
-  });
+  return new TsnetError(
+    'ERR_ADDRESS_HELD_ELSEWHERE',
+    `${what} lies with host ${plan.owner}, which did not give it up in time`,
+    {
+      details: { owner: plan.owner, cidr: plan.cidr },
+    },
+  );
 }

@@ -32,7 +32,11 @@ export function now(): string {
 }
 
 /** Decides and commits, then waits until the mirror shows it: whoever asks next at this controller sees the effect. */
-export async function commit<T>(context: ControllerContext, what: string, decide: (txn: Txn) => Promise<T>): Promise<T> {
+export async function commit<T>(
+  context: ControllerContext,
+  what: string,
+  decide: (txn: Txn) => Promise<T>,
+): Promise<T> {
   const { result, revision } = await transact(context.client, decide, { what });
   await context.mirror.reached(revision);
   return result;
@@ -40,11 +44,14 @@ export async function commit<T>(context: ControllerContext, what: string, decide
 
 /** Errors: ERR_STORE_UNREACHABLE while the store has never been read. */
 export function requireReady(context: Pick<ControllerContext, 'mirror'>): void {
-  if (!context.mirror.isReady) throw new TsnetError('ERR_STORE_UNREACHABLE', 'the store has not been reached since this controller started');
+  if (!context.mirror.isReady)
+    throw new TsnetError('ERR_STORE_UNREACHABLE', 'the store has not been reached since this controller started');
 }
 
 /** The cluster's settings; this controller's own before the store was read. */
-export function settingsOf(context: Pick<ControllerContext, 'mirror' | 'options'>): Omit<ClusterSettings, 'v' | 'generation'> {
+export function settingsOf(
+  context: Pick<ControllerContext, 'mirror' | 'options'>,
+): Omit<ClusterSettings, 'v' | 'generation'> {
   return context.mirror.tables.settings.get('', '')?.value ?? context.options;
 }
 
@@ -71,5 +78,7 @@ export async function readNetwork(txn: Txn, ref: string): Promise<Network | unde
 }
 
 export function networkUnknown(ref: string): TsnetError {
-  return new TsnetError('ERR_NETWORK_UNKNOWN', `network: "${ref}" does not exist`, { details: { field: 'network', value: ref } });
+  return new TsnetError('ERR_NETWORK_UNKNOWN', `network: "${ref}" does not exist`, {
+    details: { field: 'network', value: ref },
+  });
 }

@@ -29,8 +29,10 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   child.stdin.on('error', () => undefined);
   child.stdin.write('\n');
   const first = await Promise.race([held, exited]);
-  if (first === conflictExit) throw new TsnetError('ERR_DATA_DIR_LOCKED', `${dataDir} is in use by another tsnet`, { details: { dataDir } });
-  if (first !== 'held') throw new TsnetError('ERR_INTERNAL', `${file} cannot be locked: flock ended with ${String(first)}`);
+  if (first === conflictExit)
+    throw new TsnetError('ERR_DATA_DIR_LOCKED', `${dataDir} is in use by another tsnet`, { details: { dataDir } });
+  if (first !== 'held')
+    throw new TsnetError('ERR_INTERNAL', `${file} cannot be locked: flock ended with ${String(first)}`);
   child.unref();
   return {
     release: async () => {

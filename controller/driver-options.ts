@@ -22,7 +22,11 @@ const known: Readonly<Record<DriverName, Readonly<Record<string, OptionCheck>>>>
 };
 
 const required: Readonly<Record<DriverName, readonly string[]>> = { overlay: [], bridge: [], macvlan: ['parent'] };
-const defaults: Readonly<Record<DriverName, Options>> = { overlay: {}, bridge: {}, macvlan: { mode: 'bridge', 'host-shim': 'false' } };
+const defaults: Readonly<Record<DriverName, Options>> = {
+  overlay: {},
+  bridge: {},
+  macvlan: { mode: 'bridge', 'host-shim': 'false' },
+};
 
 /**
  * Checks a network's driver options and fills in defaults.

@@ -48,18 +48,27 @@ export async function startEtcd(options: EtcdChildOptions): Promise<EtcdChild> {
     const child = await spawnEtcd({ binary, etcdDir, logFile });
     state.child = child;
     const exited = exitOf(child);
-    if (child.pid !== undefined) await writeFile(pidFile, `${child.pid} ${await startTimeOf(child.pid)}\n`, { mode: 0o600 });
+    if (child.pid !== undefined)
+      await writeFile(pidFile, `${child.pid} ${await startTimeOf(child.pid)}\n`, { mode: 0o600 });
     return { exited };
   };
   const { exited } = await start();
-  await waitHealthy({ endpoint, exited, logFile, timeoutMs: options.startTimeoutMs ?? 30_000 }).catch(async (error: unknown) => {
-    state.isStopping = true;
-    await stopChild(state.child, exited);
-    throw error;
-  });
+  await waitHealthy({ endpoint, exited, logFile, timeoutMs: options.startTimeoutMs ?? 30_000 }).catch(
+    async (error: unknown) => {
+      state.isStopping = true;
+      await stopChild(state.child, exited);
+      throw error;
+    },
+  );
   options.log.info({ pid: state.child?.pid, dir: etcdDir }, 'etcd started');
   const stopping = new AbortController();
-  const kept = keepRunning({ exited, start, log: options.log, isStopping: () => state.isStopping, signal: stopping.signal });
+  const kept = keepRunning({
+    exited,
+    start,
+    log: options.log,
+    isStopping: () => state.isStopping,
+    signal: stopping.signal,
+  });
   return {
     endpoint,
     pid: () => state.child?.pid,
@@ -97,25 +106,43 @@ async function keepRunning(options: {
   }
 }
 
-async function spawnEtcd(options: { readonly binary: string; readonly etcdDir: string; readonly logFile: string }): Promise<ChildProcess> {
+async function spawnEtcd(options: {
+  readonly binary: string;
+  readonly etcdDir: string;
+  readonly logFile: string;
+}): Promise<ChildProcess> {
   await rotate(options.logFile);
   // A killed etcd leaves its sockets, and does not replace them; the data directory's lock says that nobody uses them.
   for (const name of [clientSocket, peerSocket]) await rm(join(options.etcdDir, name), { force: true });
   const log = openSync(options.logFile, constants.O_CREAT | constants.O_APPEND | constants.O_WRONLY, 0o600);
   const args = [
-    '--pdeathsig', 'SIGKILL', options.binary,
-    '--name', 'tsnet',
-    '--data-dir', options.etcdDir,
-    '--listen-client-urls', `unix://${clientSocket}`,
-    '--advertise-client-urls', `unix://${clientSocket}`,
-    '--listen-peer-urls', `unix://${peerSocket}`,
-    '--initial-advertise-peer-urls', `unix://${peerSocket}`,
-    '--initial-cluster', `tsnet=unix://${peerSocket}`,
-    '--auto-compaction-mode', 'periodic',
-    '--auto-compaction-retention', '1h',
-    '--quota-backend-bytes', String(2 * 1024 * 1024 * 1024),
-    '--logger', 'zap',
-    '--log-outputs', 'stderr',
+    '--pdeathsig',
+    'SIGKILL',
+    options.binary,
+    '--name',
+    'tsnet',
+    '--data-dir',
+    options.etcdDir,
+    '--listen-client-urls',
+    `unix://${clientSocket}`,
+    '--advertise-client-urls',
+    `unix://${clientSocket}`,
+    '--listen-peer-urls',
+    `unix://${peerSocket}`,
+    '--initial-advertise-peer-urls',
+    `unix://${peerSocket}`,
+    '--initial-cluster',
+    `tsnet=unix://${peerSocket}`,
+    '--auto-compaction-mode',
+    'periodic',
+    '--auto-compaction-retention',
+    '1h',
+    '--quota-backend-bytes',
+    String(2 * 1024 * 1024 * 1024),
+    '--logger',
+    'zap',
+    '--log-outputs',
+    'stderr',
   ];
   const path = process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin';
   try {
@@ -143,9 +170,11 @@ async function waitHealthy(options: {
         () => true,
         () => false,
       );
-      if (state.exit !== undefined) throw startError(`etcd ended at its start (${state.exit})`, await lastLines(options.logFile));
+      if (state.exit !== undefined)
+        throw startError(`etcd ended at its start (${state.exit})`, await lastLines(options.logFile));
       if (isHealthy) return;
-      if (performance.now() > end) throw startError(`etcd did not answer within ${options.timeoutMs} ms`, await lastLines(options.logFile));
+      if (performance.now() > end)
+        throw startError(`etcd did not answer within ${options.timeoutMs} ms`, await lastLines(options.logFile));
       await backoff.wait(never);
     }
   } finally {
@@ -163,7 +192,8 @@ async function lastLines(file: string): Promise<string> {
 }
 
 function exitOf(child: ChildProcess): Promise<string> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(String(child.signalCode ?? child.exitCode));
+  if (child.exitCode !== null || child.signalCode !== null)
+    return Promise.resolve(String(child.signalCode ?? child.exitCode));
   return new Promise((resolve) => {
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => resolve(signal ?? `exit status ${String(code)}`));

@@ -17,7 +17,11 @@ import { getNetwork } from './store/networks.js';
 const portion = 12;
 
 /** Puts a host's record. Errors: ERR_HOST_NAME_IN_USE when another live agent has the name. */
-export async function registerHost(context: ControllerContext, name: string, request: HostRegister): Promise<HostRegistered> {
+export async function registerHost(
+  context: ControllerContext,
+  name: string,
+  request: HostRegister,
+): Promise<HostRegistered> {
   requireReady(context);
   const vtep = canonicalAddr(request.vtep, 'vtep');
   const host = await commit(context, `host ${name}`, async (txn) => {
@@ -38,11 +42,19 @@ export async function registerHost(context: ControllerContext, name: string, req
     putHost(txn, record);
     return record;
   });
-  const settings = context.mirror.tables.settings.get('', '')?.value ?? { v: 1, generation: 0, ...pickSettings(context) };
+  const settings = context.mirror.tables.settings.get('', '')?.value ?? {
+    v: 1,
+    generation: 0,
+    ...pickSettings(context),
+  };
   return { host, settings, epoch: context.mirror.epoch };
 }
 
-function pickSettings(context: ControllerContext): { readonly vxlanPort: number; readonly livenessMs: number; readonly hostsManageNetworks: boolean } {
+function pickSettings(context: ControllerContext): {
+  readonly vxlanPort: number;
+  readonly livenessMs: number;
+  readonly hostsManageNetworks: boolean;
+} {
   const { vxlanPort, livenessMs, hostsManageNetworks } = context.options;
   return { vxlanPort, livenessMs, hostsManageNetworks };
 }
@@ -51,7 +63,9 @@ function pickSettings(context: ControllerContext): { readonly vxlanPort: number;
 export async function refuseOther(txn: Txn, name: string, instance: string): Promise<void> {
   const liveness = await getLiveness(txn, name);
   if (liveness === undefined || liveness.instance === instance) return;
-  throw new TsnetError('ERR_HOST_NAME_IN_USE', `host: another agent is alive under the name "${name}"`, { details: { field: 'host', value: name } });
+  throw new TsnetError('ERR_HOST_NAME_IN_USE', `host: another agent is alive under the name "${name}"`, {
+    details: { field: 'host', value: name },
+  });
 }
 
 /** Errors: ERR_HOST_UNKNOWN. */
@@ -62,7 +76,9 @@ export async function requireHost(txn: Txn, name: string): Promise<Host> {
 }
 
 function hostUnknown(name: string): TsnetError {
-  return new TsnetError('ERR_HOST_UNKNOWN', `host: "${name}" is not known`, { details: { field: 'host', value: name } });
+  return new TsnetError('ERR_HOST_UNKNOWN', `host: "${name}" is not known`, {
+    details: { field: 'host', value: name },
+  });
 }
 
 /**
@@ -76,7 +92,9 @@ export async function removeHost(context: ControllerContext, name: string, isFor
   const state = hostState(context.mirror, name, settingsOf(context).livenessMs);
   if (state !== 'down' && !isForced) {
     const what = state === 'up' ? 'is alive' : 'may be alive: it is not known yet whether it is down';
-    throw new TsnetError('ERR_HOST_ALIVE', `host: "${name}" ${what}`, { details: { field: 'host', value: name, state } });
+    throw new TsnetError('ERR_HOST_ALIVE', `host: "${name}" ${what}`, {
+      details: { field: 'host', value: name, state },
+    });
   }
   context.hub.end(name, 'ERR_HOST_UNKNOWN', 'the host was removed');
   const endpoints = await removeEndpoints(context, name);
@@ -128,7 +146,7 @@ function networksWith(context: ControllerContext, host: string): ReadonlySet<str
 
 async function returnBlocks(context: ControllerContext, networkId: string, host: string): Promise<number> {
   let returned = 0;
-  for (let hasMore = true; hasMore; ) {
+  for (let hasMore = true; hasMore;) {
     const plan = await commit(context, `blocks of host ${host}`, async (txn) => {
       const network: Pick<Network, 'id' | 'name' | 'subnets'> | undefined = await getNetwork(txn, networkId);
       if (network === undefined) return undefined;

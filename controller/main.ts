@@ -29,9 +29,13 @@ export interface ControllerHandle {
 }
 
 /** Runs a controller until the signal. Errors: ERR_DATA_DIR_LOCKED, ERR_ETCD_MISSING, ERR_ETCD_START, ERR_LISTEN, ERR_INVALID_CIDR, ERR_USAGE. */
-export async function runController(options: ControllerOptions, io: { readonly signal: AbortSignal; readonly log: Logger }): Promise<void> {
+export async function runController(
+  options: ControllerOptions,
+  io: { readonly signal: AbortSignal; readonly log: Logger },
+): Promise<void> {
   const controller = await startController(options, io.log);
-  if (!io.signal.aborted) await new Promise<void>((resolve) => io.signal.addEventListener('abort', () => resolve(), { once: true }));
+  if (!io.signal.aborted)
+    await new Promise<void>((resolve) => io.signal.addEventListener('abort', () => resolve(), { once: true }));
   await controller.close();
 }
 
@@ -51,7 +55,10 @@ export async function startController(options: ControllerOptions, log: Logger): 
     await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
     const lock = await lockDataDir(options.dataDir);
     undo.push(lock.release);
-    const tokens = { admin: await ensureTokenFile(options.dataDir, 'admin'), host: await ensureTokenFile(options.dataDir, 'host') };
+    const tokens = {
+      admin: await ensureTokenFile(options.dataDir, 'admin'),
+      host: await ensureTokenFile(options.dataDir, 'host'),
+    };
     const etcd = options.etcd.length === 0 ? await startEtcd({ dataDir: options.dataDir, log }) : undefined;
     if (etcd !== undefined) undo.push(etcd.stop);
     const client = new EtcdClient({ endpoints: etcd === undefined ? options.etcd : [etcd.endpoint] });
@@ -105,7 +112,11 @@ function newContext(parts: {
   });
   const keeper = new LeaseKeeper(client);
   undo.push(() => keeper.close());
-  const hub = new WatchHub({ mirror, log, beatMs: () => Math.max(1, Math.floor(settingsOf({ mirror, options }).livenessMs / 4)) });
+  const hub = new WatchHub({
+    mirror,
+    log,
+    beatMs: () => Math.max(1, Math.floor(settingsOf({ mirror, options }).livenessMs / 4)),
+  });
   const running = mirror.run();
   undo.push(async () => {
     stopping.abort();

@@ -8,7 +8,16 @@ import { ensureEpoch } from '../lib/etcd/epoch.js';
 import { watchPrefix, type WatchBatch, type WatchEvent } from '../lib/etcd/watch.js';
 import type { Logger } from '../lib/log.js';
 import { decodeRecord } from './store/record.js';
-import { newTables, placeOf, type Change, type Kind, type KindMap, type Stored, type Table, type Tables } from './tables.js';
+import {
+  newTables,
+  placeOf,
+  type Change,
+  type Kind,
+  type KindMap,
+  type Stored,
+  type Table,
+  type Tables,
+} from './tables.js';
 
 /** Changes that are kept for watchers who come back. */
 const ringSize = 20_000;
@@ -84,7 +93,8 @@ export class Mirror {
 
   /** Every change after a cursor, or undefined where only a full list can tell. */
   changesSince(cursor: Cursor): readonly Change[] | undefined {
-    if (cursor.epoch !== this.#epoch || cursor.revision < this.#ringFloor || cursor.revision > this.#revision) return undefined;
+    if (cursor.epoch !== this.#epoch || cursor.revision < this.#ringFloor || cursor.revision > this.#revision)
+      return undefined;
     const from = this.#ring.findIndex((change) => change.revision > cursor.revision);
     if (from < 0) return this.#atRevision(this.#ring.length, cursor.revision);
     return [...this.#atRevision(from, cursor.revision), ...this.#ring.slice(from)];

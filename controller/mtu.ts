@@ -24,7 +24,9 @@ export function chooseMtu(question: MtuQuestion): number {
   const least = has6 ? leastMtu6 : leastMtu4;
   if (mtu >= least && mtu <= largestMtu) return mtu;
   const why = has6 ? 'with an IPv6 subnet' : 'without IPv6';
-  throw new TsnetError('ERR_INVALID_MTU', `mtu: ${mtu} is not between ${least} and ${largestMtu} (${why})`, { details: { field: 'mtu', value: mtu } });
+  throw new TsnetError('ERR_INVALID_MTU', `mtu: ${mtu} is not between ${least} and ${largestMtu} (${why})`, {
+    details: { field: 'mtu', value: mtu },
+  });
 }
 
 function overlayMtu(hosts: Iterable<Pick<Host, 'vtep' | 'underlayMtu'>>): number {

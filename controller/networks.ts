@@ -6,12 +6,28 @@ import { applyLabels, checkLabels, parseNetworkName } from '../core/name.js';
 import { planMoreSubnets, planSubnets, type SubnetContext } from '../core/subnets.js';
 import { chooseVni, firstVni, lastVni } from '../core/vni.js';
 import type { Txn } from '../lib/etcd/txn.js';
-import { commit, findNetwork, networkUnknown, newId, now, readNetwork, requireReady, type ControllerContext } from './context.js';
+import {
+  commit,
+  findNetwork,
+  networkUnknown,
+  newId,
+  now,
+  readNetwork,
+  requireReady,
+  type ControllerContext,
+} from './context.js';
 import { checkDriverOptions } from './driver-options.js';
 import { readHostRoutes } from './host-routes.js';
 import { chooseMtu } from './mtu.js';
 import { listEndpoints } from './store/endpoints.js';
-import { deleteNetwork, listNetworks, loadNetworkKeys, putNetwork, putNewNetwork, touchSubnetsGuard } from './store/networks.js';
+import {
+  deleteNetwork,
+  listNetworks,
+  loadNetworkKeys,
+  putNetwork,
+  putNewNetwork,
+  touchSubnetsGuard,
+} from './store/networks.js';
 
 /** How long a removed network cannot come back out of some host's journal. */
 const tombstoneMs = 30 * 24 * 3600 * 1000;
@@ -61,7 +77,8 @@ export async function updateNetwork(context: ControllerContext, ref: string, req
     const labels = applyLabels(network.labels, request.labels ?? {});
     checkLabels(labels);
     const subnets = await moreSubnets(txn, network, request.addSubnets ?? [], { hostRoutes, pools: context.pools });
-    if (subnets.some(({ subnet }) => subnet.includes(':'))) chooseMtu({ driver: network.driver, asked: network.mtu, subnets, hosts: [] });
+    if (subnets.some(({ subnet }) => subnet.includes(':')))
+      chooseMtu({ driver: network.driver, asked: network.mtu, subnets, hosts: [] });
     const changed: Network = { ...network, generation: network.generation + 1, labels, subnets };
     putNetwork(txn, changed);
     return changed;
@@ -89,9 +106,13 @@ export async function removeNetwork(context: ControllerContext, ref: string): Pr
     if (endpoints.length > 0) {
       const named = endpoints.slice(0, maxNamed).map((one) => `${one.name ?? one.id} on ${one.host}`);
       const rest = endpoints.length > maxNamed ? ` and ${endpoints.length - maxNamed} more` : '';
-      throw new TsnetError('ERR_NETWORK_IN_USE', `network "${network.name}" has endpoints: ${named.join(', ')}${rest}`, {
-        details: { network: network.name, endpoints: endpoints.slice(0, maxNamed).map((one) => one.id) },
-      });
+      throw new TsnetError(
+        'ERR_NETWORK_IN_USE',
+        `network "${network.name}" has endpoints: ${named.join(', ')}${rest}`,
+        {
+          details: { network: network.name, endpoints: endpoints.slice(0, maxNamed).map((one) => one.id) },
+        },
+      );
     }
     await touchSubnetsGuard(txn);
     deleteNetwork(txn, network, leaseId);
@@ -108,7 +129,9 @@ async function requireNetwork(txn: Txn, ref: string): Promise<Network> {
 }
 
 function nameInUse(name: string): TsnetError {
-  return new TsnetError('ERR_NETWORK_NAME_IN_USE', `name: a network "${name}" exists already`, { details: { field: 'name', value: name } });
+  return new TsnetError('ERR_NETWORK_NAME_IN_USE', `name: a network "${name}" exists already`, {
+    details: { field: 'name', value: name },
+  });
 }
 
 function freeVni(networks: readonly Network[]): number {

@@ -44,7 +44,8 @@ export function authorize(app: FastifyInstance, options: PrincipalOptions): void
   const own = { admin: hashToken(options.tokens.admin), host: hashToken(options.tokens.host) };
   const hashes = (role: TokenRole): string[] => [own[role], ...options.mirror.tables.token.group(role).keys()];
   app.addHook('onRoute', (route) => {
-    if (route.config?.access === undefined) throw new TypeError(`${String(route.method)} ${route.url} does not say who may call it`);
+    if (route.config?.access === undefined)
+      throw new TypeError(`${String(route.method)} ${route.url} does not say who may call it`);
   });
   app.addHook('onRequest', async (request) => {
     const access = request.routeOptions.config.access;
@@ -54,12 +55,17 @@ export function authorize(app: FastifyInstance, options: PrincipalOptions): void
   });
 }
 
-function principalOf(request: FastifyRequest, options: PrincipalOptions, hashes: (role: TokenRole) => string[]): Principal {
+function principalOf(
+  request: FastifyRequest,
+  options: PrincipalOptions,
+  hashes: (role: TokenRole) => string[],
+): Principal {
   const named = hostNameOf(request);
   const token = bearerToken(request);
   if (token !== undefined) {
     const hash = hashToken(token);
-    if (isAmong(hash, hashes('admin'))) return named.header === undefined ? { kind: 'admin' } : { kind: 'host', name: named.header };
+    if (isAmong(hash, hashes('admin')))
+      return named.header === undefined ? { kind: 'admin' } : { kind: 'host', name: named.header };
     if (isAmong(hash, hashes('host'))) return { kind: 'host', name: named.header ?? named.param ?? '' };
     throw new TsnetError('ERR_UNAUTHENTICATED', 'authorization: this token is not known');
   }
@@ -76,7 +82,10 @@ function checkAccess(request: FastifyRequest, access: Access, options: Principal
   const who = principal.name === '' ? 'a host' : `host:${principal.name}`;
   if (access === 'manage') {
     if (options.hostsManageNetworks()) return;
-    throw new TsnetError('ERR_FORBIDDEN', `${who} may not manage networks: the controller's setting hostsManageNetworks is off`);
+    throw new TsnetError(
+      'ERR_FORBIDDEN',
+      `${who} may not manage networks: the controller's setting hostsManageNetworks is off`,
+    );
   }
   const { param } = hostNameOf(request);
   if (access === 'host' && param === principal.name) return;
@@ -114,5 +123,8 @@ function isAmong(hash: string, known: readonly string[]): boolean {
 function refuseBrowsers(raw: IncomingMessage): void {
   const host = (raw.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   if (raw.headers.origin === undefined && (host === '' || host === 'localhost' || isIP(host) !== 0)) return;
-  throw new TsnetError('ERR_UNAUTHENTICATED', 'authorization: a token is needed where a browser asks, or where Host is a name');
+  throw new TsnetError(
+    'ERR_UNAUTHENTICATED',
+    'authorization: a token is needed where a browser asks, or where Host is a name',
+  );
 }

@@ -9,7 +9,14 @@ import type { Txn } from '../lib/etcd/txn.js';
 import { networkUnknown } from './context.js';
 import { getBlock, loadBlocks } from './store/blocks.js';
 import { deleteCarrier, getCarrier, hostHolder, putCarrier } from './store/carriers.js';
-import { deleteEndpoint, getAddressHolder, getEndpoint, getMacHolder, loadEndpoints, putEndpoint } from './store/endpoints.js';
+import {
+  deleteEndpoint,
+  getAddressHolder,
+  getEndpoint,
+  getMacHolder,
+  loadEndpoints,
+  putEndpoint,
+} from './store/endpoints.js';
 import { getNetwork } from './store/networks.js';
 
 type EndpointGone = NonNullable<Publication['endpointsGone']>[number];
@@ -18,12 +25,18 @@ type CarrierGone = NonNullable<Publication['carriersGone']>[number];
 /** Takes an endpoint's record, unless it is another host's, older, or collides. */
 export async function takeEndpoint(txn: Txn, host: string, published: Endpoint): Promise<void> {
   refuseForeign(host, published.host, `endpoint ${published.id}`);
-  const endpoint: Endpoint = { ...published, addresses: published.addresses.map((one) => canonicalAddr(one)), mac: parseMac(published.mac) };
+  const endpoint: Endpoint = {
+    ...published,
+    addresses: published.addresses.map((one) => canonicalAddr(one)),
+    mac: parseMac(published.mac),
+  };
   const network = await requireNetwork(txn, endpoint.network);
   await loadEndpoints(txn, [endpoint]);
   const before = await getEndpoint(txn, network.id, endpoint.id);
   if (before !== undefined && before.host !== host) {
-    throw new TsnetError('ERR_ENDPOINT_EXISTS', `id: ${endpoint.id} is an endpoint of host ${before.host}`, { details: { field: 'id', value: endpoint.id } });
+    throw new TsnetError('ERR_ENDPOINT_EXISTS', `id: ${endpoint.id} is an endpoint of host ${before.host}`, {
+      details: { field: 'id', value: endpoint.id },
+    });
   }
   if (before !== undefined && isSettled(`endpoint ${endpoint.id}`, before, endpoint)) return;
   await requireOwnBlocks(txn, { network, host, addresses: endpoint.addresses });
@@ -32,9 +45,13 @@ export async function takeEndpoint(txn: Txn, host: string, published: Endpoint):
   }
   const macHolder = await getMacHolder(txn, network.id, endpoint.mac);
   if (macHolder !== undefined && macHolder !== endpoint.id) {
-    throw new TsnetError('ERR_MAC_IN_USE', `mac: ${endpoint.mac} of network "${network.name}" is held by endpoint ${macHolder}`, {
-      details: { field: 'mac', value: endpoint.mac, holder: macHolder },
-    });
+    throw new TsnetError(
+      'ERR_MAC_IN_USE',
+      `mac: ${endpoint.mac} of network "${network.name}" is held by endpoint ${macHolder}`,
+      {
+        details: { field: 'mac', value: endpoint.mac, holder: macHolder },
+      },
+    );
   }
   putEndpoint(txn, endpoint, before);
 }
@@ -100,7 +117,9 @@ function isSameRecord(a: object, b: object): boolean {
 
 function refuseForeign(host: string, owner: string, what: string): void {
   if (owner === host) return;
-  throw new TsnetError('ERR_FORBIDDEN', `host: ${what} belongs to host ${owner}, not ${host}`, { details: { field: 'host', value: owner } });
+  throw new TsnetError('ERR_FORBIDDEN', `host: ${what} belongs to host ${owner}, not ${host}`, {
+    details: { field: 'host', value: owner },
+  });
 }
 
 async function requireNetwork(txn: Txn, id: string): Promise<Network> {
@@ -109,7 +128,10 @@ async function requireNetwork(txn: Txn, id: string): Promise<Network> {
   return network;
 }
 
-async function requireFreeAddress(txn: Txn, claim: { readonly network: Network; readonly address: string; readonly self: string }): Promise<void> {
+async function requireFreeAddress(
+  txn: Txn,
+  claim: { readonly network: Network; readonly address: string; readonly self: string },
+): Promise<void> {
   const { network, address, self } = claim;
   const holder = await getAddressHolder(txn, network.id, address);
   if (holder === undefined || holder === self) return;
@@ -134,17 +156,30 @@ async function requireOwnBlocks(
     const own = await getBlock(txn, network.id, single);
     if (own?.host === host || (block?.host === host && !block.carved.includes(address))) continue;
     const holder = own?.host ?? block?.host ?? 'nobody';
-    throw new TsnetError('ERR_BLOCK_FENCED', `address: ${address} of network "${network.name}" lies in no block of host ${host} (but of ${holder})`, {
-      details: { field: 'address', value: address, holder },
-    });
+    throw new TsnetError(
+      'ERR_BLOCK_FENCED',
+      `address: ${address} of network "${network.name}" lies in no block of host ${host} (but of ${holder})`,
+      {
+        details: { field: 'address', value: address, holder },
+      },
+    );
   }
 }
 
-function placeOf(network: Network, grids: readonly Grid[], address: string): { readonly address: string; readonly whole: string; readonly single: string } {
+function placeOf(
+  network: Network,
+  grids: readonly Grid[],
+  address: string,
+): { readonly address: string; readonly whole: string; readonly single: string } {
   const addr: Addr = parseAddr(address);
   const grid = grids.find(({ prefix }) => containsAddr(prefix, addr));
-  if (grid !== undefined) return { address, whole: formatPrefix(blockContaining(grid.prefix, addr)), single: singleCidr(addr) };
-  throw new TsnetError('ERR_ADDRESS_OUTSIDE_SUBNET', `address: ${address} lies in no subnet of network "${network.name}"`, {
-    details: { field: 'address', value: address },
-  });
+  if (grid !== undefined)
+    return { address, whole: formatPrefix(blockContaining(grid.prefix, addr)), single: singleCidr(addr) };
+  throw new TsnetError(
+    'ERR_ADDRESS_OUTSIDE_SUBNET',
+    `address: ${address} lies in no subnet of network "${network.name}"`,
+    {
+      details: { field: 'address', value: address },
+    },
+  );
 }

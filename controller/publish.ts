@@ -2,12 +2,14 @@ import type { Publication, PublicationResult } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
 import { maxTxnOps } from '../lib/etcd/client.js';
 import type { Txn } from '../lib/etcd/txn.js';
-import { transact } from '../lib/etcd/txn.js';
+import { transact, type Committed } from '../lib/etcd/txn.js';
 import { requireReady, settingsOf, type ControllerContext } from './context.js';
 import { dropCarrier, dropEndpoint, takeCarrier, takeEndpoint } from './publish-records.js';
 import { refillBlock, refillNetwork } from './publish-refill.js';
 
 const maxRecords = 100;
+/** An answer does not wait longer than this for its own effect to be seen. */
+const spreadTimeoutMs = 500;
 /** Keys that one transaction reads at most, leaving room below etcd's 128 operations. */
 const maxKeys = 100;
 
@@ -26,19 +28,36 @@ interface Item {
  * stands for itself: those refused are named in the result.
  * Errors: ERR_TOO_LARGE; ERR_STORE_UNREACHABLE, after which all may be sent again.
  */
-export async function publish(context: ControllerContext, host: string, publication: Publication): Promise<PublicationResult> {
+export async function publish(
+  context: ControllerContext,
+  host: string,
+  publication: Publication,
+): Promise<PublicationResult> {
   requireReady(context);
   const items = itemsOf(context, host, publication);
   if (items.length > maxRecords) {
-    throw new TsnetError('ERR_TOO_LARGE', `a publication of ${items.length} records: at most ${maxRecords} are taken at once`);
+    throw new TsnetError(
+      'ERR_TOO_LARGE',
+      `a publication of ${items.length} records: at most ${maxRecords} are taken at once`,
+    );
   }
   const refused: PublicationResult['refused'][number][] = [];
-  for (const portion of portionsOf(items)) refused.push(...(await takePortion(context, portion)));
+  let revision = 0;
+  for (const portion of portionsOf(items)) {
+    const taken = await takePortion(context, portion);
+    refused.push(...taken.result);
+    revision = Math.max(revision, taken.revision);
+  }
+  // Hosts on this controller have been sent it by the time the publisher is answered.
+  await context.mirror.reached(revision, spreadTimeoutMs);
   return { refused };
 }
 
-async function takePortion(context: ControllerContext, items: readonly Item[]): Promise<PublicationResult['refused']> {
-  const { result } = await transact(
+async function takePortion(
+  context: ControllerContext,
+  items: readonly Item[],
+): Promise<Committed<PublicationResult['refused']>> {
+  return transact(
     context.client,
     async (txn) => {
       const refused: PublicationResult['refused'][number][] = [];
@@ -46,7 +65,12 @@ async function takePortion(context: ControllerContext, items: readonly Item[]): 
         try {
           await item.take(txn);
         } catch (error) {
-          if (!(error instanceof TsnetError) || error.code === 'ERR_STORE_UNREACHABLE' || error.code === 'ERR_STORE_CORRUPT') throw error;
+          if (
+            !(error instanceof TsnetError) ||
+            error.code === 'ERR_STORE_UNREACHABLE' ||
+            error.code === 'ERR_STORE_CORRUPT'
+          )
+            throw error;
           refused.push({ key: item.key, code: error.code, message: error.message });
         }
       }
@@ -57,9 +81,10 @@ async function takePortion(context: ControllerContext, items: readonly Item[]): 
   ).catch(async (error: unknown) => {
     if (!(error instanceof Oversize)) throw error;
     const half = Math.ceil(items.length / 2);
-    return { result: [...(await takePortion(context, items.slice(0, half))), ...(await takePortion(context, items.slice(half)))] };
+    const first = await takePortion(context, items.slice(0, half));
+    const second = await takePortion(context, items.slice(half));
+    return { result: [...first.result, ...second.result], revision: Math.max(first.revision, second.revision) };
   });
-  return result;
 }
 
 /** A portion turned out larger than was estimated from its records. */
@@ -86,10 +111,20 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
   const mayManage = settingsOf(context).hostsManageNetworks;
   const items: Item[] = [];
   for (const network of publication.networks ?? []) {
-    items.push({ key: `network/${network.id}/${network.id}`, keys: 8, isAlone: true, take: (txn) => refillNetwork(txn, network, mayManage) });
+    items.push({
+      key: `network/${network.id}/${network.id}`,
+      keys: 8,
+      isAlone: true,
+      take: (txn) => refillNetwork(txn, network, mayManage),
+    });
   }
   for (const block of publication.blocks ?? []) {
-    items.push({ key: `block/${block.network}/${block.cidr}`, keys: 8, isAlone: true, take: (txn) => refillBlock(txn, host, block) });
+    items.push({
+      key: `block/${block.network}/${block.cidr}`,
+      keys: 8,
+      isAlone: true,
+      take: (txn) => refillBlock(txn, host, block),
+    });
   }
   for (const gone of publication.endpointsGone ?? []) {
     items.push({ key: `endpoint/${gone.network}/${gone.id}`, keys: 5, take: (txn) => dropEndpoint(txn, host, gone) });
@@ -99,11 +134,19 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
   }
   for (const carrier of publication.carriers ?? []) {
     const keys = 4 + 4 * carrier.addresses.length;
-    items.push({ key: `carrier/${carrier.network}/${carrier.host}`, keys, take: (txn) => takeCarrier(txn, host, carrier) });
+    items.push({
+      key: `carrier/${carrier.network}/${carrier.host}`,
+      keys,
+      take: (txn) => takeCarrier(txn, host, carrier),
+    });
   }
   for (const endpoint of publication.endpoints ?? []) {
     const keys = 6 + 4 * endpoint.addresses.length;
-    items.push({ key: `endpoint/${endpoint.network}/${endpoint.id}`, keys, take: (txn) => takeEndpoint(txn, host, endpoint) });
+    items.push({
+      key: `endpoint/${endpoint.network}/${endpoint.id}`,
+      keys,
+      take: (txn) => takeEndpoint(txn, host, endpoint),
+    });
   }
   return items;
 }

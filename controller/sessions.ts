@@ -55,7 +55,11 @@ export async function openSession(
   };
 }
 
-async function claim(context: ControllerContext, host: string, options: { readonly instance: string; readonly ttlMs: number }): Promise<string> {
+async function claim(
+  context: ControllerContext,
+  host: string,
+  options: { readonly instance: string; readonly ttlMs: number },
+): Promise<string> {
   const { result: before } = await transact(context.client, (txn) => getHost(txn, host), { what: `host ${host}` });
   if (before !== undefined && before.leaseId !== '0') {
     try {
@@ -70,7 +74,11 @@ async function claim(context: ControllerContext, host: string, options: { readon
   return leaseId;
 }
 
-async function attach(context: ControllerContext, host: string, options: { readonly instance: string; readonly leaseId: string }): Promise<void> {
+async function attach(
+  context: ControllerContext,
+  host: string,
+  options: { readonly instance: string; readonly leaseId: string },
+): Promise<void> {
   const { instance, leaseId } = options;
   await commit(context, `host ${host}`, async (txn) => {
     const record = await requireHost(txn, host);
@@ -86,7 +94,8 @@ async function noteSeen(context: ControllerContext, host: string, instance: stri
     context.client,
     async (txn) => {
       const record = await getHost(txn, host);
-      if (record?.instance === instance) putHost(txn, { ...record, generation: record.generation + 1, lastSeen: now() });
+      if (record?.instance === instance)
+        putHost(txn, { ...record, generation: record.generation + 1, lastSeen: now() });
     },
     { what: `host ${host}` },
   ).catch((error: unknown) => context.log.debug({ host, err: error }, 'last sign of life not noted'));

@@ -42,5 +42,7 @@ async function readToken(path: string): Promise<string | undefined> {
   if (text === undefined) return undefined;
   const token = text.trim();
   if (/^[\x21-\x7e]{32,256}$/.test(token)) return token;
-  throw new TsnetError('ERR_USAGE', `${path} holds no token of 32 to 256 characters`, { hint: 'Remove the file to have a new one made.' });
+  throw new TsnetError('ERR_USAGE', `${path} holds no token of 32 to 256 characters`, {
+    hint: 'Remove the file to have a new one made.',
+  });
 }

@@ -224,7 +224,8 @@ export class WatchHub {
     const lines: Buffer[] = [];
     for (const stored of tables.settings.all()) lines.push(putLine('settings', stored));
     for (const stored of tables.network.all()) lines.push(putLine('network', stored));
-    for (const stored of tables.block.all()) if (stored.value.host === stream.host) lines.push(putLine('block', stored));
+    for (const stored of tables.block.all())
+      if (stored.value.host === stream.host) lines.push(putLine('block', stored));
     for (const stored of tables.carve.group(stream.host).values()) lines.push(putLine('carve', stored));
     for (const network of stream.interest) lines.push(...this.#networkRecords(network));
     return this.#set('*', lines);

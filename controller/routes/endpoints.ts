@@ -16,17 +16,27 @@ interface EndpointsRoute {
 export function endpointRoutes(app: FastifyInstance, context: ControllerContext): void {
   app.get<EndpointsRoute>(
     '/v1/endpoints',
-    routeOptions('any', { summary: 'List endpoints', tag: 'endpoints', query: endpointQuerySchema, answer: Type.Array(endpointViewSchema) }),
+    routeOptions('any', {
+      summary: 'List endpoints',
+      tag: 'endpoints',
+      query: endpointQuerySchema,
+      answer: Type.Array(endpointViewSchema),
+    }),
     async (request): Promise<readonly EndpointView[]> => {
       requireReady(context);
       const host = request.query.host === undefined ? undefined : parseHostName(request.query.host);
-      const network = request.query.network === undefined ? undefined : await findNetwork(context, request.query.network);
+      const network =
+        request.query.network === undefined ? undefined : await findNetwork(context, request.query.network);
       const views: EndpointView[] = [];
       for (const { value } of endpointsOf(context, network?.id)) {
         if (host !== undefined && value.host !== host) continue;
-        views.push(endpointView(value, context.mirror.tables.network.get('', value.network)?.value.name ?? value.network));
+        views.push(
+          endpointView(value, context.mirror.tables.network.get('', value.network)?.value.name ?? value.network),
+        );
       }
-      return views.sort((a, b) => compareText(a.network, b.network) || compareText(a.createdAt, b.createdAt) || compareText(a.id, b.id));
+      return views.sort(
+        (a, b) => compareText(a.network, b.network) || compareText(a.createdAt, b.createdAt) || compareText(a.id, b.id),
+      );
     },
   );
 }

@@ -50,18 +50,33 @@ export function hostRoutes(app: FastifyInstance, context: ControllerContext): vo
     (): readonly HostView[] => {
       requireReady(context);
       const { livenessMs } = settingsOf(context);
-      const hosts = [...context.mirror.tables.host.all()].map(({ value }) => hostView(value, hostState(context.mirror, value.name, livenessMs)));
+      const hosts = [...context.mirror.tables.host.all()].map(({ value }) =>
+        hostView(value, hostState(context.mirror, value.name, livenessMs)),
+      );
       return hosts.sort((a, b) => (a.name < b.name ? -1 : 1));
     },
   );
   app.delete<HostRoute & { Querystring: { force?: boolean } }>(
     '/v1/hosts/:host',
-    routeOptions('admin', { summary: 'Remove a host and all that is its', tag, params: hostParams, query: hostRemovalQuerySchema, answer: hostRemovalSchema }),
-    (request): Promise<HostRemoval> => removeHost(context, parseHostName(request.params.host), request.query.force === true),
+    routeOptions('admin', {
+      summary: 'Remove a host and all that is its',
+      tag,
+      params: hostParams,
+      query: hostRemovalQuerySchema,
+      answer: hostRemovalSchema,
+    }),
+    (request): Promise<HostRemoval> =>
+      removeHost(context, parseHostName(request.params.host), request.query.force === true),
   );
   app.put<HostRoute & { Body: HostRegister }>(
     '/v1/hosts/:host',
-    routeOptions('host', { summary: 'Register a host', tag, params: hostParams, body: hostRegisterSchema, answer: hostRegisteredSchema }),
+    routeOptions('host', {
+      summary: 'Register a host',
+      tag,
+      params: hostParams,
+      body: hostRegisterSchema,
+      answer: hostRegisteredSchema,
+    }),
     (request): Promise<HostRegistered> => registerHost(context, parseHostName(request.params.host), request.body),
   );
 }
@@ -69,7 +84,13 @@ export function hostRoutes(app: FastifyInstance, context: ControllerContext): vo
 export function blockRoutes(app: FastifyInstance, context: ControllerContext): void {
   app.post<HostRoute & { Body: BlockRequest }>(
     '/v1/hosts/:host/blocks',
-    routeOptions('host', { summary: 'Ask for a block or one address', tag, params: hostParams, body: blockRequestSchema, answer: blockGrantSchema }),
+    routeOptions('host', {
+      summary: 'Ask for a block or one address',
+      tag,
+      params: hostParams,
+      body: blockRequestSchema,
+      answer: blockGrantSchema,
+    }),
     (request): Promise<BlockGrant> => requestBlock(context, parseHostName(request.params.host), request.body),
   );
   app.post<HostRoute & { Body: BlockRelease }>(
@@ -96,7 +117,13 @@ export function blockRoutes(app: FastifyInstance, context: ControllerContext): v
   app.post<HostRoute & { Body: Publication }>(
     '/v1/hosts/:host/publish',
     {
-      ...routeOptions('host', { summary: 'Publish own records', tag, params: hostParams, body: publicationSchema, answer: publicationResultSchema }),
+      ...routeOptions('host', {
+        summary: 'Publish own records',
+        tag,
+        params: hostParams,
+        body: publicationSchema,
+        answer: publicationResultSchema,
+      }),
       bodyLimit: publicationLimitBytes,
     },
     (request): Promise<PublicationResult> => publish(context, parseHostName(request.params.host), request.body),

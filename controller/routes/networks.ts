@@ -37,7 +37,13 @@ export function networkRoutes(app: FastifyInstance, context: ControllerContext):
   );
   app.patch<RefRoute & { Body: NetworkUpdate }>(
     '/v1/networks/:ref',
-    routeOptions('manage', { summary: 'Change a network', tag, params, body: networkUpdateSchema, answer: networkViewSchema }),
+    routeOptions('manage', {
+      summary: 'Change a network',
+      tag,
+      params,
+      body: networkUpdateSchema,
+      answer: networkViewSchema,
+    }),
     async (request) => networkView(await updateNetwork(context, request.params.ref, request.body)),
   );
   app.delete<RefRoute>(

@@ -15,7 +15,10 @@ export interface RouteSchema {
 }
 
 /** What every route has: who may call it, and schemas of what goes in, comes out and goes wrong. */
-export function routeOptions(access: Access, schema: RouteSchema): { readonly config: { readonly access: Access }; readonly schema: FastifySchema } {
+export function routeOptions(
+  access: Access,
+  schema: RouteSchema,
+): { readonly config: { readonly access: Access }; readonly schema: FastifySchema } {
   return {
     config: { access },
     schema: {

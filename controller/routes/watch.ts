@@ -26,7 +26,13 @@ export function watchRoutes(app: FastifyInstance, context: ControllerContext): v
   });
   app.post<HostRoute & { Body: WatchRequest }>(
     '/v1/hosts/:host/watch',
-    routeOptions('host', { summary: 'Open the stream of changes (NDJSON)', tag, params: hostParams, body: watchRequestSchema, answer: watchLineSchema }),
+    routeOptions('host', {
+      summary: 'Open the stream of changes (NDJSON)',
+      tag,
+      params: hostParams,
+      body: watchRequestSchema,
+      answer: watchLineSchema,
+    }),
     async (request, reply) => {
       requireReady(context);
       const host = parseHostName(request.params.host);
@@ -59,7 +65,12 @@ export function watchRoutes(app: FastifyInstance, context: ControllerContext): v
   );
   app.post<HostRoute & { Body: InterestChange }>(
     '/v1/hosts/:host/interest',
-    routeOptions('host', { summary: 'Change what a stream hears, or answer a heartbeat', tag, params: hostParams, body: interestChangeSchema }),
+    routeOptions('host', {
+      summary: 'Change what a stream hears, or answer a heartbeat',
+      tag,
+      params: hostParams,
+      body: interestChangeSchema,
+    }),
     async (request, reply) => {
       context.hub.changeInterest(parseHostName(request.params.host), request.body);
       return reply.code(204).send();

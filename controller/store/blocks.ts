@@ -10,7 +10,10 @@ export async function getBlock(txn: Txn, network: string, cidr: string): Promise
 }
 
 /** Reads several blocks with one call, for `getBlock` to answer from. */
-export async function loadBlocks(txn: Txn, wanted: readonly { readonly network: string; readonly cidr: string }[]): Promise<void> {
+export async function loadBlocks(
+  txn: Txn,
+  wanted: readonly { readonly network: string; readonly cidr: string }[],
+): Promise<void> {
   await txn.load(wanted.map(({ network, cidr }) => blockKey(network, cidr)));
 }
 

@@ -15,7 +15,9 @@ export async function listEndpoints(txn: Txn, network: string): Promise<readonly
 
 /** Reads with one call all that `putEndpoint` and the holder look-ups of these endpoints need. */
 export async function loadEndpoints(txn: Txn, endpoints: readonly Endpoint[]): Promise<void> {
-  await txn.load(endpoints.flatMap((one) => [endpointKey(one.network, one.id), macKey(one.network, one.mac), ...addressKeys(one)]));
+  await txn.load(
+    endpoints.flatMap((one) => [endpointKey(one.network, one.id), macKey(one.network, one.mac), ...addressKeys(one)]),
+  );
 }
 
 /** Who holds an address: an endpoint's id, or `host:NAME` for a host's own address. */

@@ -39,7 +39,10 @@ export async function touchSubnetsGuard(txn: Txn): Promise<void> {
 }
 
 /** Whether a network may be put under its name and VNI: nobody else is there. */
-export async function loadNetworkKeys(txn: Txn, network: Pick<Network, 'id' | 'name' | 'vni'>): Promise<{ readonly name?: string; readonly vni?: string }> {
+export async function loadNetworkKeys(
+  txn: Txn,
+  network: Pick<Network, 'id' | 'name' | 'vni'>,
+): Promise<{ readonly name?: string; readonly vni?: string }> {
   const keys = [nameKey(network.name), ...(network.vni === null ? [] : [vniKey(network.vni)])];
   await txn.load(keys);
   const name = (await txn.get(nameKey(network.name)))?.value.toString('utf8');
@@ -64,8 +67,13 @@ export function deleteNetwork(txn: Txn, network: Network, tombstoneLease: string
   if (network.vni !== null) txn.delete(vniKey(network.vni));
   txn.delete(blocksGuardKey(network.id));
   txn.expectEmpty(endpointsPrefix(network.id));
-  for (const prefix of [blocksPrefix, carriersPrefix, addressesPrefix, macsPrefix]) txn.deletePrefix(prefix(network.id));
-  txn.put(removedKey(network.id), JSON.stringify({ v: 1, generation: network.generation + 1, name: network.name }), tombstoneLease);
+  for (const prefix of [blocksPrefix, carriersPrefix, addressesPrefix, macsPrefix])
+    txn.deletePrefix(prefix(network.id));
+  txn.put(
+    removedKey(network.id),
+    JSON.stringify({ v: 1, generation: network.generation + 1, name: network.name }),
+    tombstoneLease,
+  );
 }
 
 /** Whether a network of this id was removed not long ago. */

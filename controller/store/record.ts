@@ -10,9 +10,11 @@ export function decodeRecord<T extends RecordBase>(kv: KeyValue): T {
   } catch (error) {
     throw new TsnetError('ERR_STORE_CORRUPT', `the value of ${kv.key} is not JSON`, { cause: error });
   }
-  if (typeof value !== 'object' || value === null) throw new TsnetError('ERR_STORE_CORRUPT', `the value of ${kv.key} is not an object`);
+  if (typeof value !== 'object' || value === null)
+    throw new TsnetError('ERR_STORE_CORRUPT', `the value of ${kv.key} is not an object`);
   const record = value as Partial<RecordBase>;
-  if (record.v !== 1) throw new TsnetError('ERR_STORE_CORRUPT', `${kv.key} has schema version ${String(record.v)}; this tsnet knows 1`);
+  if (record.v !== 1)
+    throw new TsnetError('ERR_STORE_CORRUPT', `${kv.key} has schema version ${String(record.v)}; this tsnet knows 1`);
   if (!Number.isSafeInteger(record.generation)) {
     throw new TsnetError('ERR_STORE_CORRUPT', `${kv.key} has no generation`);
   }

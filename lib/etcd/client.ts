@@ -38,7 +38,8 @@ export interface Listing {
 }
 
 /** Why etcd did not do what it was asked. */
-export type EtcdFaultReason = 'unreachable' | 'deadline' | 'compacted' | 'future' | 'lease-missing' | 'no-space' | 'refused';
+export type EtcdFaultReason =
+  'unreachable' | 'deadline' | 'compacted' | 'future' | 'lease-missing' | 'no-space' | 'refused';
 
 /** A failed call to etcd, always ERR_STORE_UNREACHABLE to whoever is above. */
 export class EtcdFault extends TsnetError {
@@ -146,7 +147,10 @@ export class EtcdClient {
   }
 
   /** One transaction, sent once. Errors: EtcdFault, of which `isAmbiguous` says whether it may have happened. */
-  async txn(compare: readonly ICompare[], success: readonly IRequestOp[]): Promise<{ readonly succeeded: boolean; readonly revision: number }> {
+  async txn(
+    compare: readonly ICompare[],
+    success: readonly IRequestOp[],
+  ): Promise<{ readonly succeeded: boolean; readonly revision: number }> {
     const response = await this.#once<ITxnResponse>((options) =>
       this.#etcd.kv.txn({ compare: [...compare], success: [...success] }, options),
     );
@@ -155,7 +159,9 @@ export class EtcdClient {
 
   /** Grants a lease; etcd rounds up to whole seconds and has a least one. */
   async leaseGrant(ttlMs: number): Promise<{ readonly leaseId: string; readonly ttlMs: number }> {
-    const response = await this.#once((options) => this.#etcd.leaseClient.leaseGrant({ TTL: Math.ceil(ttlMs / 1000) }, options));
+    const response = await this.#once((options) =>
+      this.#etcd.leaseClient.leaseGrant({ TTL: Math.ceil(ttlMs / 1000) }, options),
+    );
     return { leaseId: response.ID, ttlMs: Number(response.TTL) * 1000 };
   }
 
@@ -170,7 +176,9 @@ export class EtcdClient {
 
   /** Asks the cluster for its newest revision: fails where no quorum answers. */
   async revision(): Promise<number> {
-    const response = await this.#read((options) => this.#etcd.kv.range({ key: Buffer.from('\0'), count_only: true }, options));
+    const response = await this.#read((options) =>
+      this.#etcd.kv.range({ key: Buffer.from('\0'), count_only: true }, options),
+    );
     return Number(response.header.revision);
   }
 
@@ -228,7 +236,9 @@ function faultReason(error: unknown, text: string): EtcdFaultReason {
   const name = error instanceof Error ? error.constructor.name : '';
   if (name === 'GRPCDeadlineExceededError') return 'deadline';
   // These come from etcd itself after it looked at the request; everything else says nothing of the outcome.
-  return name === 'GRPCInvalidArgumentError' || name === 'GRPCFailedPreconditionError' || name === 'EtcdPermissionDeniedError'
+  return name === 'GRPCInvalidArgumentError' ||
+    name === 'GRPCFailedPreconditionError' ||
+    name === 'EtcdPermissionDeniedError'
     ? 'refused'
     : 'unreachable';
 }
@@ -238,7 +248,8 @@ const never = (): { dispose: () => void } => ({ dispose: () => undefined });
 const passThrough = {
   onSuccess: never,
   onFailure: never,
-  execute: async (run: (context: { signal: AbortSignal }) => unknown): Promise<unknown> => run({ signal: neverAborted }),
+  execute: async (run: (context: { signal: AbortSignal }) => unknown): Promise<unknown> =>
+    run({ signal: neverAborted }),
 } as unknown as NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 const neverAborted = new AbortController().signal;
 

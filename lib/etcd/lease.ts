@@ -61,12 +61,11 @@ export class LeaseKeeper {
    * The first request goes out at once.
    */
   keep(leaseId: string, ttlMs: number, options: { readonly manual?: boolean } = {}): KeptLease {
-    let timer: NodeJS.Timeout | undefined;
-    let check: NodeJS.Timeout | undefined;
+    const timers: NodeJS.Timeout[] = [];
     const stop = (): void => {
-      for (const one of [timer, check]) {
-        clearInterval(one);
-        if (one !== undefined) this.#timers.delete(one);
+      for (const timer of timers) {
+        clearInterval(timer);
+        this.#timers.delete(timer);
       }
       if (this.#held.get(leaseId) === held) this.#held.delete(leaseId);
     };
@@ -80,11 +79,12 @@ export class LeaseKeeper {
     const held: Held = { ttlMs, sentAt: [], acknowledgedAt: performance.now(), lose };
     this.#held.set(leaseId, held);
     const renew = (): void => this.#send(leaseId);
-    if (options.manual !== true) timer = setInterval(renew, ttlMs / 3);
-    check = setInterval(() => {
+    if (options.manual !== true) timers.push(setInterval(renew, ttlMs / 3));
+    const check = (): void => {
       if (performance.now() - held.acknowledgedAt >= held.ttlMs) held.lose('unacknowledged');
-    }, Math.min(ttlMs / 10, 500));
-    for (const one of [timer, check]) if (one !== undefined) this.#timers.add(one);
+    };
+    timers.push(setInterval(check, Math.min(ttlMs / 10, 500)));
+    for (const timer of timers) this.#timers.add(timer);
     renew();
     return { leaseId, lost, renew, stop };
   }
@@ -194,7 +194,8 @@ export function holdLease(keeper: LeaseKeeper, options: HoldLeaseOptions): HeldL
       kept = undefined;
       if (loss !== undefined) options.onLost?.(loss);
       leaseId = undefined;
-      if (options.manual === true) await Promise.race([new Promise<void>((resolve) => (want = resolve)), aborted(options.signal)]);
+      if (options.manual === true)
+        await Promise.race([new Promise<void>((resolve) => (want = resolve)), aborted(options.signal)]);
     }
   })();
   return {

@@ -82,7 +82,8 @@ export class Txn {
   /** Commits; the revision (0 when there was nothing to write), or undefined when something read has changed. */
   async commit(): Promise<number | undefined> {
     if (this.#ops.size === 0) return 0;
-    if (this.size > maxTxnOps) throw new TsnetError('ERR_INTERNAL', `a transaction of ${this.size} operations was built (at most ${maxTxnOps})`);
+    if (this.size > maxTxnOps)
+      throw new TsnetError('ERR_INTERNAL', `a transaction of ${this.size} operations was built (at most ${maxTxnOps})`);
     const compare = [...this.#read].map(([key, kv]): ICompare => compareMod(key, kv?.modRevision ?? 0));
     for (const prefix of this.#empty) compare.push({ ...compareAbsent(prefix), range_end: prefixEnd(prefix) });
     try {
@@ -133,7 +134,11 @@ export interface Committed<T> {
  * when somebody was quicker. `decide` must have no effect but on its Txn.
  * Errors: what `decide` throws; ERR_STORE_CONFLICT after the last attempt; ERR_STORE_UNREACHABLE.
  */
-export async function transact<T>(client: EtcdClient, decide: (txn: Txn) => Promise<T> | T, options: TransactOptions): Promise<Committed<T>> {
+export async function transact<T>(
+  client: EtcdClient,
+  decide: (txn: Txn) => Promise<T> | T,
+  options: TransactOptions,
+): Promise<Committed<T>> {
   const attempts = options.attempts ?? 24;
   const random = options.random ?? Math.random;
   for (let attempt = 1; attempt <= attempts; attempt += 1) {

@@ -145,7 +145,8 @@ class WatchSession {
     const events = this.#fragments;
     this.#fragments = [];
     const last = events.at(-1);
-    if (last !== undefined) this.#deliver({ events, revision: last.type === 'put' ? last.kv.modRevision : last.modRevision });
+    if (last !== undefined)
+      this.#deliver({ events, revision: last.type === 'put' ? last.kv.modRevision : last.modRevision });
     // An automatic notice is sent to this watcher only when it has caught up, in order with its events.
     else if (response.watch_id === '0' && revision >= this.next) this.#deliver({ events: [], revision });
   }
@@ -183,7 +184,13 @@ function toWatchEvent(event: Response['events'][number]): WatchEvent {
   if (event.type === 'Delete') return { type: 'delete', key, modRevision };
   return {
     type: 'put',
-    kv: { key, value: event.kv.value, modRevision, createRevision: Number(event.kv.create_revision), lease: event.kv.lease },
+    kv: {
+      key,
+      value: event.kv.value,
+      modRevision,
+      createRevision: Number(event.kv.create_revision),
+      lease: event.kv.lease,
+    },
   };
 }
 

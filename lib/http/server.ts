@@ -1,4 +1,11 @@
-import fastify, { LogController, type FastifyBaseLogger, type FastifyError, type FastifyInstance, type FastifyReply, type FastifySchema } from 'fastify';
+import fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifySchema,
+} from 'fastify';
 import { TsnetError, type ErrorDetails } from '../../core/errors.js';
 import type { Logger } from '../log.js';
 
@@ -20,7 +27,15 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes ?? 1024 * 1024,
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: false },
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false, verbose: true } },
+    ajv: {
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: false,
+        allErrors: false,
+        verbose: true,
+      },
+    },
     forceCloseConnections: true,
     frameworkErrors: (error, _request, reply) => {
       const known = toRequestError(error);
@@ -42,7 +57,8 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
     return reply.code(error.http).send(error.toBody());
   });
   app.addHook('preValidation', async (request) => {
-    if (request.query !== null && typeof request.query === 'object') readBooleans(request.query as Record<string, unknown>, request.routeOptions.schema);
+    if (request.query !== null && typeof request.query === 'object')
+      readBooleans(request.query as Record<string, unknown>, request.routeOptions.schema);
   });
   boundRequests(app, options.maxRequests ?? 2000);
   return app;
@@ -72,7 +88,8 @@ export function isStreaming(raw: object): void {
 
 // A query string has no types; only what the schema calls a boolean is read as one.
 function readBooleans(query: Record<string, unknown>, schema: FastifySchema | undefined): void {
-  const described = schema?.querystring as { readonly properties?: Record<string, { readonly type?: unknown }> } | undefined;
+  const described = schema?.querystring as
+    { readonly properties?: Record<string, { readonly type?: unknown }> } | undefined;
   for (const [name, property] of Object.entries(described?.properties ?? {})) {
     if (property.type !== 'boolean') continue;
     if (query[name] === 'true' || query[name] === '') query[name] = true;
@@ -85,9 +102,11 @@ export function toRequestError(error: FastifyError | TsnetError): TsnetError {
   if (error instanceof TsnetError) return error;
   const first = error.validation?.[0];
   if (first !== undefined) return validationError(first, error.validationContext ?? 'request');
-  if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new TsnetError('ERR_TOO_LARGE', 'the request body is too large', { cause: error });
+  if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE')
+    return new TsnetError('ERR_TOO_LARGE', 'the request body is too large', { cause: error });
   const status = error.statusCode ?? 500;
-  if (status >= 400 && status < 500) return new TsnetError('ERR_INVALID_REQUEST', `request: ${error.message}`, { cause: error });
+  if (status >= 400 && status < 500)
+    return new TsnetError('ERR_INVALID_REQUEST', `request: ${error.message}`, { cause: error });
   return new TsnetError('ERR_INTERNAL', error.message, { cause: error });
 }
 
@@ -110,11 +129,15 @@ function validationError(violation: Violation, context: string): TsnetError {
     .replace(/^\./, '');
   const field = path === '' ? context : path;
   const extra = violation.params['additionalProperty'];
-  if (typeof extra === 'string') return invalid(joinField(path, extra), `${joinField(path, extra)}: there is no such field`, extra);
+  if (typeof extra === 'string')
+    return invalid(joinField(path, extra), `${joinField(path, extra)}: there is no such field`, extra);
   const missing = violation.params['missingProperty'];
-  if (typeof missing === 'string') return invalid(joinField(path, missing), `${joinField(path, missing)}: is missing`, '');
+  if (typeof missing === 'string')
+    return invalid(joinField(path, missing), `${joinField(path, missing)}: is missing`, '');
   const allowed = violation.params['allowedValues'];
-  const wanted = Array.isArray(allowed) ? `must be one of ${allowed.map(String).join(', ')}` : (violation.message ?? 'is not valid');
+  const wanted = Array.isArray(allowed)
+    ? `must be one of ${allowed.map(String).join(', ')}`
+    : (violation.message ?? 'is not valid');
   const shown = JSON.stringify(violation.data) ?? 'nothing';
   const value = shown.length > maxShown ? `${shown.slice(0, maxShown)}…` : shown;
   return invalid(field, `${field}: ${value} ${wanted}`, value);

@@ -2,7 +2,17 @@ import t from 'tap';
 import type { EndpointView, HostView, NetworkView } from '../../core/api.js';
 import type { Block } from '../../core/model.js';
 import { until } from '../store/real-etcd.js';
-import { grant, newCarrier, newController, newEndpoint, newTestEtcd, openStream, publish, registerHost, type RunningController } from './running-controller.js';
+import {
+  grant,
+  newCarrier,
+  newController,
+  newEndpoint,
+  newTestEtcd,
+  openStream,
+  publish,
+  registerHost,
+  type RunningController,
+} from './running-controller.js';
 
 const addressIn = (block: Block, offset: number): string => {
   const [base = '', length = ''] = block.cidr.split('/');
@@ -35,109 +45,186 @@ void t.test('blocks and records of hosts', async (t) => {
   await t.test('errors name what is wrong', async (t) => {
     const network = await create({ name: 'errors', subnets: [{ subnet: '10.2.0.0/24' }] });
     await t.rejects(grant(one, 'nobody', network), { code: 'ERR_HOST_UNKNOWN' });
-    await t.rejects(one.call('POST', '/v1/hosts/h1/blocks', { network: 'ffffffff', subnet: '10.2.0.0/24' }), { code: 'ERR_NETWORK_UNKNOWN' });
-    await t.rejects(one.call('POST', '/v1/hosts/h1/blocks', { network: network.id, subnet: '10.3.0.0/24' }), { code: 'ERR_INVALID_REQUEST', message: /10\.3\.0\.0\/24/ });
+    await t.rejects(one.call('POST', '/v1/hosts/h1/blocks', { network: 'ffffffff', subnet: '10.2.0.0/24' }), {
+      code: 'ERR_NETWORK_UNKNOWN',
+    });
+    await t.rejects(one.call('POST', '/v1/hosts/h1/blocks', { network: network.id, subnet: '10.3.0.0/24' }), {
+      code: 'ERR_INVALID_REQUEST',
+      message: /10\.3\.0\.0\/24/,
+    });
     await t.rejects(grant(one, 'h1', network, '10.3.0.5'), { code: 'ERR_ADDRESS_OUTSIDE_SUBNET' });
     await t.rejects(grant(one, 'h1', network, '10.2.0.1'), { code: 'ERR_ADDRESS_RESERVED' });
     await one.call('DELETE', '/v1/networks/errors');
   });
 
-  await t.test('a returned block is granted again with a larger generation, and a late return does not take it away', async (t) => {
-    const network = await create({ name: 'returned', subnets: [{ subnet: '10.2.0.0/29' }] });
-    const { block } = await grant(one, 'h1', network, '10.2.0.2');
-    const release = { network: network.id, cidr: block.cidr, generation: block.generation };
-    await one.call('POST', '/v1/hosts/h1/blocks/release', release);
-    await one.call('POST', '/v1/hosts/h1/blocks/release', release);
-    const again = await grant(two, 'h1', network, '10.2.0.2');
-    t.equal(again.block.cidr, block.cidr);
-    t.ok(again.block.generation > block.generation);
-    await t.rejects(one.call('POST', '/v1/hosts/h1/blocks/release', release), { code: 'ERR_STALE_GENERATION' });
-    await one.call('DELETE', '/v1/networks/returned');
-  });
+  await t.test(
+    'a returned block is granted again with a larger generation, and a late return does not take it away',
+    async (t) => {
+      const network = await create({ name: 'returned', subnets: [{ subnet: '10.2.0.0/29' }] });
+      const { block } = await grant(one, 'h1', network, '10.2.0.2');
+      const release = { network: network.id, cidr: block.cidr, generation: block.generation };
+      await one.call('POST', '/v1/hosts/h1/blocks/release', release);
+      await one.call('POST', '/v1/hosts/h1/blocks/release', release);
+      const again = await grant(two, 'h1', network, '10.2.0.2');
+      t.equal(again.block.cidr, block.cidr);
+      t.ok(again.block.generation > block.generation);
+      await t.rejects(one.call('POST', '/v1/hosts/h1/blocks/release', release), { code: 'ERR_STALE_GENERATION' });
+      await one.call('DELETE', '/v1/networks/returned');
+    },
+  );
 
-  await t.test('an address in another host\'s block moves when its owner agrees, through another controller', async (t) => {
-    const network = await create({ name: 'carved', subnets: [{ subnet: '10.5.0.0/24' }] });
-    const { block } = await grant(one, 'h1', network);
-    const wanted = addressIn(block, 5);
-    const stream = await openStream(t, two, 'h1', { instance: 'instance-1', interest: [network.id] });
-    const asking = grant(one, 'h2', network, wanted);
-    const line = await stream.line('the carve', (one) => one.type === 'put' && one.kind === 'carve');
-    const carve = line.type === 'put' && line.kind === 'carve' ? line.value : undefined;
-    t.match(carve, { network: network.id, cidr: block.cidr, address: wanted, owner: 'h1', requester: 'h2' });
-    await two.call('POST', `/v1/hosts/h1/carves/${carve?.id ?? ''}`, { address: wanted });
-    const granted = await asking;
-    t.match(granted.block, { cidr: `${wanted}/32`, host: 'h2' });
-    const told = await stream.line('the owner hears of the carving', (one) => one.type === 'put' && one.kind === 'block' && one.value.carved.length > 0);
-    t.match(told, { value: { cidr: block.cidr, host: 'h1', carved: [wanted] } });
-    await stream.line('the carve is over', (one) => one.type === 'gone' && one.kind === 'carve');
-    t.match(await publish(one, 'h1', { endpoints: [newEndpoint(network.id, 'h1', { addresses: [wanted] })] }), { refused: [{ code: 'ERR_BLOCK_FENCED' }] });
-    const endpoint = newEndpoint(network.id, 'h2', { addresses: [wanted] });
-    t.same(await publish(one, 'h2', { endpoints: [endpoint] }), { refused: [] });
-    await t.rejects(two.call('POST', `/v1/hosts/h1/carves/${carve?.id ?? ''}`, { address: wanted }), { code: 'ERR_NOT_FOUND' }, 'a late answer is told that nobody waits');
-    const other = addressIn(block, 6);
-    const refused = grant(one, 'h2', network, other);
-    const second = await stream.line('the second carve', (one) => one.type === 'put' && one.kind === 'carve' && one.value.address === other);
-    const id = second.type === 'put' && second.kind === 'carve' ? second.value.id : '';
-    await two.call('POST', `/v1/hosts/h1/carves/${id}`, { address: null, holder: 'endpoint db' });
-    await t.rejects(refused, { code: 'ERR_ADDRESS_IN_USE', message: /10\.5\.0\.\d+.*endpoint db/ });
-    const since = performance.now();
-    await t.rejects(grant(one, 'h2', network, other), { code: 'ERR_ADDRESS_HELD_ELSEWHERE', message: /host h1/ }, 'an owner that does not answer is named');
-    t.ok(performance.now() - since < 5000);
-    await until(() => one.handle.context.mirror.tables.carve.size === 0, 3000, 'no carve is left over');
-    stream.close();
-    await publish(one, 'h2', { endpointsGone: [{ network: network.id, id: endpoint.id, generation: 2 }] });
-    await one.call('DELETE', '/v1/networks/carved');
-  });
+  await t.test(
+    "an address in another host's block moves when its owner agrees, through another controller",
+    async (t) => {
+      const network = await create({ name: 'carved', subnets: [{ subnet: '10.5.0.0/24' }] });
+      const { block } = await grant(one, 'h1', network);
+      const wanted = addressIn(block, 5);
+      const stream = await openStream(t, two, 'h1', { instance: 'instance-1', interest: [network.id] });
+      const asking = grant(one, 'h2', network, wanted);
+      const line = await stream.line('the carve', (one) => one.type === 'put' && one.kind === 'carve');
+      const carve = line.type === 'put' && line.kind === 'carve' ? line.value : undefined;
+      t.match(carve, { network: network.id, cidr: block.cidr, address: wanted, owner: 'h1', requester: 'h2' });
+      await two.call('POST', `/v1/hosts/h1/carves/${carve?.id ?? ''}`, { address: wanted });
+      const granted = await asking;
+      t.match(granted.block, { cidr: `${wanted}/32`, host: 'h2' });
+      const told = await stream.line(
+        'the owner hears of the carving',
+        (one) => one.type === 'put' && one.kind === 'block' && one.value.carved.length > 0,
+      );
+      t.match(told, { value: { cidr: block.cidr, host: 'h1', carved: [wanted] } });
+      await stream.line('the carve is over', (one) => one.type === 'gone' && one.kind === 'carve');
+      t.match(await publish(one, 'h1', { endpoints: [newEndpoint(network.id, 'h1', { addresses: [wanted] })] }), {
+        refused: [{ code: 'ERR_BLOCK_FENCED' }],
+      });
+      const endpoint = newEndpoint(network.id, 'h2', { addresses: [wanted] });
+      t.same(await publish(one, 'h2', { endpoints: [endpoint] }), { refused: [] });
+      await t.rejects(
+        two.call('POST', `/v1/hosts/h1/carves/${carve?.id ?? ''}`, { address: wanted }),
+        { code: 'ERR_NOT_FOUND' },
+        'a late answer is told that nobody waits',
+      );
+      const other = addressIn(block, 6);
+      const refused = grant(one, 'h2', network, other);
+      const second = await stream.line(
+        'the second carve',
+        (one) => one.type === 'put' && one.kind === 'carve' && one.value.address === other,
+      );
+      const id = second.type === 'put' && second.kind === 'carve' ? second.value.id : '';
+      await two.call('POST', `/v1/hosts/h1/carves/${id}`, { address: null, holder: 'endpoint db' });
+      await t.rejects(refused, { code: 'ERR_ADDRESS_IN_USE', message: /10\.5\.0\.\d+.*endpoint db/ });
+      const since = performance.now();
+      await t.rejects(
+        grant(one, 'h2', network, other),
+        { code: 'ERR_ADDRESS_HELD_ELSEWHERE', message: /host h1/ },
+        'an owner that does not answer is named',
+      );
+      t.ok(performance.now() - since < 5000);
+      await until(() => one.handle.context.mirror.tables.carve.size === 0, 3000, 'no carve is left over');
+      stream.close();
+      await publish(one, 'h2', { endpointsGone: [{ network: network.id, id: endpoint.id, generation: 2 }] });
+      await one.call('DELETE', '/v1/networks/carved');
+    },
+  );
 
-  await t.test('a publication takes what is the host\'s own and refuses the rest, record by record', async (t) => {
+  await t.test("a publication takes what is the host's own and refuses the rest, record by record", async (t) => {
     const network = await create({ name: 'published', subnets: [{ subnet: '10.6.0.0/24' }] });
     const mine = (await grant(one, 'h1', network)).block;
     const theirs = (await grant(one, 'h2', network)).block;
     const web = newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 4)] });
-    t.same(await publish(one, 'h1', { carriers: [newCarrier(network.id, 'h1', [addressIn(mine, 3)])], endpoints: [web] }), { refused: [] });
+    t.same(
+      await publish(one, 'h1', { carriers: [newCarrier(network.id, 'h1', [addressIn(mine, 3)])], endpoints: [web] }),
+      { refused: [] },
+    );
     t.same(await publish(two, 'h1', { endpoints: [web] }), { refused: [] }, 'again: nothing changes');
     const cases: readonly (readonly [string, string, object])[] = [
-      ['another host\'s name', 'ERR_FORBIDDEN', newEndpoint(network.id, 'h2', { addresses: [addressIn(mine, 6)] })],
-      ['another host\'s block', 'ERR_BLOCK_FENCED', newEndpoint(network.id, 'h1', { addresses: [addressIn(theirs, 5)] })],
-      ['no subnet of the network', 'ERR_ADDRESS_OUTSIDE_SUBNET', newEndpoint(network.id, 'h1', { addresses: ['10.7.0.5'] })],
-      ['an address that an endpoint has', 'ERR_ADDRESS_IN_USE', newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 4)] })],
-      ['an address that the host has', 'ERR_ADDRESS_IN_USE', newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 3)] })],
-      ['a MAC that an endpoint has', 'ERR_MAC_IN_USE', newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 6)], mac: web.mac })],
+      ["another host's name", 'ERR_FORBIDDEN', newEndpoint(network.id, 'h2', { addresses: [addressIn(mine, 6)] })],
+      [
+        "another host's block",
+        'ERR_BLOCK_FENCED',
+        newEndpoint(network.id, 'h1', { addresses: [addressIn(theirs, 5)] }),
+      ],
+      [
+        'no subnet of the network',
+        'ERR_ADDRESS_OUTSIDE_SUBNET',
+        newEndpoint(network.id, 'h1', { addresses: ['10.7.0.5'] }),
+      ],
+      [
+        'an address that an endpoint has',
+        'ERR_ADDRESS_IN_USE',
+        newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 4)] }),
+      ],
+      [
+        'an address that the host has',
+        'ERR_ADDRESS_IN_USE',
+        newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 3)] }),
+      ],
+      [
+        'a MAC that an endpoint has',
+        'ERR_MAC_IN_USE',
+        newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 6)], mac: web.mac }),
+      ],
       ['an unknown network', 'ERR_NETWORK_UNKNOWN', newEndpoint('ffffffff', 'h1', { addresses: ['10.7.0.5'] })],
       ['an older generation', 'ERR_STALE_GENERATION', { ...web, generation: 0 }],
       ['another record of the same generation', 'ERR_STALE_GENERATION', { ...web, ifname: 'eth9' }],
     ];
     const result = await publish(one, 'h1', { endpoints: cases.map(([, , endpoint]) => endpoint) });
-    t.same(result.refused.map(({ code }) => code), cases.map(([, code]) => code));
-    t.same((await one.call<EndpointView[]>('GET', `/v1/endpoints?network=published`)).map(({ id }) => id), [web.id], 'nothing refused got in');
+    t.same(
+      result.refused.map(({ code }) => code),
+      cases.map(([, code]) => code),
+    );
+    t.same(
+      (await one.call<EndpointView[]>('GET', `/v1/endpoints?network=published`)).map(({ id }) => id),
+      [web.id],
+      'nothing refused got in',
+    );
     const moved = { ...web, generation: 2, addresses: [addressIn(mine, 6)] };
     t.same(await publish(one, 'h1', { endpoints: [moved] }), { refused: [] });
     const next = newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 4)] });
     t.same(await publish(one, 'h1', { endpoints: [next] }), { refused: [] }, 'the address it left is free');
-    t.match(await publish(one, 'h2', { endpointsGone: [{ network: network.id, id: web.id, generation: 9 }] }), { refused: [{ code: 'ERR_FORBIDDEN' }] });
-    t.match(await publish(one, 'h1', { endpointsGone: [{ network: network.id, id: web.id, generation: 1 }] }), { refused: [{ code: 'ERR_STALE_GENERATION' }] });
-    await until(async () => (await two.call<EndpointView[]>('GET', '/v1/endpoints?host=h1')).length === 2, 5000, 'the other controller knows too');
+    t.match(await publish(one, 'h2', { endpointsGone: [{ network: network.id, id: web.id, generation: 9 }] }), {
+      refused: [{ code: 'ERR_FORBIDDEN' }],
+    });
+    t.match(await publish(one, 'h1', { endpointsGone: [{ network: network.id, id: web.id, generation: 1 }] }), {
+      refused: [{ code: 'ERR_STALE_GENERATION' }],
+    });
+    await until(
+      async () => (await two.call<EndpointView[]>('GET', '/v1/endpoints?host=h1')).length === 2,
+      5000,
+      'the other controller knows too',
+    );
     const removal = await one.call('DELETE', '/v1/hosts/h1?force=true');
     t.same(removal, { name: 'h1', blocks: 1, endpoints: 2 });
     t.same(await one.call('GET', '/v1/endpoints?network=published'), []);
     const freed = await grant(one, 'h2', network, addressIn(mine, 4));
     t.equal(freed.block.cidr, `${addressIn(mine, 4)}/32`, 'its addresses are free again');
     await registerHost(one, 1);
-    t.match(await publish(one, 'h1', { blocks: [mine], endpoints: [next] }), { refused: [{ code: 'ERR_BLOCK_FENCED' }, { code: 'ERR_BLOCK_FENCED' }] }, 'a host that comes back with its old block is fenced');
+    t.match(
+      await publish(one, 'h1', { blocks: [mine], endpoints: [next] }),
+      { refused: [{ code: 'ERR_BLOCK_FENCED' }, { code: 'ERR_BLOCK_FENCED' }] },
+      'a host that comes back with its old block is fenced',
+    );
     await one.call('DELETE', '/v1/networks/published');
   });
 
   await t.test('a hundred records go in one publication, more do not', async (t) => {
     const network = await create({ name: 'hundred', subnets: [{ subnet: '10.64.0.0/16' }] });
     const blocks = [(await grant(one, 'h3', network)).block, (await grant(one, 'h3', network)).block];
-    const addresses = blocks.flatMap((block) => Array.from({ length: 50 }, (_none, index) => addressIn(block, index + 3)));
+    const addresses = blocks.flatMap((block) =>
+      Array.from({ length: 50 }, (_none, index) => addressIn(block, index + 3)),
+    );
     const endpoints = addresses.map((address) => newEndpoint(network.id, 'h3', { addresses: [address] }));
     t.same(await publish(one, 'h3', { endpoints }), { refused: [] });
     t.equal((await one.call<EndpointView[]>('GET', '/v1/endpoints?network=hundred')).length, 100);
     const gone = endpoints.map(({ id }) => ({ network: network.id, id, generation: 2 }));
-    await t.rejects(publish(one, 'h3', { endpoints: endpoints.slice(0, 1), endpointsGone: gone }), { code: 'ERR_TOO_LARGE' });
+    await t.rejects(publish(one, 'h3', { endpoints: endpoints.slice(0, 1), endpointsGone: gone }), {
+      code: 'ERR_TOO_LARGE',
+    });
     t.same(await publish(one, 'h3', { endpointsGone: gone }), { refused: [] });
-    await until(async () => (await one.call<EndpointView[]>('GET', '/v1/endpoints?network=hundred')).length === 0, 3000, 'all gone');
+    await until(
+      async () => (await one.call<EndpointView[]>('GET', '/v1/endpoints?network=hundred')).length === 0,
+      3000,
+      'all gone',
+    );
     await one.call('DELETE', '/v1/networks/hundred');
   });
 });
@@ -145,7 +232,10 @@ void t.test('blocks and records of hosts', async (t) => {
 void t.test('a store that lost its data is filled again by its hosts', async (t) => {
   const etcd = await newTestEtcd(t);
   const controller = await newController(t, etcd.endpoint);
-  const network = await controller.call<NetworkView>('POST', '/v1/networks', { name: 'kept', subnets: [{ subnet: '10.1.0.0/24' }] });
+  const network = await controller.call<NetworkView>('POST', '/v1/networks', {
+    name: 'kept',
+    subnets: [{ subnet: '10.1.0.0/24' }],
+  });
   await registerHost(controller, 1);
   const { block } = await grant(controller, 'h1', network);
   const endpoint = newEndpoint(network.id, 'h1', { addresses: [addressIn(block, 4)] });
@@ -157,11 +247,18 @@ void t.test('a store that lost its data is filled again by its hosts', async (t)
   await etcd.start();
   await stream.ended;
   t.match(stream.lines.at(-1), { type: 'bye' }, 'streams of the old store are ended');
-  await until(() => controller.handle.context.mirror.isConnected && controller.handle.context.mirror.epoch !== epoch, 10_000, 'a new epoch');
+  await until(
+    () => controller.handle.context.mirror.isConnected && controller.handle.context.mirror.epoch !== epoch,
+    10_000,
+    'a new epoch',
+  );
   t.same(await controller.call('GET', '/v1/networks'), []);
   await registerHost(controller, 1);
   await registerHost(controller, 2);
-  t.same(await publish(controller, 'h1', { networks: [{ v: 1, ...network }], blocks: [block], endpoints: [endpoint] }), { refused: [] });
+  t.same(
+    await publish(controller, 'h1', { networks: [{ v: 1, ...network }], blocks: [block], endpoints: [endpoint] }),
+    { refused: [] },
+  );
   t.same(await controller.call('GET', '/v1/networks/kept'), network);
   t.match(await controller.call('GET', '/v1/endpoints'), [{ id: endpoint.id, addresses: endpoint.addresses }]);
   const second = await grant(controller, 'h2', network);
@@ -171,6 +268,10 @@ void t.test('a store that lost its data is filled again by its hosts', async (t)
   t.match(claimed, { refused: [{ key: `block/${network.id}/${block.cidr}`, code: 'ERR_BLOCK_FENCED' }] });
   const foreign = { v: 1, ...network, id: '99999999', name: 'other', vni: 8_400_000 };
   t.match(await publish(controller, 'h2', { networks: [foreign] }), { refused: [{ code: 'ERR_SUBNET_OVERLAP' }] });
-  const back = await openStream(t, controller, 'h1', { instance: 'instance-1', interest: [network.id], cursor: { epoch, revision: 5 } });
+  const back = await openStream(t, controller, 'h1', {
+    instance: 'instance-1',
+    interest: [network.id],
+    cursor: { epoch, revision: 5 },
+  });
   t.equal(back.hello().resumed, false, 'a cursor of the old store means full sets');
 });

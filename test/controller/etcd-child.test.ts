@@ -49,7 +49,11 @@ void t.test('a controller without --etcd', async (t) => {
     const pid = controller.handle.etcdPid() ?? 0;
     process.kill(pid, 'SIGKILL');
     await until(() => !controller.handle.context.mirror.isConnected, 5000, 'the death is noticed');
-    await until(() => controller.handle.etcdPid() !== pid && controller.handle.context.mirror.isConnected, 15_000, 'another etcd');
+    await until(
+      () => controller.handle.etcdPid() !== pid && controller.handle.context.mirror.isConnected,
+      15_000,
+      'another etcd',
+    );
     await controller.call('POST', '/v1/networks', { name: 'later' });
     t.equal((await controller.call<NetworkView[]>('GET', '/v1/networks')).length, 2);
     const second = controller.handle.etcdPid() ?? 0;
@@ -74,7 +78,9 @@ void t.test('a controller without --etcd', async (t) => {
 
   await t.test('that was killed leaves no etcd, and the next one starts on the same data', async (t) => {
     const dataDir = await newDir(t);
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./victim.js', import.meta.url)), dataDir], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [fileURLToPath(new URL('./victim.js', import.meta.url)), dataDir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     t.teardown(() => void child.kill('SIGKILL'));
     const etcdPid = Number(await firstLine(child));
     t.ok(await isAlive(etcdPid));
@@ -110,7 +116,11 @@ void t.test('a controller whose etcd is away at its start listens, says so, and 
   await t.rejects(controller.call('GET', '/v1/networks'), { code: 'ERR_STORE_UNREACHABLE', hint: /etcd/ });
   await t.rejects(controller.call('POST', '/v1/networks', { name: 'x' }), { code: 'ERR_STORE_UNREACHABLE' });
   await etcd.start();
-  await until(async () => (await controller.call<{ store: string }>('GET', '/v1/status')).store === 'ok', 15_000, 'reached');
+  await until(
+    async () => (await controller.call<{ store: string }>('GET', '/v1/status')).store === 'ok',
+    15_000,
+    'reached',
+  );
   await controller.call('POST', '/v1/networks', { name: 'x' });
 });
 

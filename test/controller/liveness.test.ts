@@ -1,7 +1,14 @@
 import t from 'tap';
 import type { HostView } from '../../core/api.js';
 import { until } from '../store/real-etcd.js';
-import { newController, newTestEtcd, openStream, registerHost, type RunningController, type TestStream } from './running-controller.js';
+import {
+  newController,
+  newTestEtcd,
+  openStream,
+  registerHost,
+  type RunningController,
+  type TestStream,
+} from './running-controller.js';
 
 t.setTimeout(120_000);
 
@@ -18,12 +25,15 @@ void t.test('liveness', async (t) => {
   const one = await newController(t, etcd.endpoint, { livenessMs: 3000 });
   for (const index of [1, 2, 3]) await registerHost(one, index);
 
-  await t.test('an absent host is unknown until controller and store have been up for one liveness bound, then down', async (t) => {
-    t.equal(await stateOf(one, 'h1'), 'unknown');
-    await t.rejects(one.call('DELETE', '/v1/hosts/h1'), { code: 'ERR_HOST_ALIVE', message: /may be alive/ });
-    await until(async () => (await stateOf(one, 'h1')) === 'down', 8000, 'down');
-    t.ok(one.handle.context.mirror.connectedMs >= 3000);
-  });
+  await t.test(
+    'an absent host is unknown until controller and store have been up for one liveness bound, then down',
+    async (t) => {
+      t.equal(await stateOf(one, 'h1'), 'unknown');
+      await t.rejects(one.call('DELETE', '/v1/hosts/h1'), { code: 'ERR_HOST_ALIVE', message: /may be alive/ });
+      await until(async () => (await stateOf(one, 'h1')) === 'down', 8000, 'down');
+      t.ok(one.handle.context.mirror.connectedMs >= 3000);
+    },
+  );
 
   await t.test('a host is up while its stream lives, and down one bound after it ended', async (t) => {
     const stream = await openStream(t, one, 'h1', { instance: 'instance-1', interest: [] });
@@ -55,27 +65,51 @@ void t.test('liveness', async (t) => {
     const stream = await openStream(t, one, 'h3', { instance: 'instance-3', interest: [] });
     const lease = one.handle.context.mirror.tables.host.get('', 'h3')?.value.leaseId ?? '';
     await one.handle.context.client.leaseRevoke(lease);
-    await until(async () => {
-      const host = one.handle.context.mirror.tables.host.get('', 'h3')?.value;
-      return host !== undefined && host.leaseId !== lease && (await stateOf(one, 'h3')) === 'up';
-    }, 8000, 'a new lease');
+    await until(
+      async () => {
+        const host = one.handle.context.mirror.tables.host.get('', 'h3')?.value;
+        return host !== undefined && host.leaseId !== lease && (await stateOf(one, 'h3')) === 'up';
+      },
+      8000,
+      'a new lease',
+    );
     stream.close();
   });
 
-  await t.test('a second agent under the same host name is refused while the first lives; a restarted one takes over', async (t) => {
-    const two = await newController(t, etcd.endpoint, { livenessMs: 3000 });
-    const stream = await openStream(t, one, 'h3', { instance: 'instance-3', interest: [] });
-    await t.rejects(openStream(t, one, 'h3', { instance: 'impostor', interest: [] }), { code: 'ERR_HOST_NAME_IN_USE' });
-    await t.rejects(openStream(t, two, 'h3', { instance: 'impostor', interest: [] }), { code: 'ERR_HOST_NAME_IN_USE' });
-    await t.rejects(two.call('PUT', '/v1/hosts/h3', { vtep: '198.18.0.3', underlayMtu: 1500, bootId: 'b', instance: 'impostor', version: '0.1.0' }), { code: 'ERR_HOST_NAME_IN_USE' });
-    const lease = one.handle.context.mirror.tables.host.get('', 'h3')?.value.leaseId;
-    const second = await openStream(t, one, 'h3', { instance: 'instance-3', interest: [] });
-    await stream.ended;
-    t.match(stream.lines.at(-1), { type: 'bye', code: 'ERR_HOST_NAME_IN_USE' });
-    second.close();
-    const moved = await openStream(t, two, 'h3', { instance: 'instance-3', interest: [] });
-    t.equal(two.handle.context.mirror.tables.host.get('', 'h3')?.value.leaseId, lease, 'any controller takes the same lease over');
-    moved.close();
-    await t.rejects(openStream(t, one, 'h9', { instance: 'i', interest: [] }), { code: 'ERR_HOST_UNKNOWN' });
-  });
+  await t.test(
+    'a second agent under the same host name is refused while the first lives; a restarted one takes over',
+    async (t) => {
+      const two = await newController(t, etcd.endpoint, { livenessMs: 3000 });
+      const stream = await openStream(t, one, 'h3', { instance: 'instance-3', interest: [] });
+      await t.rejects(openStream(t, one, 'h3', { instance: 'impostor', interest: [] }), {
+        code: 'ERR_HOST_NAME_IN_USE',
+      });
+      await t.rejects(openStream(t, two, 'h3', { instance: 'impostor', interest: [] }), {
+        code: 'ERR_HOST_NAME_IN_USE',
+      });
+      await t.rejects(
+        two.call('PUT', '/v1/hosts/h3', {
+          vtep: '198.18.0.3',
+          underlayMtu: 1500,
+          bootId: 'b',
+          instance: 'impostor',
+          version: '0.1.0',
+        }),
+        { code: 'ERR_HOST_NAME_IN_USE' },
+      );
+      const lease = one.handle.context.mirror.tables.host.get('', 'h3')?.value.leaseId;
+      const second = await openStream(t, one, 'h3', { instance: 'instance-3', interest: [] });
+      await stream.ended;
+      t.match(stream.lines.at(-1), { type: 'bye', code: 'ERR_HOST_NAME_IN_USE' });
+      second.close();
+      const moved = await openStream(t, two, 'h3', { instance: 'instance-3', interest: [] });
+      t.equal(
+        two.handle.context.mirror.tables.host.get('', 'h3')?.value.leaseId,
+        lease,
+        'any controller takes the same lease over',
+      );
+      moved.close();
+      await t.rejects(openStream(t, one, 'h9', { instance: 'i', interest: [] }), { code: 'ERR_HOST_UNKNOWN' });
+    },
+  );
 });

@@ -16,10 +16,29 @@ t.setTimeout(120_000);
 
 void t.test('principals', async (t) => {
   const etcd = await newTestEtcd(t);
-  const seen: { readonly method: string; readonly url: string; readonly access: Access | undefined; readonly hasErrors: boolean }[] = [];
+  const seen: {
+    readonly method: string;
+    readonly url: string;
+    readonly access: Access | undefined;
+    readonly hasErrors: boolean;
+  }[] = [];
   const controller = await newController(t, etcd.endpoint, { requireLoopbackToken: true });
   const { app } = controller.handle;
-  const document = app.swagger() as unknown as { readonly openapi: string; readonly paths: Record<string, Record<string, { readonly description?: string; readonly responses: object; readonly parameters?: readonly { readonly in: string; readonly name: string }[]; readonly requestBody?: object }>> };
+  const document = app.swagger() as unknown as {
+    readonly openapi: string;
+    readonly paths: Record<
+      string,
+      Record<
+        string,
+        {
+          readonly description?: string;
+          readonly responses: object;
+          readonly parameters?: readonly { readonly in: string; readonly name: string }[];
+          readonly requestBody?: object;
+        }
+      >
+    >;
+  };
   const admin = await controller.token('admin');
   const host = await controller.token('host');
   const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
@@ -28,8 +47,14 @@ void t.test('principals', async (t) => {
     t.match(document.openapi, /^3\./);
     for (const [path, methods] of Object.entries(document.paths)) {
       for (const [method, operation] of Object.entries(methods)) {
-        const access = /^Access: (any|manage|admin|host)\.$/.exec(operation.description ?? '')?.[1] as Access | undefined;
-        seen.push({ method: method.toUpperCase(), url: path, access, hasErrors: '4XX' in operation.responses && '5XX' in operation.responses });
+        const access = /^Access: (any|manage|admin|host)\.$/.exec(operation.description ?? '')?.[1] as
+          Access | undefined;
+        seen.push({
+          method: method.toUpperCase(),
+          url: path,
+          access,
+          hasErrors: '4XX' in operation.responses && '5XX' in operation.responses,
+        });
       }
     }
     t.ok(seen.length >= 16, `${seen.length} routes`);
@@ -53,7 +78,8 @@ void t.test('principals', async (t) => {
     for (const [path, methods] of Object.entries(document.paths)) {
       for (const [method, operation] of Object.entries(methods)) {
         const named = new Set((operation.parameters ?? []).filter((one) => one.in === 'path').map((one) => one.name));
-        for (const [, name] of path.matchAll(/\{(\w+)\}/g)) t.ok(named.has(name ?? ''), `${method} ${path}: ${String(name)}`);
+        for (const [, name] of path.matchAll(/\{(\w+)\}/g))
+          t.ok(named.has(name ?? ''), `${method} ${path}: ${String(name)}`);
         const hasBody = method === 'post' || method === 'put' || method === 'patch';
         t.equal(operation.requestBody !== undefined, hasBody, `${method} ${path}: body`);
       }
@@ -69,7 +95,7 @@ void t.test('principals', async (t) => {
       { who: 'no bearer token', headers: { authorization: `Basic ${admin}` }, may: [] },
       { who: 'admin', headers: bearer(admin), may: ['any', 'manage', 'admin', 'host'] },
       { who: 'host h1', headers: bearer(host), may: ['any', 'manage', 'host'] },
-      { who: 'host h2 on h1\'s routes', headers: { ...bearer(host), 'x-tsnet-host': 'h2' }, may: ['any', 'manage'] },
+      { who: "host h2 on h1's routes", headers: { ...bearer(host), 'x-tsnet-host': 'h2' }, may: ['any', 'manage'] },
       { who: 'admin who says it is h2', headers: { ...bearer(admin), 'x-tsnet-host': 'h2' }, may: ['any', 'manage'] },
     ];
     for (const { who, headers, may } of callers) {
@@ -81,23 +107,44 @@ void t.test('principals', async (t) => {
           (error: unknown) => (error as { code?: string }).code ?? 'none',
         );
         const isRefused = code === 'ERR_UNAUTHENTICATED' || code === 'ERR_FORBIDDEN';
-        t.equal(isRefused, access === undefined || !may.includes(access), `${who}: ${method} ${url} (${String(access)}) gives ${code}`);
+        t.equal(
+          isRefused,
+          access === undefined || !may.includes(access),
+          `${who}: ${method} ${url} (${String(access)}) gives ${code}`,
+        );
       }
     }
   });
 
   await t.test('hosts manage networks only while the setting is on', async (t) => {
     const strict = await newController(t, etcd.endpoint, { requireLoopbackToken: true, hostsManageNetworks: false });
-    const create = (token: string): Promise<unknown> => callWith(`${strict.url}/v1/networks`, { method: 'POST', headers: { ...bearer(token), 'x-tsnet-host': 'h1' }, body: { name: 'managed' } });
-    await t.rejects(create(await strict.token('host')), { code: 'ERR_FORBIDDEN', message: /host:h1.*hostsManageNetworks/ });
-    await callWith(`${strict.url}/v1/networks`, { method: 'POST', headers: bearer(await strict.token('admin')), body: { name: 'managed' } });
+    const create = (token: string): Promise<unknown> =>
+      callWith(`${strict.url}/v1/networks`, {
+        method: 'POST',
+        headers: { ...bearer(token), 'x-tsnet-host': 'h1' },
+        body: { name: 'managed' },
+      });
+    await t.rejects(create(await strict.token('host')), {
+      code: 'ERR_FORBIDDEN',
+      message: /host:h1.*hostsManageNetworks/,
+    });
+    await callWith(`${strict.url}/v1/networks`, {
+      method: 'POST',
+      headers: bearer(await strict.token('admin')),
+      body: { name: 'managed' },
+    });
   });
 
-  await t.test('controllers of one store take each other\'s tokens', async (t) => {
+  await t.test("controllers of one store take each other's tokens", async (t) => {
     const other = await newController(t, etcd.endpoint, { requireLoopbackToken: true });
     t.not(await other.token('admin'), admin);
     t.match(await callWith(`${other.url}/v1/status`, { headers: bearer(admin) }), { store: 'ok' });
-    const stored = JSON.stringify((await other.handle.context.client.list('/tsnet/v1/tokens/')).kvs.map(({ key, value }) => [key, value.toString()]));
+    const stored = JSON.stringify(
+      (await other.handle.context.client.list('/tsnet/v1/tokens/')).kvs.map(({ key, value }) => [
+        key,
+        value.toString(),
+      ]),
+    );
     t.notMatch(stored, admin, 'the store holds no token');
     t.notMatch(stored, await other.token('host'));
   });
@@ -105,15 +152,30 @@ void t.test('principals', async (t) => {
   await t.test('over loopback need no token unless told so, and may say which host they are', async (t) => {
     const open = await newController(t, etcd.endpoint);
     t.match(await callWith(`${open.url}/v1/status`, {}), { store: 'ok' });
-    await t.rejects(callWith(`${open.url}/v1/status`, { headers: bearer('wrong'.repeat(10)) }), { code: 'ERR_UNAUTHENTICATED' }, 'a wrong token is wrong there too');
-    await t.rejects(callWith(`${open.url}/v1/hosts/h1?force=true`, { method: 'DELETE', headers: { 'x-tsnet-host': 'h1' } }), { code: 'ERR_FORBIDDEN' });
-    await t.rejects(callWith(`${open.url}/v1/status`, { headers: { origin: 'http://evil.example' } }), { code: 'ERR_UNAUTHENTICATED' }, 'a browser page is not trusted');
-    await t.rejects(callWith(`${open.url}/v1/status`, { headers: { 'x-tsnet-host': 'bad host!' } }), { code: 'ERR_INVALID_NAME' });
+    await t.rejects(
+      callWith(`${open.url}/v1/status`, { headers: bearer('wrong'.repeat(10)) }),
+      { code: 'ERR_UNAUTHENTICATED' },
+      'a wrong token is wrong there too',
+    );
+    await t.rejects(
+      callWith(`${open.url}/v1/hosts/h1?force=true`, { method: 'DELETE', headers: { 'x-tsnet-host': 'h1' } }),
+      { code: 'ERR_FORBIDDEN' },
+    );
+    await t.rejects(
+      callWith(`${open.url}/v1/status`, { headers: { origin: 'http://evil.example' } }),
+      { code: 'ERR_UNAUTHENTICATED' },
+      'a browser page is not trusted',
+    );
+    await t.rejects(callWith(`${open.url}/v1/status`, { headers: { 'x-tsnet-host': 'bad host!' } }), {
+      code: 'ERR_INVALID_NAME',
+    });
     t.match(await callWith(`${open.url}/openapi.json`, {}), { openapi: /^3/, info: { title: 'tsnet controller' } });
   });
 
   await t.test('from elsewhere need a token', async (t) => {
-    const address = Object.values(networkInterfaces()).flat().find((one) => one?.family === 'IPv4' && !one.internal)?.address;
+    const address = Object.values(networkInterfaces())
+      .flat()
+      .find((one) => one?.family === 'IPv4' && !one.internal)?.address;
     if (address === undefined) {
       t.pass('this machine has no address but loopback');
       return;
@@ -127,9 +189,12 @@ void t.test('principals', async (t) => {
 void t.test('requests that are none', async (t) => {
   const etcd = await newTestEtcd(t);
   const controller = await newController(t, etcd.endpoint);
-  const post = (body: string, headers: Record<string, string> = { 'content-type': 'application/json' }): Promise<Response> =>
-    fetch(`${controller.url}/v1/networks`, { method: 'POST', headers, body });
-  const codeOf = async (response: Response): Promise<string> => ((await response.json()) as { readonly code: string }).code;
+  const post = (
+    body: string,
+    headers: Record<string, string> = { 'content-type': 'application/json' },
+  ): Promise<Response> => fetch(`${controller.url}/v1/networks`, { method: 'POST', headers, body });
+  const codeOf = async (response: Response): Promise<string> =>
+    ((await response.json()) as { readonly code: string }).code;
   t.equal(await codeOf(await post('{')), 'ERR_INVALID_REQUEST');
   t.equal(await codeOf(await post('')), 'ERR_INVALID_REQUEST');
   t.equal(await codeOf(await post('name=x', { 'content-type': 'text/plain' })), 'ERR_INVALID_REQUEST');
@@ -138,5 +203,14 @@ void t.test('requests that are none', async (t) => {
   t.equal(await codeOf(large), 'ERR_TOO_LARGE');
   t.equal(await codeOf(await fetch(`${controller.url}/v2`)), 'ERR_NOT_FOUND');
   t.equal(await codeOf(await fetch(`${controller.url}/v1/networks/%ff`)), 'ERR_INVALID_REQUEST');
-  t.equal(await codeOf(await fetch(`${controller.url}/v1/hosts/bad%20name`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{}' })), 'ERR_INVALID_NAME');
+  t.equal(
+    await codeOf(
+      await fetch(`${controller.url}/v1/hosts/bad%20name`, {
+        method: 'PUT',
+        headers: { 'content-type': 'application/json' },
+        body: '{}',
+      }),
+    ),
+    'ERR_INVALID_NAME',
+  );
 });

@@ -27,10 +27,21 @@ export async function newTestEtcd(t: Test): Promise<RealEtcd> {
   return etcd;
 }
 
-export async function newController(t: Test, etcd: string, options: Partial<ControllerOptions> = {}): Promise<RunningController> {
+export async function newController(
+  t: Test,
+  etcd: string,
+  options: Partial<ControllerOptions> = {},
+): Promise<RunningController> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'tsnet-controller-')));
   const handle = await startController(
-    { ...controllerDefaults, listen: ['http://127.0.0.1:0'], etcd: etcd === '' ? [] : [etcd], dataDir, livenessMs: 4000, ...options },
+    {
+      ...controllerDefaults,
+      listen: ['http://127.0.0.1:0'],
+      etcd: etcd === '' ? [] : [etcd],
+      dataDir,
+      livenessMs: 4000,
+      ...options,
+    },
     newLogger('controller', process.env['TSNET_TEST_LOG'] === '1' ? 'debug' : 'silent'),
   );
   const url = handle.urls[0] ?? '';
@@ -46,7 +57,8 @@ export async function newController(t: Test, etcd: string, options: Partial<Cont
     await close();
     await rm(dataDir, { recursive: true, force: true });
   });
-  if (options.etcd === undefined) await until(() => handle.context.mirror.isConnected, 10_000, 'the mirror is connected');
+  if (options.etcd === undefined)
+    await until(() => handle.context.mirror.isConnected, 10_000, 'the mirror is connected');
   return {
     handle,
     url,
@@ -58,7 +70,10 @@ export async function newController(t: Test, etcd: string, options: Partial<Cont
 }
 
 /** One call with whatever headers; the error body becomes the error. */
-export async function callWith<T>(url: string, request: { readonly method?: string; readonly headers?: Record<string, string>; readonly body?: unknown }): Promise<T> {
+export async function callWith<T>(
+  url: string,
+  request: { readonly method?: string; readonly headers?: Record<string, string>; readonly body?: unknown },
+): Promise<T> {
   const body = request.body === undefined ? {} : { body: JSON.stringify(request.body) };
   const headers = { ...(request.body === undefined ? {} : { 'content-type': 'application/json' }), ...request.headers };
   const response = await fetch(url, { method: request.method ?? 'GET', headers, ...body });
@@ -80,9 +95,18 @@ export function registerHost(controller: RunningController, index: number): Prom
   return controller.call('PUT', `/v1/hosts/h${index}`, hostBody(index));
 }
 
-export function grant(controller: RunningController, host: string, network: NetworkView, address?: string): Promise<{ readonly block: Block }> {
+export function grant(
+  controller: RunningController,
+  host: string,
+  network: NetworkView,
+  address?: string,
+): Promise<{ readonly block: Block }> {
   const subnet = network.subnets[0]?.subnet;
-  return controller.call('POST', `/v1/hosts/${host}/blocks`, { network: network.id, subnet, ...(address === undefined ? {} : { address }) });
+  return controller.call('POST', `/v1/hosts/${host}/blocks`, {
+    network: network.id,
+    subnet,
+    ...(address === undefined ? {} : { address }),
+  });
 }
 
 export function publish(controller: RunningController, host: string, body: object): Promise<PublicationResult> {
@@ -91,7 +115,11 @@ export function publish(controller: RunningController, host: string, body: objec
 
 let counter = 0;
 
-export function newEndpoint(network: string, host: string, fields: Partial<Endpoint> & { readonly addresses: readonly string[] }): Endpoint {
+export function newEndpoint(
+  network: string,
+  host: string,
+  fields: Partial<Endpoint> & { readonly addresses: readonly string[] },
+): Endpoint {
   counter += 1;
   const id = counter.toString(16).padStart(16, '0');
   return {
@@ -127,11 +155,20 @@ export interface TestStream {
   readonly close: () => void;
 }
 
-export async function openStream(t: Test, controller: RunningController, host: string, request: object): Promise<TestStream> {
+export async function openStream(
+  t: Test,
+  controller: RunningController,
+  host: string,
+  request: object,
+): Promise<TestStream> {
   const client = new HttpClient({ base: controller.url, unreachable: 'ERR_CONTROLLER_UNREACHABLE' });
   const abort = new AbortController();
   const lines: WatchLine[] = [];
-  const stream = await client.lines<WatchLine>('POST', `/v1/hosts/${host}/watch`, { body: request, idleMs: 20_000, signal: abort.signal });
+  const stream = await client.lines<WatchLine>('POST', `/v1/hosts/${host}/watch`, {
+    body: request,
+    idleMs: 20_000,
+    signal: abort.signal,
+  });
   const ended = (async (): Promise<unknown> => {
     try {
       for await (const line of stream) lines.push(line);

@@ -15,11 +15,17 @@ void t.test('every key built is read back as what it was', async (t) => {
     [keys.hostKey('node-1.example'), { kind: 'host', host: 'node-1.example' }],
     [keys.livenessKey('node-1'), { kind: 'liveness', host: 'node-1' }],
     [keys.carrierKey('0123abcd', 'node-1'), { kind: 'carrier', network: '0123abcd', host: 'node-1' }],
-    [keys.endpointKey('0123abcd', '0011223344556677'), { kind: 'endpoint', network: '0123abcd', id: '0011223344556677' }],
+    [
+      keys.endpointKey('0123abcd', '0011223344556677'),
+      { kind: 'endpoint', network: '0123abcd', id: '0011223344556677' },
+    ],
     [keys.addressKey('0123abcd', 'fd00::5'), { kind: 'address', network: '0123abcd', address: 'fd00::5' }],
     [keys.macKey('0123abcd', '02:00:0a:01:00:05'), { kind: 'mac', network: '0123abcd', mac: '02:00:0a:01:00:05' }],
     [keys.carveKey('node-1', '0011223344556677'), { kind: 'carve', owner: 'node-1', id: '0011223344556677' }],
-    [keys.carveAnswerKey('node-1', '0011223344556677'), { kind: 'carve-answer', owner: 'node-1', id: '0011223344556677' }],
+    [
+      keys.carveAnswerKey('node-1', '0011223344556677'),
+      { kind: 'carve-answer', owner: 'node-1', id: '0011223344556677' },
+    ],
     [keys.removedKey('0123abcd'), { kind: 'removed', network: '0123abcd' }],
     [keys.tokenKey('admin', 'ff00'), { kind: 'token', role: 'admin', hash: 'ff00' }],
   ];
@@ -31,7 +37,17 @@ void t.test('every key built is read back as what it was', async (t) => {
 });
 
 void t.test('what is not a key of tsnet is none', async (t) => {
-  for (const text of ['', '/', '/tsnet/v2/epoch', '/tsnet/v1/', '/tsnet/v1/networks/', '/tsnet/v1/networks', '/tsnet/v1/vnis/x', '/tsnet/v1/blocks/a/b/c', '/tsnet/v1/unknown/a']) {
+  for (const text of [
+    '',
+    '/',
+    '/tsnet/v2/epoch',
+    '/tsnet/v1/',
+    '/tsnet/v1/networks/',
+    '/tsnet/v1/networks',
+    '/tsnet/v1/vnis/x',
+    '/tsnet/v1/blocks/a/b/c',
+    '/tsnet/v1/unknown/a',
+  ]) {
     t.equal(keys.parseKey(text), undefined, text);
   }
 });

@@ -33,24 +33,35 @@ void t.test('leases over a real etcd', async (t) => {
     t.ok(performance.now() - since < ttlMs, 'before its lifetime is over');
   });
 
-  await t.test('a lease that nobody acknowledges is lost one lifetime after the last acknowledged sending', async (t) => {
-    const { leaseId, ttlMs } = await keeper.grant(2000);
-    const kept = keeper.keep(leaseId, ttlMs);
-    const probe = keeper.keep((await keeper.grant(2000)).leaseId, ttlMs, { manual: true });
-    probe.stop();
-    await client.revision();
-    const frozenAt = performance.now();
-    etcd.freeze();
-    t.teardown(() => etcd.thaw());
-    t.equal(await kept.lost, 'unacknowledged');
-    const tookMs = performance.now() - frozenAt;
-    t.ok(tookMs <= ttlMs + 600, `lost ${Math.round(tookMs)} ms after the freeze`);
-    t.ok(tookMs >= ttlMs / 2, 'and not before');
-    etcd.thaw();
-  });
+  await t.test(
+    'a lease that nobody acknowledges is lost one lifetime after the last acknowledged sending',
+    async (t) => {
+      const { leaseId, ttlMs } = await keeper.grant(2000);
+      const kept = keeper.keep(leaseId, ttlMs);
+      const probe = keeper.keep((await keeper.grant(2000)).leaseId, ttlMs, { manual: true });
+      probe.stop();
+      await client.revision();
+      const frozenAt = performance.now();
+      etcd.freeze();
+      t.teardown(() => etcd.thaw());
+      t.equal(await kept.lost, 'unacknowledged');
+      const tookMs = performance.now() - frozenAt;
+      t.ok(tookMs <= ttlMs + 600, `lost ${Math.round(tookMs)} ms after the freeze`);
+      t.ok(tookMs >= ttlMs / 2, 'and not before');
+      etcd.thaw();
+    },
+  );
 
   await t.test('a held lease that is revoked is granted anew and its keys are put again', async (t) => {
-    await until(() => client.revision().then(() => true, () => false), 10_000, 'etcd answers');
+    await until(
+      () =>
+        client.revision().then(
+          () => true,
+          () => false,
+        ),
+      10_000,
+      'etcd answers',
+    );
     const attached: string[] = [];
     const events: string[] = [];
     const stopping = new AbortController();
@@ -58,7 +69,10 @@ void t.test('leases over a real etcd', async (t) => {
       ttlMs: 2000,
       signal: stopping.signal,
       attach: async (leaseId) => {
-        await client.txn([], [{ request_put: { key: Buffer.from('/held'), value: Buffer.from(leaseId), lease: leaseId } }]);
+        await client.txn(
+          [],
+          [{ request_put: { key: Buffer.from('/held'), value: Buffer.from(leaseId), lease: leaseId } }],
+        );
         attached.push(leaseId);
       },
       onLost: (loss) => events.push(loss),

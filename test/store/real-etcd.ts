@@ -36,15 +36,44 @@ export async function newEtcd(): Promise<RealEtcd> {
     child = spawn(
       '/usr/bin/setpriv',
       [
-        '--pdeathsig', 'SIGKILL', '/usr/bin/etcd', '--data-dir', join(dir, 'data'), '--name', 'test',
-        '--listen-client-urls', client, '--advertise-client-urls', client,
-        '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `test=${peer}`,
-        '--logger', 'zap', '--log-level', 'error', '--heartbeat-interval', '50', '--election-timeout', '500',
+        '--pdeathsig',
+        'SIGKILL',
+        '/usr/bin/etcd',
+        '--data-dir',
+        join(dir, 'data'),
+        '--name',
+        'test',
+        '--listen-client-urls',
+        client,
+        '--advertise-client-urls',
+        client,
+        '--listen-peer-urls',
+        peer,
+        '--initial-advertise-peer-urls',
+        peer,
+        '--initial-cluster',
+        `test=${peer}`,
+        '--logger',
+        'zap',
+        '--log-level',
+        'error',
+        '--heartbeat-interval',
+        '50',
+        '--election-timeout',
+        '500',
       ],
       { stdio: 'ignore', env: {} },
     );
     const probe = new EtcdClient({ endpoints: [client], deadlineMs: 500 });
-    await until(() => probe.revision().then(() => true, () => false), 20_000, 'etcd answers');
+    await until(
+      () =>
+        probe.revision().then(
+          () => true,
+          () => false,
+        ),
+      20_000,
+      'etcd answers',
+    );
     probe.close();
   };
   await start();
@@ -64,7 +93,11 @@ export async function newEtcd(): Promise<RealEtcd> {
 }
 
 /** Waits for a condition; throws what it was when it does not come in time. */
-export async function until(condition: () => boolean | Promise<boolean>, timeoutMs: number, what: string): Promise<void> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs: number,
+  what: string,
+): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);

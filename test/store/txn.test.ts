@@ -61,7 +61,10 @@ void t.test('transactions over a real etcd', async (t) => {
       client,
       async (txn) => {
         await txn.get('/race');
-        await client.txn([], [{ request_put: { key: Buffer.from('/race'), value: Buffer.from(String((round += 1))) } }]);
+        await client.txn(
+          [],
+          [{ request_put: { key: Buffer.from('/race'), value: Buffer.from(String((round += 1))) } }],
+        );
         txn.put('/race', 'lost');
       },
       { what: 'race', attempts: 3 },
@@ -88,7 +91,9 @@ void t.test('transactions over a real etcd', async (t) => {
     );
     t.equal(result, 1, 'decided again on what came in between');
     t.equal(await read('/emptied'), undefined);
-    const done = await transact(client, async (txn) => (txn.expectEmpty('/none/'), txn.put('/emptied', 'yes')), { what: 'empty' });
+    const done = await transact(client, async (txn) => (txn.expectEmpty('/none/'), txn.put('/emptied', 'yes')), {
+      what: 'empty',
+    });
     t.ok(done.revision > 0);
     t.equal(await read('/emptied'), 'yes');
   });
@@ -145,7 +150,12 @@ void t.test('transactions over a real etcd', async (t) => {
 
   await t.test('a list longer than a page is complete and of one revision', async (t) => {
     for (let at = 0; at < 5000; at += 100) {
-      await client.txn([], Array.from({ length: 100 }, (_none, index) => ({ request_put: { key: Buffer.from(`/pages/${at + index}`), value: Buffer.from('x') } })));
+      await client.txn(
+        [],
+        Array.from({ length: 100 }, (_none, index) => ({
+          request_put: { key: Buffer.from(`/pages/${at + index}`), value: Buffer.from('x') },
+        })),
+      );
     }
     const { kvs } = await client.list('/pages/');
     t.equal(new Set(kvs.map(({ key }) => key)).size, 5000);

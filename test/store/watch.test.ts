@@ -25,11 +25,18 @@ function watch(client: EtcdClient, prefix: string, fromRevision: number): Watchi
     onConnected: () => states.push('connected'),
     onDisconnected: () => states.push('disconnected'),
   });
-  const revisions = (): number[] => batches.flatMap(({ events }) => events.map((event) => (event.type === 'put' ? event.kv.modRevision : event.modRevision)));
+  const revisions = (): number[] =>
+    batches.flatMap(({ events }) =>
+      events.map((event) => (event.type === 'put' ? event.kv.modRevision : event.modRevision)),
+    );
   return { batches, revisions, states, outcome, stop: () => stopping.abort() };
 }
 
-async function putMany(client: EtcdClient, prefix: string, counts: { readonly from: number; readonly count: number; readonly valueBytes?: number }): Promise<void> {
+async function putMany(
+  client: EtcdClient,
+  prefix: string,
+  counts: { readonly from: number; readonly count: number; readonly valueBytes?: number },
+): Promise<void> {
   const value = Buffer.alloc(counts.valueBytes ?? 200, 'x');
   for (let at = counts.from; at < counts.from + counts.count; at += 50) {
     await Promise.all(
@@ -48,31 +55,40 @@ void t.test('a watch over a real etcd', async (t) => {
   const direct = new EtcdClient({ endpoints: [etcd.endpoint] });
   t.teardown(() => direct.close());
 
-  await t.test('loses and repeats nothing when connections drop in the middle of catching up with 4000 events', async (t) => {
-    const start = await direct.revision();
-    await putMany(direct, '/catchup/', { from: 0, count: 4000 });
-    const proxy = await newCuttingProxy(etcd.port);
-    t.teardown(() => proxy.remove());
-    proxy.cutAfterBytes = 350_000;
-    const client = new EtcdClient({ endpoints: [`http://127.0.0.1:${proxy.port}`] });
-    t.teardown(() => client.close());
-    const watching = watch(client, '/catchup/', start + 1);
-    await until(() => watching.revisions().length >= 4000, 30_000, 'all events');
-    const revisions = watching.revisions();
-    t.ok(proxy.cuts() >= 2, `connections were cut (${proxy.cuts()} times)`);
-    t.ok(watching.states.filter((state) => state === 'disconnected').length >= 2, 'breaks were reported');
-    t.equal(revisions.length, 4000);
-    t.equal(new Set(revisions).size, 4000, 'each once');
-    t.same(revisions, [...revisions].sort((a, b) => a - b), 'in order');
-    watching.stop();
-    t.same(await watching.outcome, { kind: 'stopped' });
-  });
+  await t.test(
+    'loses and repeats nothing when connections drop in the middle of catching up with 4000 events',
+    async (t) => {
+      const start = await direct.revision();
+      await putMany(direct, '/catchup/', { from: 0, count: 4000 });
+      const proxy = await newCuttingProxy(etcd.port);
+      t.teardown(() => proxy.remove());
+      proxy.cutAfterBytes = 350_000;
+      const client = new EtcdClient({ endpoints: [`http://127.0.0.1:${proxy.port}`] });
+      t.teardown(() => client.close());
+      const watching = watch(client, '/catchup/', start + 1);
+      await until(() => watching.revisions().length >= 4000, 30_000, 'all events');
+      const revisions = watching.revisions();
+      t.ok(proxy.cuts() >= 2, `connections were cut (${proxy.cuts()} times)`);
+      t.ok(watching.states.filter((state) => state === 'disconnected').length >= 2, 'breaks were reported');
+      t.equal(revisions.length, 4000);
+      t.equal(new Set(revisions).size, 4000, 'each once');
+      t.same(
+        revisions,
+        [...revisions].sort((a, b) => a - b),
+        'in order',
+      );
+      watching.stop();
+      t.same(await watching.outcome, { kind: 'stopped' });
+    },
+  );
 
   await t.test('never splits a revision, also when etcd splits large answers', async (t) => {
     const start = await direct.revision();
     const value = Buffer.alloc(40_000, 'y');
     for (let round = 0; round < 6; round += 1) {
-      const ops = Array.from({ length: 30 }, (_none, index) => ({ request_put: { key: Buffer.from(`/large/${index}`), value } }));
+      const ops = Array.from({ length: 30 }, (_none, index) => ({
+        request_put: { key: Buffer.from(`/large/${index}`), value },
+      }));
       await direct.txn([], ops);
     }
     const watching = watch(direct, '/large/', start + 1);
@@ -158,7 +174,15 @@ void t.test('a watch over a real etcd', async (t) => {
     await until(() => watching.states.includes('disconnected'), 10_000, 'silence noticed');
     t.ok(performance.now() - frozenAt < 5000, 'soon');
     etcd.thaw();
-    await until(() => putMany(direct, '/frozen/', { from: 20, count: 20 }).then(() => true, () => false), 20_000, 'etcd takes writes again');
+    await until(
+      () =>
+        putMany(direct, '/frozen/', { from: 20, count: 20 }).then(
+          () => true,
+          () => false,
+        ),
+      20_000,
+      'etcd takes writes again',
+    );
     await until(() => watching.revisions().length >= 40, 20_000, 'later events');
     const revisions = watching.revisions();
     t.equal(new Set(revisions).size, revisions.length, 'each once');
