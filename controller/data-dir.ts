@@ -22,7 +22,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const child = spawn(
     'flock',
     ['--timeout', String(lockWaitSeconds), '--conflict-exit-code', String(conflictExit), file, 'cat'],
-    { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' },
+    { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/', detached: true },
   );
   const exited = exitOf(child);
   const held = new Promise<'held'>((resolve) => child.stdout.once('data', () => resolve('held')));

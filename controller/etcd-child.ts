@@ -47,6 +47,7 @@ export async function startEtcd(options: EtcdChildOptions): Promise<EtcdChild> {
   const start = async (): Promise<{ readonly exited: Promise<string> }> => {
     const child = await spawnEtcd({ binary, etcdDir, logFile });
     state.child = child;
+    if (state.isStopping) child.kill('SIGKILL');
     const exited = exitOf(child);
     if (child.pid !== undefined)
       await writeFile(pidFile, `${child.pid} ${await startTimeOf(child.pid)}\n`, { mode: 0o600 });
@@ -146,7 +147,13 @@ async function spawnEtcd(options: {
   ];
   const path = process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin';
   try {
-    return spawn('setpriv', args, { cwd: options.etcdDir, env: { PATH: path }, stdio: ['ignore', log, log] });
+    // Detached: an interrupt from the terminal is for the controller, which then stops etcd last.
+    return spawn('setpriv', args, {
+      cwd: options.etcdDir,
+      env: { PATH: path },
+      detached: true,
+      stdio: ['ignore', log, log],
+    });
   } finally {
     closeSync(log);
   }

@@ -1,5 +1,5 @@
 import type { HostRegister, HostRegistered, HostRemoval } from '../core/api.js';
-import { canonicalAddr } from '../core/addr.js';
+import { canonicalAddr, isMulticast, isUnspecified, parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { newGrid } from '../core/grid.js';
 import { planHostRemoval } from '../core/ipam-return.js';
@@ -24,6 +24,12 @@ export async function registerHost(
 ): Promise<HostRegistered> {
   requireReady(context);
   const vtep = canonicalAddr(request.vtep, 'vtep');
+  const addr = parseAddr(vtep);
+  if (isUnspecified(addr) || isMulticast(addr)) {
+    throw new TsnetError('ERR_INVALID_ADDRESS', `vtep: ${vtep} is no address of a host`, {
+      details: { field: 'vtep', value: vtep },
+    });
+  }
   const host = await commit(context, `host ${name}`, async (txn) => {
     const before = await getHost(txn, name);
     await refuseOther(txn, name, request.instance);

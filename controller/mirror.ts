@@ -4,7 +4,7 @@ import { epochKey, keyPrefix, parseKey } from '../core/keys.js';
 import type { Cursor } from '../core/model.js';
 import { Backoff } from '../lib/etcd/backoff.js';
 import type { EtcdClient, KeyValue, Listing } from '../lib/etcd/client.js';
-import { ensureEpoch } from '../lib/etcd/epoch.js';
+import { ensureEpoch, renewEpoch } from '../lib/etcd/epoch.js';
 import { watchPrefix, type WatchBatch, type WatchEvent } from '../lib/etcd/watch.js';
 import type { Logger } from '../lib/log.js';
 import { decodeRecord } from './store/record.js';
@@ -21,6 +21,9 @@ import {
 
 /** Changes that are kept for watchers who come back. */
 const ringSize = 20_000;
+
+/** A host that is wrong about its cursor does not make everybody start anew more often than this. */
+const renewPauseMs = 60_000;
 
 export interface MirrorListener {
   /** Changes in the order of their revisions; the mirror already shows them. */
@@ -52,6 +55,7 @@ export class Mirror {
   #epoch = '';
   #revision = 0;
   #connectedAt: number | undefined;
+  #renewedAt = -Infinity;
   #ring: Change[] = [];
   /** Changes after this revision are all in the ring. */
   #ringFloor = 0;
@@ -129,6 +133,21 @@ export class Mirror {
     });
   }
 
+  /**
+   * Judges a cursor that is ahead of the mirror: another controller may only have been quicker, but where the store
+   * itself is behind, it was restored from a backup, and gets a new epoch.
+   */
+  async catchUpWith(cursor: Cursor): Promise<void> {
+    if (cursor.epoch !== this.#epoch || (await this.reached(cursor.revision, 500))) return;
+    const { client } = this.#options;
+    if (cursor.epoch !== this.#epoch || (await client.revision()) >= cursor.revision) return;
+    if (performance.now() - this.#renewedAt < renewPauseMs) return;
+    this.#renewedAt = performance.now();
+    this.#options.log.error({ cursor, revision: this.#revision }, 'store is behind what a host has seen of it');
+    await renewEpoch(client, epochKey, { from: cursor.epoch, to: newEpoch() });
+    await this.until(() => this.#epoch !== cursor.epoch, 2000);
+  }
+
   /** Mirrors until the signal. */
   async run(): Promise<void> {
     const { signal, log } = this.#options;
@@ -149,10 +168,15 @@ export class Mirror {
 
   async #list(): Promise<void> {
     const { client } = this.#options;
-    const epoch = await ensureEpoch(client, epochKey, () => formatId('epoch', randomBytes(16)));
+    let epoch = await ensureEpoch(client, epochKey, newEpoch);
+    if (epoch === this.#epoch && (await client.revision()) < this.#revision) {
+      this.#options.log.error({ epoch, revision: this.#revision }, 'store went back to an earlier state');
+      await renewEpoch(client, epochKey, { from: epoch, to: newEpoch() });
+      epoch = await ensureEpoch(client, epochKey, newEpoch);
+    }
     await this.#options.prepare?.();
     const listing = await client.list(keyPrefix);
-    if (this.#epoch !== epoch || listing.revision < this.#revision) this.#reset(epoch, listing);
+    if (this.#epoch !== epoch) this.#reset(epoch, listing);
     else this.#applyListing(listing);
     this.#wake();
   }
@@ -281,4 +305,8 @@ export class Mirror {
 
 function eventKey(event: WatchEvent): string {
   return event.type === 'put' ? event.kv.key : event.key;
+}
+
+function newEpoch(): string {
+  return formatId('epoch', randomBytes(16));
 }

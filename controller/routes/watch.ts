@@ -37,6 +37,7 @@ export function watchRoutes(app: FastifyInstance, context: ControllerContext): v
       requireReady(context);
       const host = parseHostName(request.params.host);
       const { instance, cursor, interest } = request.body;
+      if (cursor !== undefined) await context.mirror.catchUpWith(cursor);
       const session = await openSession(context, host, {
         instance,
         onRefused: (error) => context.hub.end(host, error.code, error.message),

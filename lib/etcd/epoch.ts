@@ -19,3 +19,21 @@ export async function ensureEpoch(client: EtcdClient, key: string, random: () =>
   );
   return result;
 }
+
+/**
+ * Gives a store that went back to an earlier state (a backup was restored) an epoch of its own, so that positions
+ * in its lost future cannot be taken for positions in the new one. Whoever comes second changes nothing.
+ */
+export async function renewEpoch(
+  client: EtcdClient,
+  key: string,
+  change: { readonly from: string; readonly to: string },
+): Promise<void> {
+  await transact(
+    client,
+    async (txn) => {
+      if ((await txn.get(key))?.value.toString('utf8') === change.from) txn.put(key, change.to);
+    },
+    { what: 'epoch of the store' },
+  );
+}
