@@ -147,7 +147,7 @@ export class Applier {
   };
 }
 
-/** Reports whether the very address that we want is on our link without our mark, which the kernel sets at creation only. */
+/** Reports whether the address that we want is on our link without our mark, which the kernel sets at creation only. */
 function isUnmarkedAddr({ object, verb }: Operation, outcome: Outcome): boolean {
   return (
     object.kind === 'addr' && verb === 'add' && outcome instanceof TsnetError && outcome.details['errno'] === 'EEXIST'

@@ -37,7 +37,7 @@ export class KernelView {
   readonly #objects = new KeyedIndex<ObservedObject>(linkNameOf);
   /** Keys seen while a `load` is under way: newer than what it reads. */
   #touched: Set<string> | undefined;
-  /** Links whose IPv4 routes may be gone: the kernel drops them without a word, with their source address or when the link goes down. */
+  /** Links whose IPv4 routes may be gone: the kernel drops them, with their source or with a link's fall, unannounced. */
   readonly #routesSuspect = new Set<string>();
   /** Which port of a bridge has a MAC: a bridge has one entry for it, and moving it is told of the new port only. */
   readonly #holders = new Map<string, string>();

@@ -9,7 +9,7 @@ import {
 } from '../../core/kernel.js';
 import { formatObject } from '../../core/kernel-text.js';
 
-/** That a link is up: follows from every link and port that is asked for, and is kept apart since it comes after a port's settings. */
+/** That a link is up: follows from every link and port that is asked for, and comes after a port's settings. */
 export interface LinkUp {
   readonly kind: 'up';
   readonly link: string;

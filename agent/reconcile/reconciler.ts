@@ -492,7 +492,7 @@ export class Reconciler {
     this.#spoken.clear();
   }
 
-  /** What the notifications of our own request said last is either what was asked for, or a change from outside after it. */
+  /** What was told of our own request last is either what was asked for, or a change from outside after it. */
   #recheck(key: string): void {
     const desired = this.#desired.get(key);
     const observed = this.#view.objects.get(key);
@@ -522,7 +522,10 @@ export class Reconciler {
       for (const other of this.#superseded.get(object.mac) ?? []) this.#backlog.dirty.add(other);
       this.#superseded.delete(object.mac);
     }
-    if (outcome === 'blocked') return this.#backlog.block(key, linkNameOf(object));
+    if (outcome === 'blocked') {
+      const isMasterMissing = object.kind === 'port' && this.#view.links.isOurs(object.link);
+      return this.#backlog.block(key, isMasterMissing ? object.master : linkNameOf(object));
+    }
     if (outcome !== undefined) return this.#fail(key, outcome);
     this.#backlog.absolve(key);
     if (!this.#drifted.delete(key) || verb === 'remove') return;

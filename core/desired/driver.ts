@@ -8,7 +8,7 @@ export interface SelfContext {
   readonly host: string;
   /** Underlay address that outer packets leave from. */
   readonly vtep: string;
-  /** The host's own addresses in the network, without prefix length, at most one per subnet; empty until they are allocated. */
+  /** The host's own addresses in the network, without prefix length, one per subnet at most; empty until allocated. */
   readonly addresses: readonly string[];
 }
 

@@ -11,7 +11,7 @@ import { neighsOf } from './subnet.js';
 /**
  * The bridge driver's bridge, and one VXLAN device on it that reaches the other hosts' bridges.
  *
- *     sandbox ─ eth0 ═ tsv-… ─ tsb-ID ─ tsx-ID ~~~ underlay, UDP ~~~ tsx-ID ─ tsb-ID ─ tsv-… ═ eth0 ─ sandbox
+ *     sandbox ─ eth0 ═ tsv-… ─ tsb-ID ─ tsx-ID ~~~ underlay ~~~ tsx-ID ─ tsb-ID ─ tsv-… ═ eth0 ─ sandbox
  *
  * What a frame meets on its way out, and who put it there:
  *

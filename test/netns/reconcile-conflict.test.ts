@@ -34,6 +34,8 @@ t.test('a foreign VXLAN device with the VNI is named, left alone, and waited for
   t.match(error, { code: 'ERR_VNI_CONFLICT', details: { device: 'theirs0', vni: testNetwork.vni } });
   t.match((error as TsnetError).message, 'theirs0');
   t.match(reconciler.status().failing, [{ code: 'ERR_VNI_CONFLICT' }]);
+  reconciler.setDesired('remote', driver.endpointObjects(ctx, testEndpoint(2), '198.18.0.2'));
+  await t.rejects(reconciler.settled('remote', 5000), { code: 'ERR_VNI_CONFLICT' }, 'what waits for it says why');
   t.equal(host.ip('-d', 'link', 'show', 'dev', 'theirs0'), before, 'the foreign device is as it was');
   host.ip('link', 'del', 'theirs0');
   await waitFor('our device is there', () => host.ip('link', 'show').includes(vxlan), 5000);
