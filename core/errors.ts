@@ -77,7 +77,7 @@ export const errorRegistry = {
   ERR_SANDBOX_IS_HOST: bad('The target is in the host\'s own network namespace: start it in one of its own.', 8),
   ERR_IFNAME_IN_USE: conflict('Choose another --ifname: an interface of that name is there and is not ours.'),
   ERR_INVALID_IFNAME: bad('Use 1 to 15 characters without "/", ":" or white space.', 4),
-  ERR_PORTS_EXHAUSTED: conflict('A bridge holds 1024 ports on one host: use another network or another host.'),
+  ERR_PORTS_EXHAUSTED: conflict('A bridge has 1023 ports on one host: use another network or another host.'),
   ERR_STALE_GENERATION: conflict('The record has changed since: read it again and repeat the change.'),
   // kernel
   ERR_KERNEL: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'See the agent\'s log; `tsnet status` lists what is not repaired.' },

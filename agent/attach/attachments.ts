@@ -29,8 +29,8 @@ export interface AttachmentsOptions {
   readonly log: Logger;
 }
 
-/** A Linux bridge has 1024 ports (BR_MAX_PORTS, net/bridge/br_private.h); an overlay's VXLAN device takes one. */
-const endpointsPerBridge = 1023;
+/** A Linux bridge numbers its ports from 1 with ten bits (BR_MAX_PORTS, net/bridge/br_private.h); an overlay's VXLAN device takes one. */
+const endpointsPerHost = { overlay: 1022, bridge: 1023, macvlan: Infinity } as const;
 /** How many of eth0, eth1, … are tried where the caller names none. */
 const ifnameTries = 64;
 
@@ -228,7 +228,7 @@ export class Attachments {
   async #reserve(network: Network, request: { checked: CheckedRequest; callerId: string; ifname: string }): Promise<OwnEndpoint> {
     const { own, steps } = this.#options;
     const pending = this.#ports.get(network.id) ?? 0;
-    if (network.driver !== 'macvlan' && own.countOf(network.id) + pending >= endpointsPerBridge) {
+    if (own.countOf(network.id) + pending >= endpointsPerHost[network.driver]) {
       const message = `network ${network.name} has ${own.countOf(network.id)} endpoints on this host, as many as bridge ${bridgeName(network.id)} has ports`;
       throw new TsnetError('ERR_PORTS_EXHAUSTED', message, { details: { network: network.name } });
     }

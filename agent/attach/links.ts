@@ -4,7 +4,7 @@ import type { SandboxPlan } from '../../core/desired/driver.js';
 import type { KernelLink } from '../../core/kernel.js';
 import { addrReplaceMessage } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
-import { IFA_F_NODAD } from '../../lib/netlink/constants.js';
+import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import type { BatchResult, OnReply } from '../../lib/netlink/batch.js';
 import { exchange } from '../../lib/netlink/exchange.js';
@@ -59,14 +59,13 @@ async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number | 
     kind: 'veth',
     mtu: plan.mtu,
     master,
-    up: true,
     veth: { peer: { ifname: peer.ifname, address: peer.mac, mtu: plan.mtu, ...(netnsFd === null ? {} : { netnsFd }) } },
   });
-  // One send: no kill can come between the creation and the mark.
-  const mark = linkSetMessage(plan.name, { alias: plan.alias });
-  const made = await batchWithLink([create, mark, linkGetMessage(plan.name)], (messages, onReply) =>
-    kernel.connection.batch(messages, { onReply }),
-  );
+  // One send: no kill can come between the creation and the mark. Up comes last, or the host's end gives itself an
+  // IPv6 address first and speaks into the network.
+  const mark = linkSetMessage(plan.name, { alias: plan.alias, afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } });
+  const messages = [create, mark, linkSetMessage(plan.name, { up: true }), linkGetMessage(plan.name)];
+  const made = await batchWithLink(messages, (batch, onReply) => kernel.connection.batch(batch, { onReply }));
   if ('error' in made) throw await linkError(kernel, plan, made.error);
   return { ifindex: made.link.ifindex, sandboxIfindex: made.link.link ?? 0 };
 }
