@@ -41,10 +41,14 @@ export function run(program, args, options = {}) {
       else if (code === 0) resolve(text);
       else
         reject(
-          new SetupError(
-            `${[program, ...args].join(' ')} ended with ${signal ?? `status ${code}`}:\n${text.trimEnd()}`,
-          ),
+          new SetupError(`${[program, ...args].join(' ')} ended with ${signal ?? `status ${code}`}:\n${shorten(text)}`),
         );
     });
   });
+}
+
+/** The beginning and the end of a long output: what went wrong stands in one of the two. */
+function shorten(text) {
+  const lines = text.trimEnd().split('\n');
+  return lines.length <= 30 ? lines.join('\n') : [...lines.slice(0, 18), '…', ...lines.slice(-10)].join('\n');
 }
