@@ -67,7 +67,7 @@ export async function findNetwork(context: ControllerContext, ref: string): Prom
 }
 
 /** A network by name or id, as the mirror knows it. */
-export function lookUpNetwork(mirror: Mirror, ref: string): Network | undefined {
+function lookUpNetwork(mirror: Mirror, ref: string): Network | undefined {
   for (const { value } of mirror.tables.network.all()) if (value.name === ref) return value;
   return mirror.tables.network.get('', ref)?.value;
 }

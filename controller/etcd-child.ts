@@ -18,7 +18,6 @@ export interface EtcdChild {
 export interface EtcdChildOptions {
   readonly dataDir: string;
   readonly log: Logger;
-  readonly signal?: AbortSignal;
   readonly startTimeoutMs?: number;
 }
 

@@ -38,9 +38,6 @@ export const removedKey = (network: string): string => `${root}removed/${network
 export const tokenKey = (role: string, hash: string): string => `${root}tokens/${role}/${hash}`;
 
 export const networksPrefix = `${root}networks/`;
-export const hostsPrefix = `${root}hosts/`;
-export const tokensPrefix = `${root}tokens/`;
-export const carvesPrefix = `${root}carves/`;
 export const blocksPrefix = (network: string): string => `${root}blocks/${network}/`;
 export const carriersPrefix = (network: string): string => `${root}carriers/${network}/`;
 export const endpointsPrefix = (network: string): string => `${root}endpoints/${network}/`;

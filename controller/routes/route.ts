@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifySchema } from 'fastify';
+import type { FastifySchema } from 'fastify';
 import { Type, type TSchema } from 'typebox';
 import { errorBodySchema } from '../../core/schema.js';
 import { hostName } from '../../core/schema-part.js';
@@ -38,5 +38,3 @@ export function routeOptions(
 }
 
 export const hostParams = Type.Object({ host: hostName });
-
-export type Routes = (app: FastifyInstance) => void;

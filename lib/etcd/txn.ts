@@ -106,7 +106,7 @@ export class Txn {
 }
 
 /** `mod(KEY) = REVISION`; 0 means that the key is absent. */
-export function compareMod(key: string, revision: number): ICompare {
+function compareMod(key: string, revision: number): ICompare {
   return { key: Buffer.from(key), target: 'Mod', result: 'Equal', mod_revision: revision };
 }
 

@@ -98,7 +98,7 @@ function readBooleans(query: Record<string, unknown>, schema: FastifySchema | un
 }
 
 /** Turns whatever a route or fastify threw into one of our errors; ERR_INTERNAL for what nobody foresaw. */
-export function toRequestError(error: FastifyError | TsnetError): TsnetError {
+function toRequestError(error: FastifyError | TsnetError): TsnetError {
   if (error instanceof TsnetError) return error;
   const first = error.validation?.[0];
   if (first !== undefined) return validationError(first, error.validationContext ?? 'request');
