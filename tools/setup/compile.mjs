@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { run } from './commands.mjs';
 import { elapsed, say, SetupError } from './progress.mjs';
@@ -16,7 +17,7 @@ export async function ensureBuild(root) {
   if (present && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp) return false;
   rmSync(stampPath, { force: true });
   mkdirSync(join(root, 'build'), { recursive: true });
-  await step('native', 'make', ['-C', 'native', '--no-print-directory'], root);
+  await step('native', 'make', ['-C', 'native', '--no-print-directory', `--jobs=${availableParallelism()}`], root);
   await step('tsc', process.execPath, [join('node_modules', 'typescript', 'bin', 'tsc'), '-b'], root);
   await step('bundle', process.execPath, [join('tools', 'build.mjs')], root);
   for (const path of products) {
