@@ -32,10 +32,27 @@
  *   POST   /v1/agent/link            StepRequest        EndpointView   step 2: into the sandbox, or the host namespace without target
  *   POST   /v1/agent/configure       StepRequest        EndpointView   step 3: addresses, routes, up
  *   GET    /v1/agent/endpoints                          EndpointView[]   this host's own
+ *   GET    /v1/agent/ports                              PortView[]   what this host publishes
  *   PATCH  /v1/agent/endpoints/:ref  EndpointUpdate     EndpointView
  *   *      /v1/networks…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
  */
-import type { Block, Carrier, Carve, ClusterSettings, Cursor, DriverName, Endpoint, Host, HostState, Labels, Network, Subnet } from './model.js';
+import type {
+  Bandwidth,
+  Block,
+  Carrier,
+  Carve,
+  ClusterSettings,
+  Cursor,
+  DriverName,
+  Endpoint,
+  Host,
+  HostState,
+  Labels,
+  Network,
+  PortMapping,
+  PortProtocol,
+  Subnet,
+} from './model.js';
 
 // ── networks ────────────────────────────────────────────────────────────────
 
@@ -94,6 +111,10 @@ export interface EndpointView {
   readonly state: Endpoint['state'];
   readonly labels: Labels;
   readonly callerId: string;
+  /** Published ports; absent: none. */
+  readonly ports?: readonly PortMapping[];
+  /** Absent: not limited. */
+  readonly bandwidth?: Bandwidth;
   readonly createdAt: string;
 }
 
@@ -251,6 +272,35 @@ export interface AttachRequest {
   readonly labels?: Labels;
   /** Default: true where the sandbox has no default route of that family yet. */
   readonly defaultRoute?: boolean;
+  /** Ports of this host to publish. */
+  readonly ports?: readonly PortRequest[];
+  readonly bandwidth?: Bandwidth;
+}
+
+/** A port, or a range of ports, to publish. */
+export interface PortRequest {
+  /** Absent or null: all addresses of the host, of both families. */
+  readonly hostAddress?: string | null;
+  /** 0 lets the agent choose; the answer says which. */
+  readonly hostPort: number;
+  /** Default: as long a range as that of `port`. */
+  readonly hostPortEnd?: number;
+  readonly port: number;
+  /** Default: as long a range as that of `hostPort`. */
+  readonly portEnd?: number;
+  /** Default: tcp. */
+  readonly protocol?: PortProtocol;
+}
+
+/** One published port or range of this host. */
+export interface PortView extends PortMapping {
+  /** Endpoint id. */
+  readonly endpoint: string;
+  readonly name: string | null;
+  /** Network name. */
+  readonly network: string;
+  /** Where it leads: those of the endpoint's addresses that are reached by it. */
+  readonly addresses: readonly string[];
 }
 
 export interface DetachRequest {

@@ -95,6 +95,31 @@ export interface Carrier extends RecordBase {
   readonly mac: string;
 }
 
+export type PortProtocol = 'tcp' | 'udp' | 'sctp';
+
+/** A port, or a range of ports, of the host that leads to an endpoint. Both ranges have one length. */
+export interface PortMapping {
+  /** The one address of the host that is listened on; null: all of them, of both families, loopback included. */
+  readonly hostAddress: string | null;
+  readonly hostPort: number;
+  /** Last of the range; a single port's is the port itself. */
+  readonly hostPortEnd: number;
+  readonly port: number;
+  readonly portEnd: number;
+  readonly protocol: PortProtocol;
+}
+
+/** Limits of an endpoint's traffic, as its sandbox sees it: ingress is what comes in. Absent: not limited. */
+export interface Bandwidth {
+  /** Bits per second. */
+  readonly ingressRateBps?: number;
+  /** What may come at once beyond the rate. Default: what the rate brings in 20 ms, at least 64 KiB. */
+  readonly ingressBurstBytes?: number;
+  /** Bits per second. */
+  readonly egressRateBps?: number;
+  readonly egressBurstBytes?: number;
+}
+
 export type EndpointState = 'reserved' | 'linked' | 'attached' | 'detaching';
 
 /** One interface of one sandbox on one network. */
@@ -117,6 +142,10 @@ export interface Endpoint extends RecordBase {
   readonly callerId: string;
   /** Where the sandbox is, as the caller said it: `pid:N` or `netns:PATH`; null while reserved. */
   readonly sandbox: string | null;
+  /** Published ports; absent: none. */
+  readonly ports?: readonly PortMapping[];
+  /** Absent: not limited. */
+  readonly bandwidth?: Bandwidth;
   readonly createdAt: string;
 }
 

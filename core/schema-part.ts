@@ -44,6 +44,11 @@ export const orNull = <S extends TSchema>(schema: S) => Type.Union([schema, Type
 export const count = (description: string, maximum = Number.MAX_SAFE_INTEGER, minimum = 0) =>
   Type.Integer({ minimum, maximum, description });
 
+export const port = count('Port number', 65_535, 1);
+export const portProtocol = Type.Enum(['tcp', 'udp', 'sctp'], { description: 'Protocol', examples: ['tcp'] });
+/** 1 Tbit/s. */
+export const maxRateBps = 1e12;
+
 export const addrText = Type.String({
   minLength: 2,
   maxLength: 45,

@@ -1,5 +1,17 @@
 import { Type } from 'typebox';
-import type { Block, Carrier, Carve, ClusterSettings, Cursor, Endpoint, Host, Network, Subnet } from './model.js';
+import type {
+  Bandwidth,
+  Block,
+  Carrier,
+  Carve,
+  ClusterSettings,
+  Cursor,
+  Endpoint,
+  Host,
+  Network,
+  PortMapping,
+  Subnet,
+} from './model.js';
 import * as part from './schema-part.js';
 import { closed, orNull, shapeOf, text } from './schema-part.js';
 
@@ -99,6 +111,40 @@ export const carrierSchema = shapeOf<Carrier>()(
   ),
 );
 
+export const portMappingSchema = shapeOf<PortMapping>()(
+  Type.Object(
+    {
+      hostAddress: orNull(part.addrText),
+      hostPort: part.port,
+      hostPortEnd: part.port,
+      port: part.port,
+      portEnd: part.port,
+      protocol: part.portProtocol,
+    },
+    { ...closed, description: 'A published port or range' },
+  ),
+);
+
+/** How many mappings one endpoint may have; a range is one. */
+export const maxPortMappings = 10_000;
+
+export const portMappings = Type.Array(portMappingSchema, {
+  maxItems: maxPortMappings,
+  description: 'Published ports',
+});
+
+export const bandwidthSchema = shapeOf<Bandwidth>()(
+  Type.Object(
+    {
+      ingressRateBps: Type.Optional(part.count('Bits per second into the sandbox', part.maxRateBps, 1000)),
+      ingressBurstBytes: Type.Optional(part.count('Burst into the sandbox, bytes', 2 ** 31 - 1, 1)),
+      egressRateBps: Type.Optional(part.count('Bits per second out of the sandbox', part.maxRateBps, 1000)),
+      egressBurstBytes: Type.Optional(part.count('Burst out of the sandbox, bytes', 2 ** 31 - 1, 1)),
+    },
+    { ...closed, description: 'Limits of the traffic of an endpoint' },
+  ),
+);
+
 export const endpointSchema = shapeOf<Endpoint>()(
   Type.Object(
     {
@@ -115,6 +161,8 @@ export const endpointSchema = shapeOf<Endpoint>()(
       state: part.endpointState,
       callerId: part.callerId,
       sandbox: orNull(part.target),
+      ports: Type.Optional(portMappings),
+      bandwidth: Type.Optional(bandwidthSchema),
       createdAt: part.timeText,
     },
     { ...closed, description: 'Endpoint record' },

@@ -100,6 +100,8 @@ export const endpointViewSchema = shapeOf<api.EndpointView>()(
       state: part.endpointState,
       labels: part.labels,
       callerId: part.callerId,
+      ports: Type.Optional(record.portMappings),
+      bandwidth: Type.Optional(record.bandwidthSchema),
       createdAt: part.timeText,
     },
     { ...closed, description: 'Endpoint' },
@@ -337,6 +339,33 @@ export const watchLineSchema = shapeOf<api.WatchLine>()(
 
 // ── agent's local interface ─────────────────────────────────────────────────
 
+export const portRequestSchema = shapeOf<api.PortRequest>()(
+  Type.Object(
+    {
+      hostAddress: Type.Optional(orNull(part.addrText)),
+      hostPort: part.count('Port of the host; 0: the agent chooses', 65_535),
+      hostPortEnd: Type.Optional(part.count('Last port of the host', 65_535)),
+      port: part.port,
+      portEnd: Type.Optional(part.port),
+      protocol: Type.Optional(part.portProtocol),
+    },
+    { ...closed, description: 'A port or range to publish', examples: [{ hostPort: 8080, port: 80 }] },
+  ),
+);
+
+export const portViewSchema = shapeOf<api.PortView>()(
+  Type.Object(
+    {
+      ...record.portMappingSchema.properties,
+      endpoint: part.endpointId,
+      name: orNull(part.endpointName),
+      network: part.networkName,
+      addresses: part.addresses,
+    },
+    { ...closed, description: 'A published port of this host' },
+  ),
+);
+
 const attachFields = {
   network: part.networkRef,
   ifname: Type.Optional(part.ifname),
@@ -346,6 +375,8 @@ const attachFields = {
   mac: Type.Optional(part.macText),
   labels: Type.Optional(part.labels),
   defaultRoute: Type.Optional(Type.Boolean({ description: 'Whether the default route goes this way' })),
+  ports: Type.Optional(Type.Array(portRequestSchema, { maxItems: record.maxPortMappings })),
+  bandwidth: Type.Optional(record.bandwidthSchema),
 };
 
 export const attachRequestSchema = shapeOf<api.AttachRequest>()(

@@ -36,6 +36,8 @@ export function endpointView(endpoint: Endpoint, networkName: string): EndpointV
     state: endpoint.state,
     labels: endpoint.labels,
     callerId: endpoint.callerId,
+    ...(endpoint.ports === undefined ? {} : { ports: endpoint.ports }),
+    ...(endpoint.bandwidth === undefined ? {} : { bandwidth: endpoint.bandwidth }),
     createdAt: endpoint.createdAt,
   };
 }
