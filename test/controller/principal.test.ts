@@ -1,3 +1,4 @@
+import '@fastify/swagger';
 import { networkInterfaces } from 'node:os';
 import t from 'tap';
 import { authorize, type Access } from '../../controller/principal.js';
