@@ -8,7 +8,7 @@ import { listenHttp, type Listening } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
 import { newApp } from './app.js';
 import { settingsOf, type ControllerContext } from './context.js';
-import { lockDataDir } from './data-dir.js';
+import { lockDataDir } from '../lib/data-dir-lock.js';
 import { startEtcd, type EtcdChild } from './etcd-child.js';
 import { Mirror } from './mirror.js';
 import type { ControllerOptions } from './options.js';

@@ -22,15 +22,17 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const child = spawn(
     'flock',
     ['--timeout', String(lockWaitSeconds), '--conflict-exit-code', String(conflictExit), file, 'cat'],
-    { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' },
+    { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/', detached: true },
   );
   const exited = exitOf(child);
   const held = new Promise<'held'>((resolve) => child.stdout.once('data', () => resolve('held')));
   child.stdin.on('error', () => undefined);
   child.stdin.write('\n');
   const first = await Promise.race([held, exited]);
-  if (first === conflictExit) throw new TsnetError('ERR_DATA_DIR_LOCKED', `${dataDir} is in use by another tsnet`, { details: { dataDir } });
-  if (first !== 'held') throw new TsnetError('ERR_INTERNAL', `${file} cannot be locked: flock ended with ${String(first)}`);
+  if (first === conflictExit)
+    throw new TsnetError('ERR_DATA_DIR_LOCKED', `${dataDir} is in use by another tsnet`, { details: { dataDir } });
+  if (first !== 'held')
+    throw new TsnetError('ERR_INTERNAL', `${file} cannot be locked: flock ended with ${String(first)}`);
   child.unref();
   return {
     release: async () => {
