@@ -74,7 +74,8 @@ async function planGrant(
       blocks: await listBlocks(txn, network.id),
     };
     const address = request.address === undefined ? {} : { address: canonicalAddr(request.address) };
-    const plan = planBlock({ ...state, grid: gridOfSubnet(network, request.subnet), host, refusedBy, ...address });
+    const isAhead = request.ahead === true;
+    const plan = planBlock({ ...state, grid: gridOfSubnet(network, request.subnet), host, refusedBy, isAhead, ...address });
     if (plan.kind === 'grant') putBlockChange(txn, network.id, plan);
     return plan;
   });

@@ -261,14 +261,18 @@ export class Publisher {
     }
     const key = itemKey(item);
     if (this.#queue.has(item)) return;
+    // Its network was removed a moment ago: the block goes with it once the stream has said so.
+    const isOrphan = item.kind === 'block' && warning.code === 'ERR_NETWORK_UNKNOWN';
+    if (isOrphan && this.#options.network(item.network) === undefined) return;
     const times = this.#refusedTimes.get(key) ?? 0;
     this.#refusedTimes.set(key, times + 1);
-    if (times === 0)
+    if (times === (isOrphan ? 1 : 0))
       this.#options.log.warn({ code: warning.code, record: sent.key }, `publish: refused: ${warning.message}`);
     const isKnown = Object.hasOwn(errorRegistry, warning.code);
     const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
     const timer = setTimeout(() => {
       this.#refused.delete(key);
+      if (isOrphan && this.#options.network(item.network) === undefined) return;
       this.#queue.add(item);
       this.#schedule();
     }, delayMs);
