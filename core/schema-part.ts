@@ -46,6 +46,8 @@ export const count = (description: string, maximum = Number.MAX_SAFE_INTEGER, mi
 
 export const port = count('Port number', 65_535, 1);
 export const portProtocol = Type.Enum(['tcp', 'udp', 'sctp'], { description: 'Protocol', examples: ['tcp'] });
+/** How many mappings one endpoint may have; a range is one. */
+export const maxPortMappings = 10_000;
 /** 1 Tbit/s. */
 export const maxRateBps = 1e12;
 

@@ -125,14 +125,6 @@ export const portMappingSchema = shapeOf<PortMapping>()(
   ),
 );
 
-/** How many mappings one endpoint may have; a range is one. */
-export const maxPortMappings = 10_000;
-
-export const portMappings = Type.Array(portMappingSchema, {
-  maxItems: maxPortMappings,
-  description: 'Published ports',
-});
-
 export const bandwidthSchema = shapeOf<Bandwidth>()(
   Type.Object(
     {
@@ -161,7 +153,7 @@ export const endpointSchema = shapeOf<Endpoint>()(
       state: part.endpointState,
       callerId: part.callerId,
       sandbox: orNull(part.target),
-      ports: Type.Optional(portMappings),
+      ports: Type.Optional(Type.Array(portMappingSchema, { maxItems: part.maxPortMappings })),
       bandwidth: Type.Optional(bandwidthSchema),
       createdAt: part.timeText,
     },

@@ -100,7 +100,7 @@ export const endpointViewSchema = shapeOf<api.EndpointView>()(
       state: part.endpointState,
       labels: part.labels,
       callerId: part.callerId,
-      ports: Type.Optional(record.portMappings),
+      ports: Type.Optional(Type.Array(record.portMappingSchema, { maxItems: part.maxPortMappings })),
       bandwidth: Type.Optional(record.bandwidthSchema),
       createdAt: part.timeText,
     },
@@ -375,7 +375,7 @@ const attachFields = {
   mac: Type.Optional(part.macText),
   labels: Type.Optional(part.labels),
   defaultRoute: Type.Optional(Type.Boolean({ description: 'Whether the default route goes this way' })),
-  ports: Type.Optional(Type.Array(portRequestSchema, { maxItems: record.maxPortMappings })),
+  ports: Type.Optional(Type.Array(portRequestSchema, { maxItems: part.maxPortMappings })),
   bandwidth: Type.Optional(record.bandwidthSchema),
 };
 
