@@ -79,6 +79,11 @@ export const errorRegistry = {
   ERR_INVALID_IFNAME: bad('Use 1 to 15 characters without "/", ":" or white space.', 4),
   ERR_PORTS_EXHAUSTED: conflict('A bridge has 1023 ports on one host: use another network or another host.'),
   ERR_STALE_GENERATION: conflict('The record has changed since: read it again and repeat the change.'),
+  // published ports
+  ERR_INVALID_PORT: bad('Write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp], ports from 1 to 65535, both ranges of one length.'),
+  ERR_PORT_IN_USE: conflict('Choose another host port, or 0 to let tsnet choose; or end what holds it, named in the message.'),
+  ERR_PORT_HOST_ADDRESS: bad('Name an address that this host has (`ip addr`), or leave it out for all of them.'),
+  ERR_PORT_INTERNAL: bad('An --internal network has no way in: publish on another network of the sandbox.'),
   // kernel
   ERR_KERNEL: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'See the agent\'s log; `tsnet status` lists what is not repaired.' },
   ERR_PARENT_UNKNOWN: bad('Name an existing interface of this host with --opt parent=IFACE.'),
