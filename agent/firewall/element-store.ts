@@ -1,0 +1,82 @@
+import { elementKey, type TableElement } from '../../core/nft/element.js';
+
+interface Wanted {
+  element: TableElement;
+  readonly owners: Set<string>;
+}
+
+/** What owners want in the sets, and how it differs from what was applied. An element that several want is there once. */
+export class ElementStore {
+  readonly #wanted = new Map<string, Wanted>();
+  readonly #byOwner = new Map<string, ReadonlyMap<string, TableElement>>();
+  readonly #applied = new Map<string, TableElement>();
+  readonly #dirty = new Set<string>();
+
+  get isDirty(): boolean {
+    return this.#dirty.size > 0;
+  }
+
+  /** Replaces what one owner wants; of different values for one key the last wins. Reports whether anything is to do. */
+  replace(owner: string, elements: readonly TableElement[]): boolean {
+    const now = new Map(elements.map((element) => [elementKey(element), element]));
+    const before = this.#byOwner.get(owner);
+    for (const key of before?.keys() ?? []) if (!now.has(key)) this.#drop(owner, key);
+    for (const [key, element] of now) {
+      if (before?.get(key)?.value !== element.value || before?.has(key) !== true) this.#want(owner, key, element);
+    }
+    if (now.size === 0) this.#byOwner.delete(owner);
+    else this.#byOwner.set(owner, now);
+    return this.isDirty;
+  }
+
+  /** The changes since the last time, taken as applied. A changed value is a removal and an addition. */
+  takeChanges(): { readonly gone: TableElement[]; readonly come: TableElement[] } {
+    const gone: TableElement[] = [];
+    const come: TableElement[] = [];
+    for (const key of this.#dirty) {
+      const wanted = this.#wanted.get(key)?.element;
+      const applied = this.#applied.get(key);
+      if (applied !== undefined && wanted?.value === applied.value && wanted !== undefined) continue;
+      if (applied !== undefined) gone.push(applied);
+      if (wanted === undefined) this.#applied.delete(key);
+      else {
+        come.push(wanted);
+        this.#applied.set(key, wanted);
+      }
+    }
+    this.#dirty.clear();
+    return { gone, come };
+  }
+
+  /** Everything wanted, taken as applied. */
+  takeAll(): TableElement[] {
+    this.#dirty.clear();
+    this.#applied.clear();
+    for (const [key, { element }] of this.#wanted) this.#applied.set(key, element);
+    return [...this.#applied.values()];
+  }
+
+  forgetApplied(): void {
+    this.#applied.clear();
+    this.#dirty.clear();
+  }
+
+  #want(owner: string, key: string, element: TableElement): void {
+    const wanted = this.#wanted.get(key);
+    if (wanted === undefined) this.#wanted.set(key, { element, owners: new Set([owner]) });
+    else {
+      wanted.element = element;
+      wanted.owners.add(owner);
+    }
+    this.#dirty.add(key);
+  }
+
+  #drop(owner: string, key: string): void {
+    const wanted = this.#wanted.get(key);
+    if (wanted === undefined) return;
+    wanted.owners.delete(owner);
+    if (wanted.owners.size > 0) return;
+    this.#wanted.delete(key);
+    this.#dirty.add(key);
+  }
+}

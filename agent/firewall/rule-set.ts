@@ -1,0 +1,243 @@
+import { randomBytes } from 'node:crypto';
+import { TsnetError } from '../../core/errors.js';
+import type { TableElement } from '../../core/nft/element.js';
+import type { Table } from '../../core/nft/table.js';
+import type { Logger } from '../../lib/log.js';
+import { NftError } from '../../lib/nft/errors.js';
+import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
+import { listChains, runNft, type ListedChain } from '../../lib/nft/run.js';
+import { changeElements, removeTable, replaceTable } from '../../lib/nft/transaction.js';
+import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
+import { ElementStore } from './element-store.js';
+
+export interface RuleSetOptions {
+  readonly native: NativeApi;
+  readonly log: Logger;
+  /** The process's own when absent. */
+  readonly netns?: NetnsRef;
+}
+
+/** Changes by others come in bursts: a reload flushes and loads for a while. */
+const mendDelayMs = 100;
+/** Once mended, so long until the next time, while somebody keeps changing it. */
+const mendPauseMs = 500;
+const retryMs = 1000;
+const lossPauseMs = 30_000;
+const removed = { family: 'inet', name: 'tsnet' } as const;
+
+interface Waiter {
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Keeps the table of this host as its owners want it. Changes handed in together go in one transaction; a table that
+ * somebody else touched is put back as a whole, in one transaction as well.
+ *
+ *     setTable, setElements ──▶ desired ──▶ difference to applied ──▶ transaction
+ *     notification by another's port id ──▶ whole table ───────────────▶ transaction
+ */
+export class RuleSet {
+  readonly #options: RuleSetOptions;
+  readonly #context: NftContext;
+  readonly #elements = new ElementStore();
+  /** Names a chain without rules: its notification tells which port id is ours. */
+  readonly #session = `agent-${randomBytes(4).toString('hex')}`;
+  readonly #foreignListeners = new Set<() => void>();
+  #monitor: { close(): void } | undefined;
+  #ownPortid: number | undefined;
+  #table: Table | null = null;
+  /** Null: not known to be there. */
+  #loaded: Table | null | 'unknown' = 'unknown';
+  #waiters: Waiter[] = [];
+  #running: Promise<void> | undefined;
+  #scheduled = false;
+  #timer: NodeJS.Timeout | undefined;
+  #notBeforeMs = 0;
+  #repairs = 0;
+  #failure: TsnetError | null = null;
+  #closed = false;
+
+  private constructor(options: RuleSetOptions, context: NftContext) {
+    this.#options = options;
+    this.#context = context;
+  }
+
+  /** Opens libnftables and begins to listen; changes nothing. Errors: ERR_KERNEL_FEATURE where the kernel has no nftables. */
+  static async open(options: RuleSetOptions): Promise<RuleSet> {
+    const { native, netns } = options;
+    try {
+      const context = await native.nftOpen(netns);
+      const ruleSet = new RuleSet(options, context);
+      ruleSet.#monitor = await watchNft(
+        native,
+        { ...(netns === undefined ? {} : { netns }), isOwn: (portid) => portid === ruleSet.#ownPortid },
+        (event) => ruleSet.#hear(event),
+      );
+      return ruleSet;
+    } catch (error) {
+      throw new TsnetError('ERR_KERNEL_FEATURE', `nftables cannot be used: ${String(error)}`, { cause: error });
+    }
+  }
+
+  /** What was mended since the start. */
+  get repairs(): number {
+    return this.#repairs;
+  }
+
+  /** Why the rules are not as wanted; null: they are, or are about to be. */
+  get failure(): TsnetError | null {
+    return this.#failure;
+  }
+
+  /** Calls back after changes by others, also of their own tables. */
+  onForeign(listener: () => void): void {
+    this.#foreignListeners.add(listener);
+  }
+
+  /** The rules; null removes the table. */
+  setTable(table: Table | null): void {
+    this.#table = table;
+    this.#schedule();
+  }
+
+  /** Replaces what one owner wants. */
+  setElements(owner: string, elements: readonly TableElement[]): void {
+    if (this.#elements.replace(owner, elements)) this.#schedule();
+  }
+
+  /** Resolves when all that was handed in before is in the kernel. Errors: ERR_KERNEL. */
+  settled(): Promise<void> {
+    if (!this.#scheduled && this.#running === undefined && !this.#isDirty()) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** The chains of all tables. */
+  chains(): Promise<ListedChain[]> {
+    return listChains(this.#context);
+  }
+
+  /** Lets go of it; the rules stay, so that traffic goes on. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#monitor?.close();
+    await this.#running?.catch(() => undefined);
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
+    await this.#context.close();
+  }
+
+  #isDirty(): boolean {
+    return this.#loaded !== this.#table || (this.#table !== null && this.#elements.isDirty);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#running ??= this.#flush().finally(() => {
+        this.#running = undefined;
+        if (this.#failure === null && (this.#waiters.length > 0 || this.#isDirty())) this.#schedule();
+      });
+    });
+  }
+
+  async #flush(): Promise<void> {
+    while (!this.#closed && this.#isDirty()) {
+      const waiters = this.#waiters.splice(0);
+      try {
+        await this.#apply();
+        this.#failure = null;
+        for (const waiter of waiters) waiter.resolve();
+      } catch (error) {
+        this.#fail(error, waiters);
+        return;
+      }
+    }
+    for (const waiter of this.#waiters.splice(0)) waiter.resolve();
+  }
+
+  async #apply(): Promise<void> {
+    const table = this.#table;
+    if (table === null) {
+      await runNft(this.#context, removeTable(removed));
+      this.#elements.forgetApplied();
+      this.#loaded = null;
+      return;
+    }
+    if (this.#loaded === table) {
+      const { gone, come } = this.#elements.takeChanges();
+      try {
+        await this.#run(changeElements(table, gone, come));
+        return;
+      } catch (error) {
+        // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
+        this.#options.log.warn({ error: String(error) }, 'a change of nftables failed: loading the table again');
+        this.#loaded = 'unknown';
+      }
+    }
+    const named = { ...table, chains: [...table.chains, { name: this.#session, rules: [] }] };
+    const all = this.#elements.takeAll();
+    try {
+      await this.#run(replaceTable(named, all));
+      this.#loaded = table;
+    } catch (error) {
+      this.#loaded = 'unknown';
+      throw error;
+    }
+  }
+
+  async #run(scripts: readonly string[]): Promise<void> {
+    for (const script of scripts) await runNft(this.#context, script);
+  }
+
+  #fail(error: unknown, waiters: readonly Waiter[]): void {
+    const reason = error instanceof NftError ? error.message : String(error);
+    this.#failure = new TsnetError('ERR_KERNEL', reason, { cause: error });
+    this.#options.log.error({ error: reason }, 'nftables refused the rules; it is tried again');
+    for (const waiter of [...waiters, ...this.#waiters.splice(0)]) waiter.reject(this.#failure);
+    this.#later(retryMs, () => this.#schedule());
+  }
+
+  #hear(event: NftEvent): void {
+    if (event.kind === 'lost') {
+      // Our own big loads can do that too: once in a while only.
+      if (this.#table !== null) this.#mend(lossPauseMs, 'notifications were lost');
+      return;
+    }
+    if (event.kind === 'object' && event.chain === this.#session) {
+      this.#ownPortid = event.portid;
+      return;
+    }
+    if (this.#ownPortid === undefined) return;
+    if (event.kind === 'object' && event.table === removed.name && this.#table !== null) {
+      this.#mend(mendPauseMs, 'somebody changed it');
+    }
+    if (event.kind === 'generation') for (const listener of this.#foreignListeners) listener();
+  }
+
+  #mend(pauseMs: number, reason: string): void {
+    if (this.#timer !== undefined || this.#closed) return;
+    const waitMs = Math.max(mendDelayMs, this.#notBeforeMs - performance.now());
+    this.#later(waitMs, () => {
+      if (this.#table === null) return;
+      this.#notBeforeMs = performance.now() + pauseMs;
+      this.#repairs += 1;
+      this.#loaded = 'unknown';
+      this.#options.log.warn({ reason, repairs: this.#repairs }, 'loading the table inet tsnet again');
+      this.#schedule();
+    });
+  }
+
+  #later(waitMs: number, task: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      task();
+    }, waitMs);
+  }
+}

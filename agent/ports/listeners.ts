@@ -1,0 +1,57 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { isUnspecified, parseAddr } from '../../core/addr.js';
+import type { PortMapping, PortProtocol } from '../../core/model.js';
+import type { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { listenerList, type Listener } from '../../lib/netlink/sock-diag.js';
+import type { FindListener } from './port-book.js';
+
+function takesFrom(listener: Listener, mapping: PortMapping): boolean {
+  if (listener.port < mapping.hostPort || listener.port > mapping.hostPortEnd) return false;
+  if (mapping.hostAddress === null) return true;
+  const [own, asked] = [parseAddr(listener.address), parseAddr(mapping.hostAddress)];
+  if (isUnspecified(own)) return own.family === asked.family || (own.family === 6 && !listener.v6only);
+  return own.family === asked.family && own.value === asked.value;
+}
+
+/** The process that has a socket open; null where none is found: a kernel's socket, or one of another PID namespace. */
+async function processOf(inode: number): Promise<string | null> {
+  const link = `socket:[${inode}]`;
+  for (const pid of await readdir('/proc').catch(() => [])) {
+    if (!/^\d+$/.test(pid)) continue;
+    for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
+      if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== link) continue;
+      const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
+      return `process ${name.trim()} (pid ${pid})`;
+    }
+  }
+  return null;
+}
+
+/**
+ * Finds sockets of the host that listen on published ports.
+ *
+ * @param connection of NETLINK_SOCK_DIAG.
+ * @param reserved ports of ours, by protocol, with what they are for.
+ */
+export function newFindListener(
+  connection: NetlinkConnection,
+  reserved: () => readonly { readonly protocol: PortProtocol; readonly port: number; readonly holder: string }[],
+): FindListener {
+  return async (mappings) => {
+    for (const { protocol, port, holder } of reserved()) {
+      const mapping = mappings.find((each) => each.protocol === protocol && each.hostPort <= port && port <= each.hostPortEnd);
+      if (mapping !== undefined) return { mapping, holder };
+    }
+    for (const protocol of new Set(mappings.map((mapping) => mapping.protocol))) {
+      const asked = mappings.filter((mapping) => mapping.protocol === protocol);
+      for (const listener of await listenerList(connection, protocol)) {
+        const mapping = asked.find((each) => takesFrom(listener, each));
+        if (mapping === undefined) continue;
+        const place = listener.address.includes(':') ? `[${listener.address}]:${listener.port}` : `${listener.address}:${listener.port}`;
+        const holder = (await processOf(listener.inode)) ?? 'a socket of the host';
+        return { mapping, holder: `${holder}, which listens on ${place}/${protocol}` };
+      }
+    }
+    return null;
+  };
+}
