@@ -83,6 +83,7 @@ export const errorRegistry = {
   ERR_INVALID_PORT: bad('Write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp], ports from 1 to 65535, both ranges of one length.'),
   ERR_PORT_IN_USE: conflict('Choose another host port, or 0 to let tsnet choose; or end what holds it, named in the message.'),
   ERR_PORT_HOST_ADDRESS: bad('Name an address that this host has (`ip addr`), or leave it out for all of them.'),
+  ERR_FORWARD_DROPPED: conflict('Let the packets through by the command in the message, or change the policy of that chain.'),
   ERR_PORT_INTERNAL: bad('An --internal network has no way in: publish on another network of the sandbox.'),
   // kernel
   ERR_KERNEL: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'See the agent\'s log; `tsnet status` lists what is not repaired.' },

@@ -1,0 +1,231 @@
+import { readdir } from 'node:fs/promises';
+import { parseAddr } from '../../core/addr.js';
+import type { TsnetError } from '../../core/errors.js';
+import { bridgeName } from '../../core/ids.js';
+import type { Endpoint, Network } from '../../core/model.js';
+import { carriedElements, definitionElements, guardedElements, isBridged, portElements, vtepElements } from '../../core/nft/element.js';
+import { newTable, type Table } from '../../core/nft/table.js';
+import type { Logger } from '../../lib/log.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import type { OwnIndex } from '../attach/own-index.js';
+import type { ClusterState, StateChange } from '../state/cluster-state.js';
+import type { Forwarding } from './forwarding.js';
+import type { Neighbourhood, Warning } from './neighbourhood.js';
+import type { RuleSet } from './rule-set.js';
+
+export interface FirewallOptions {
+  readonly ruleSet: RuleSet;
+  readonly forwarding: Forwarding;
+  readonly neighbourhood: Neighbourhood;
+  readonly state: ClusterState;
+  readonly own: OwnIndex;
+  readonly defaultVxlanPort: number;
+  /** What no sandbox may reach. */
+  readonly guarded: () => Promise<readonly { readonly address: string; readonly port: number }[]>;
+  readonly log: Logger;
+}
+
+const owners = {
+  definition: (network: string) => `network/${network}`,
+  carried: (network: string) => `carried/${network}`,
+  carrier: (network: string, host: string) => `carrier/${network}/${host}`,
+  endpoint: (id: string) => `endpoint/${id}`,
+  guarded: 'guarded',
+  forwarding: 'forwarding',
+} as const;
+
+/** How often it is looked whether somebody else has turned forwarding on or off. */
+const lookMs = 2000;
+const foreignDelayMs = 300;
+
+/**
+ * Turns records into the elements of this host's table: published ports, the way out, isolation, known VTEPs. The
+ * table is there while this host carries a network with a bridge.
+ */
+export class Firewall {
+  readonly #options: FirewallOptions;
+  readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
+  readonly #stop: () => void;
+  #tablePort = 0;
+  #isUp = false;
+  #timer: NodeJS.Timeout | undefined;
+  #foreignTimer: NodeJS.Timeout | undefined;
+  #changing: Promise<void> = Promise.resolve();
+
+  constructor(options: FirewallOptions) {
+    this.#options = options;
+    const { state, ruleSet } = options;
+    for (const network of state.networks()) ruleSet.setElements(owners.definition(network.id), definitionElements(network));
+    this.#stop = state.onChange((change) => this.#follow(change));
+    ruleSet.onForeign(() => this.#lookSoon());
+    ruleSet.setTable(null);
+  }
+
+  get warnings(): readonly Warning[] {
+    const failure: TsnetError | null = this.#options.ruleSet.failure;
+    return [...(failure === null ? [] : [{ code: failure.code, message: failure.message }]), ...this.#options.neighbourhood.warnings];
+  }
+
+  get repairs(): number {
+    return this.#options.ruleSet.repairs;
+  }
+
+  async close(): Promise<void> {
+    this.#stop();
+    clearInterval(this.#timer);
+    clearTimeout(this.#foreignTimer);
+    await this.#changing;
+  }
+
+  /** A network is realised here, or has got other addresses of the host. */
+  carry(network: Network, own: readonly string[]): void {
+    if (!isBridged(network)) return;
+    this.#carried.set(network.id, { network, own });
+    const { ruleSet, state } = this.#options;
+    ruleSet.setElements(owners.definition(network.id), definitionElements(network));
+    ruleSet.setElements(owners.carried(network.id), carriedElements(network, own));
+    for (const carrier of state.carriersOf(network.id)) ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
+    this.#bringUp();
+  }
+
+  /** A network is no longer realised here. */
+  drop(network: string): void {
+    if (!this.#carried.delete(network)) return;
+    const { ruleSet, state } = this.#options;
+    ruleSet.setElements(owners.carried(network), []);
+    for (const carrier of state.carriersOf(network)) ruleSet.setElements(owners.carrier(network, carrier.host), []);
+    if (this.#carried.size > 0) return;
+    this.#isUp = false;
+    clearInterval(this.#timer);
+    // While packets of others could still be forwarded, they are dropped: forwarding goes before the table.
+    this.#change(async () => {
+      if (this.#isUp) return;
+      await this.#options.forwarding.restore();
+      await this.#options.neighbourhood.leave();
+      ruleSet.setElements(owners.forwarding, []);
+      ruleSet.setTable(null);
+      await ruleSet.settled();
+    });
+  }
+
+  /** Resolves when all that was said so far holds; a network's bridge must be there. Errors: ERR_KERNEL. */
+  async settled(network?: string): Promise<void> {
+    await this.#changing;
+    if (network !== undefined && this.#carried.has(network)) await this.#options.forwarding.ensureLink(bridgeName(network));
+    await this.#options.ruleSet.settled();
+  }
+
+  /** A bridge of ours has come. */
+  linkCame(network: string): void {
+    if (this.#carried.has(network)) this.#change(() => this.#options.forwarding.ensureLink(bridgeName(network)));
+  }
+
+  /** Publishes what an own endpoint publishes. The endpoints of its sandbox in other networks are looked at again. */
+  publish(entry: OwnEndpoint): void {
+    const siblings = entry.cookie === null ? [entry] : this.#options.own.ofSandbox(entry.cookie);
+    for (const each of siblings) if (each.record.id !== entry.record.id) this.#setPorts(each, siblings.length);
+    this.#setPorts(entry, Math.max(1, siblings.length));
+  }
+
+  unpublish(endpoint: Endpoint): void {
+    this.#options.ruleSet.setElements(owners.endpoint(endpoint.id), []);
+  }
+
+  #setPorts(entry: OwnEndpoint, siblings: number): void {
+    const { record, defaultRoutes } = entry;
+    const isLinked = record.state === 'linked' || record.state === 'attached';
+    if (!isLinked || record.ports === undefined) return this.unpublish(record);
+    this.#options.ruleSet.setElements(owners.endpoint(record.id), portElements(record, { defaultRoutes, isElsewhere: siblings > 1 }));
+  }
+
+  #bringUp(): void {
+    const port = this.#options.state.settings?.vxlanPort ?? this.#options.defaultVxlanPort;
+    if (this.#isUp && this.#tablePort === port) return;
+    const table: Table = newTable({ vxlanPort: port });
+    this.#tablePort = port;
+    this.#isUp = true;
+    this.#options.ruleSet.setTable(table);
+    this.#change(async () => {
+      // The table is there before anything is forwarded.
+      this.#options.ruleSet.setTable(table);
+      this.#options.ruleSet.setElements(owners.guarded, guardedElements(await this.#options.guarded()));
+      await this.#options.ruleSet.settled();
+      await this.#ensureForwarding();
+    });
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => this.#change(() => this.#ensureForwarding()), lookMs);
+    this.#timer.unref();
+    this.#lookSoon();
+  }
+
+  async #ensureForwarding(): Promise<void> {
+    if (!this.#isUp) return;
+    this.#options.ruleSet.setElements(owners.forwarding, await this.#options.forwarding.ensure());
+  }
+
+  #lookSoon(): void {
+    if (this.#foreignTimer !== undefined || !this.#isUp) return;
+    this.#foreignTimer = setTimeout(() => {
+      this.#foreignTimer = undefined;
+      this.#change(async () => {
+        if (this.#isUp) await this.#options.neighbourhood.look(await this.#options.ruleSet.chains());
+      });
+    }, foreignDelayMs);
+    this.#foreignTimer.unref();
+  }
+
+  /** Changes that touch more than the table go one after the other. */
+  #change(task: () => Promise<void>): void {
+    this.#changing = this.#changing.then(task).catch((error: unknown) => {
+      this.#options.log.error({ error: String(error) }, 'in the firewall');
+    });
+  }
+
+  #follow(change: StateChange): void {
+    const { ruleSet } = this.#options;
+    switch (change.kind) {
+      case 'settings':
+        if (this.#isUp) this.#bringUp();
+        break;
+      case 'network': {
+        const id = change.op === 'put' ? change.value.id : change.previous.id;
+        ruleSet.setElements(owners.definition(id), change.op === 'put' ? definitionElements(change.value) : []);
+        break;
+      }
+      case 'carrier': {
+        const { network, host } = change.op === 'put' ? change.value : change.previous;
+        if (!this.#carried.has(network)) break;
+        ruleSet.setElements(owners.carrier(network, host), change.op === 'put' ? vtepElements(change.value) : []);
+        break;
+      }
+      case 'endpoint':
+        break;
+    }
+  }
+}
+
+/** Names of the links of this namespace that packets come in by, from what the kernel shows of them. */
+export async function listLinkNames(): Promise<string[]> {
+  const names = await readdir('/proc/sys/net/ipv4/conf');
+  return names.filter((name) => !['all', 'default', 'lo'].includes(name) && !name.startsWith('tsv-') && !name.startsWith('tsx-') && !name.startsWith('tsp-'));
+}
+
+/** Addresses and ports of URLs; names are looked up with `resolve`. */
+export async function placesOf(
+  urls: readonly string[],
+  resolve: (name: string) => Promise<readonly string[]>,
+): Promise<{ readonly address: string; readonly port: number }[]> {
+  const places: { readonly address: string; readonly port: number }[] = [];
+  for (const url of urls) {
+    if (!URL.canParse(url) || url.startsWith('unix:')) continue;
+    const { hostname, port } = new URL(url);
+    const name = hostname.replace(/^\[(.*)\]$/, '$1');
+    const isAddress = name.includes(':') || /^[0-9.]+$/.test(name);
+    const addresses = isAddress ? [name] : await resolve(name).catch(() => []);
+    for (const address of addresses) {
+      parseAddr(address);
+      places.push({ address, port: Number(port === '' ? 80 : port) });
+    }
+  }
+  return places;
+}
