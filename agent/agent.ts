@@ -17,6 +17,7 @@ import { recover } from './attach/recovery.js';
 import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
 import { Datapath } from './datapath/datapath.js';
+import { MacAnnouncer } from './datapath/mac-announcer.js';
 import { readBootId } from './identity.js';
 import { HostAddresses, type BlockLoss } from './ipam/host-addresses.js';
 import { Journal } from './journal/journal.js';
@@ -98,12 +99,23 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
     state,
     blocks: addresses,
     log,
+    onProgress: () => pruneOnce(),
     register: () => ({ vtep: underlay.vtep, underlayMtu: underlay.mtu, bootId, instance: journal.instance, version }),
   });
 
-  const datapath = new Datapath({ sink: reconciler, state, journal, host, vtep: underlay.vtep, defaultVxlanPort: ianaVxlanPort });
-  closers.push(() => datapath.close());
   const settled = (owner: string, timeoutMs: number): Promise<void> => reconciler.settled(owner, timeoutMs);
+  const linkIndex = (name: string): number | undefined => reconciler.linkIndex(name);
+  const announcer = new MacAnnouncer({ host, sendFrame: (ifindex, frame) => native.frameSend(ifindex, frame), linkIndex, settled, log });
+  const datapath = new Datapath({
+    sink: reconciler,
+    state,
+    journal,
+    host,
+    vtep: underlay.vtep,
+    defaultVxlanPort: ianaVxlanPort,
+    onReachable: (network, endpoint) => announcer.note(network, endpoint),
+  });
+  closers.push(() => datapath.close());
   const carry = new Carry({
     datapath,
     journal,
@@ -120,7 +132,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   const steps = new Steps({
     native,
     connection: reconciler.connection,
-    linkIndex: (name) => reconciler.linkIndex(name),
+    linkIndex,
     settled,
     deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
     journal,
@@ -163,8 +175,6 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
   closers.push(stopLosses);
   await recover({ journal, own, attachments, markedLinks: reconciler.markedLinks(), deleteLink: (ifindex) => reconciler.deleteLink(ifindex), bootId, log });
-  // Every owner of before the restart has had its say: what nobody wants any more can go.
-  reconciler.prune();
   for (const { record } of journal.carriers()) carry.release(record.network);
   const stopFollowing = state.onChange((change) => {
     if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0) carry.drop(change.previous.id);
@@ -178,6 +188,17 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   });
   closers.push(stopListening);
   await watch.sweep();
+
+  /**
+   * What is in the kernel from before the restart and nobody wants can go, but not before the cluster has said all: the
+   * cache may have missed the last records, and while no controller can be reached the old entries are the best there are.
+   */
+  let pruned = false;
+  const pruneOnce = (): void => {
+    if (pruned || ![...datapath.realised()].every((network) => state.isLoaded(network))) return;
+    pruned = true;
+    reconciler.prune();
+  };
 
   const status = (): AgentStatus => {
     const { controller, cursor, unpublished, warnings: syncWarnings } = sync.status();

@@ -3,7 +3,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { access, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { TsnetError } from '../core/errors.js';
-import { Backoff } from '../lib/etcd/backoff.js';
+import { Backoff } from '../lib/sync/backoff.js';
 import { EtcdClient } from '../lib/etcd/client.js';
 import type { Logger } from '../lib/log.js';
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { formatId } from '../core/ids.js';
 import { epochKey, keyPrefix, parseKey } from '../core/keys.js';
 import type { Cursor } from '../core/model.js';
-import { Backoff } from '../lib/etcd/backoff.js';
+import { Backoff } from '../lib/sync/backoff.js';
 import type { EtcdClient, KeyValue, Listing } from '../lib/etcd/client.js';
 import { ensureEpoch, renewEpoch } from '../lib/etcd/epoch.js';
 import { watchPrefix, type WatchBatch, type WatchEvent } from '../lib/etcd/watch.js';

@@ -119,5 +119,10 @@ export interface NativeApi {
   sysctlWrite(path: string, value: string, netns?: NetnsRef): Promise<void>;
   /** Calls back once when the process has ended (pidfd, polled). ESRCH when there is none. */
   pidfdWatch(pid: number, onExit: () => void): { close(): void };
+  /**
+   * Sends one Ethernet frame (14 to 1514 bytes, header included) out of a link of our own namespace.
+   * Source: packet(7), SOCK_RAW. ENXIO when there is no such link, ENETDOWN when it is down.
+   */
+  frameSend(ifindex: number, frame: Uint8Array): void;
   nftOpen(netns?: NetnsRef): Promise<NftContext>;
 }

@@ -18,6 +18,8 @@ export interface DatapathOptions {
   readonly vtep: string;
   /** UDP port of VXLAN while no settings have arrived. */
   readonly defaultVxlanPort: number;
+  /** Hears of every endpoint that is or becomes reachable through a network's bridge. */
+  readonly onReachable?: (network: Network, endpoint: Endpoint) => void;
 }
 
 export const ownerOf = {
@@ -98,6 +100,7 @@ export class Datapath {
     const vtep = this.#options.state.carrier(endpoint.network, endpoint.host)?.vtep ?? null;
     const objects = drivers[ctx.network.driver].endpointObjects(ctx, endpoint, vtep);
     this.#options.sink.setDesired(ownerOf.endpoint(endpoint.network, endpoint.id), objects);
+    if (objects.length > 0) this.#options.onReachable?.(ctx.network, endpoint);
   }
 
   #follow(change: StateChange): void {

@@ -3,7 +3,7 @@ import type { Block } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { BlockReturn } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
-import { Backoff } from '../sync/backoff.js';
+import { Backoff } from '../../lib/sync/backoff.js';
 import type { BlockSource } from './block-source.js';
 
 /** Returned blocks remembered, so that a late word of the controller does not bring one back. */

@@ -2,7 +2,7 @@ import { errorRegistry, toTsnetError } from '../../core/errors.js';
 import type { Carve } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
-import { Backoff } from '../sync/backoff.js';
+import { Backoff } from '../../lib/sync/backoff.js';
 import type { BlockSource } from './block-source.js';
 import type { Pools } from './pools.js';
 

@@ -5,7 +5,7 @@ import { addressInUse, parseFixedAddr } from '../../core/ipam.js';
 import type { Block, Carve, Network } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
-import { Backoff } from '../sync/backoff.js';
+import { Backoff } from '../../lib/sync/backoff.js';
 import type { BlockListener } from '../sync/cluster-sync.js';
 import type { ControllerClient } from '../sync/controller-client.js';
 import { BlockReturns } from './block-returns.js';

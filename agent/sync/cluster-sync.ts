@@ -27,6 +27,8 @@ export interface ClusterSyncOptions {
   readonly state: ClusterState;
   readonly blocks: BlockListener;
   readonly log: Logger;
+  /** Called at each heartbeat: whatever the cluster has said up to now has been applied. */
+  readonly onProgress?: () => void;
   /** What this host says of itself; asked at each connection. */
   readonly register: () => HostRegister;
 }
@@ -70,6 +72,7 @@ export class ClusterSync {
         connected: (rebased) => this.#connected(rebased),
         disconnected: () => this.#publisher.pause(),
         settled: () => this.#settled(),
+        progressed: () => options.onProgress?.(),
         blockPut: (block) => blocks.blockPut(block),
         blockGone: (network, cidr) => {
           blocks.blockGone(network, cidr);

@@ -3,7 +3,7 @@ import { errorRegistry, toTsnetError, type TsnetError } from '../../core/errors.
 import type { Network } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
-import { Backoff } from './backoff.js';
+import { Backoff } from '../../lib/sync/backoff.js';
 import { itemKey, PublishQueue, type Batch, type PublishItem, type SentItem } from './publish-queue.js';
 
 export interface PublisherOptions {

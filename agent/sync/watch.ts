@@ -5,7 +5,7 @@ import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import { isRecordOf } from '../state/record-check.js';
-import { Backoff, pause } from './backoff.js';
+import { Backoff } from '../../lib/sync/backoff.js';
 import type { ControllerClient } from './controller-client.js';
 
 /** What the stream brings besides the cluster's state, and where it stands. */
@@ -15,6 +15,8 @@ export interface WatchEvents {
   disconnected(): void;
   /** The first full set of a rebased store is through, or the stream needed none. */
   settled(): void;
+  /** A heartbeat: all that the stream had to say up to its revision has been applied. */
+  progressed(): void;
   blockPut(block: Block): void;
   blockGone(network: string, cidr: string): void;
   /** All blocks of this host that the store has. */
@@ -126,7 +128,9 @@ export class Watch {
         if (reason.code !== 'ERR_CONTROLLER_UNREACHABLE') this.#options.client.skip();
       }
       if (performance.now() - startMs > stableMs) this.#backoff.reset();
-      await pause(this.#backoff.next(), this.#stop.signal);
+      // Back in time to be taken for alive, also where the cluster's bound is short.
+      const livenessMs = this.#options.state.settings?.livenessMs ?? Infinity;
+      await this.#backoff.wait(this.#stop.signal, livenessMs / 4);
     }
   }
 
@@ -248,6 +252,7 @@ export class Watch {
         break;
       case 'beat':
         this.#answerBeat(session);
+        this.#options.events.progressed();
         break;
       case 'bye':
         throw byeError(session.url, line.code, line.message);

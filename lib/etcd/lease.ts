@@ -1,4 +1,4 @@
-import { Backoff } from './backoff.js';
+import { Backoff } from '../sync/backoff.js';
 import { EtcdFault, type EtcdClient, type KeepAliveStream } from './client.js';
 
 /** How a lease was lost: etcd said that it is gone, or nobody acknowledged it for its whole lifetime. */

@@ -1,5 +1,5 @@
 import type { IWatchResponse } from 'etcd3';
-import { Backoff } from './backoff.js';
+import { Backoff } from '../sync/backoff.js';
 import { EtcdFault, prefixEnd, type EtcdClient, type KeyValue, type WatchStream } from './client.js';
 
 export type WatchEvent =

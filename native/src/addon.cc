@@ -1,6 +1,7 @@
 #include <napi.h>
 
 #include "event_loop.h"
+#include "frame.h"
 #include "netlink_exchange.h"
 #include "netlink_socket.h"
 #include "netns.h"
@@ -15,6 +16,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::exportNetns(env, exports);
   tsnet::exportSysctl(env, exports);
   tsnet::exportPidfd(env, exports);
+  tsnet::exportFrame(env, exports);
   tsnet::exportNftContext(env, exports);
   return exports;
 }

@@ -1,4 +1,4 @@
-/** Delays between tries: full jitter below a bound that doubles, so that a thousand agents do not return at once. */
+/** Delays between tries: full jitter below a bound that doubles, so that a thousand clients do not return at once. */
 export class Backoff {
   readonly #minMs: number;
   readonly #maxMs: number;
@@ -11,11 +11,16 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** The next delay, ms. */
-  next(): number {
-    const bound = Math.min(this.#maxMs, this.#minMs * 2 ** (this.#tries + 1));
+  /** The next delay, ms; `maxMs` lowers the bound this time. */
+  next(maxMs = this.#maxMs): number {
+    const bound = Math.max(this.#minMs, Math.min(this.#maxMs, maxMs, this.#minMs * 2 ** (this.#tries + 1)));
     this.#tries = Math.min(this.#tries + 1, 30);
     return this.#minMs + this.#random() * (bound - this.#minMs);
+  }
+
+  /** Waits for the next delay, or until the signal. */
+  wait(signal: AbortSignal, maxMs?: number): Promise<void> {
+    return pause(this.next(maxMs), signal);
   }
 
   /** Starts again with short delays. */
