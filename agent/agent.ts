@@ -1,14 +1,20 @@
+import { lookup } from 'node:dns/promises';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AgentStatus } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
+import { parseMark } from '../core/ids.js';
+import type { Endpoint } from '../core/model.js';
 
 import { parseHostName } from '../core/name.js';
 import { version } from '../core/version.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { listenHttp } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
+import { NetlinkConnection } from '../lib/netlink/connection.js';
+import { NETLINK_NETFILTER } from '../lib/netlink/conntrack.js';
 import { linkGet } from '../lib/netlink/link.js';
+import { NETLINK_SOCK_DIAG } from '../lib/netlink/sock-diag.js';
 import { loadNative } from '../native/index.js';
 import { Attachments } from './attach/attachments.js';
 import { Carry } from './attach/carry.js';
@@ -16,14 +22,21 @@ import { OwnIndex } from './attach/own-index.js';
 import { recover } from './attach/recovery.js';
 import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
-import { Datapath } from './datapath/datapath.js';
+import { Datapath, ownerOf, type DesiredSink } from './datapath/datapath.js';
 import { MacAnnouncer } from './datapath/mac-announcer.js';
+import { Firewall, listLinkNames, placesOf } from './firewall/firewall.js';
+import { Forwarding } from './firewall/forwarding.js';
+import { Neighbourhood } from './firewall/neighbourhood.js';
+import { RuleSet } from './firewall/rule-set.js';
 import { readBootId } from './identity.js';
 import { HostAddresses, type BlockLoss } from './ipam/host-addresses.js';
 import { Journal } from './journal/journal.js';
 import { newLocalApi } from './local-api/server.js';
 import { Networks } from './networks.js';
 import type { AgentOptions } from './options.js';
+import { newFindListener } from './ports/listeners.js';
+import { PortBook } from './ports/port-book.js';
+import { PublishedPorts } from './ports/published-ports.js';
 import { Reconciler } from './reconcile/reconciler.js';
 import { ClusterState } from './state/cluster-state.js';
 import { ClusterSync } from './sync/cluster-sync.js';
@@ -33,6 +46,7 @@ import { findUnderlay } from './underlay.js';
 /** UDP port of VXLAN until the cluster's settings have arrived for the first time (RFC 7348 §8). */
 const ianaVxlanPort = 4789;
 const sweepMs = 2000;
+const networkOwners = ownerOf.network('');
 
 /** A running agent. */
 export interface Agent {
@@ -103,11 +117,54 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
     register: () => ({ vtep: underlay.vtep, underlayMtu: underlay.mtu, bootId, instance: journal.instance, version }),
   });
 
-  const settled = (owner: string, timeoutMs: number): Promise<void> => reconciler.settled(owner, timeoutMs);
+  const ruleSet = await RuleSet.open({ native, log });
+  closers.push(() => ruleSet.close());
+  const firewall = new Firewall({
+    ruleSet,
+    forwarding: new Forwarding({ native, dataDir: options.dataDir, links: listLinkNames, log }),
+    neighbourhood: new Neighbourhood({ dockerUser: options.dockerUser, log }),
+    state,
+    own,
+    defaultVxlanPort: ianaVxlanPort,
+    guarded: () => placesOf(options.controllers, async (name) => (await lookup(name, { all: true })).map(({ address }) => address)),
+    log,
+  });
+  closers.push(() => firewall.close());
+  const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
+  closers.push(() => conntrack.close());
+  const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
+  closers.push(() => sockDiag.close());
+  const ports = new PublishedPorts({
+    book: new PortBook({
+      findListener: newFindListener(sockDiag, () => [{ protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' }]),
+      nameOf: (id) => formatEndpoint(own.get(id)?.record, id),
+    }),
+    firewall,
+    journal,
+    connection: reconciler.connection,
+    conntrack,
+    knownNetwork: (id) => networks.known(id),
+    log,
+  });
+  const settled = async (owner: string, timeoutMs: number): Promise<void> => {
+    await reconciler.settled(owner, timeoutMs);
+    if (owner.startsWith(networkOwners)) await firewall.settled(owner.slice(networkOwners.length));
+  };
+  /** The firewall follows which networks are realised here. */
+  const sink: DesiredSink = {
+    setDesired(owner, objects) {
+      reconciler.setDesired(owner, objects);
+      if (!owner.startsWith(networkOwners)) return;
+      const id = owner.slice(networkOwners.length);
+      const network = objects.length === 0 ? undefined : networks.known(id);
+      if (network === undefined) firewall.drop(id);
+      else firewall.carry(network, datapath.context(network).self.addresses);
+    },
+  };
   const linkIndex = (name: string): number | undefined => reconciler.linkIndex(name);
   const announcer = new MacAnnouncer({ host, sendFrame: (ifindex, frame) => native.frameSend(ifindex, frame), linkIndex, settled, log });
   const datapath = new Datapath({
-    sink: reconciler,
+    sink,
     state,
     journal,
     host,
@@ -138,6 +195,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
     journal,
     own,
     datapath,
+    ports,
     allocate: (network, fixed) => addresses.allocate(network, fixed),
     releaseAddresses: (network, released) => addresses.release(network, released),
     host,
@@ -168,6 +226,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
       if (result.status === 'rejected') log.error({ network, cidr, error: String(result.reason) }, 'while withdrawing from a lost block');
     }
   };
+  ports.restore();
   for (const { record } of journal.carriers()) {
     const network = networks.known(record.network);
     if (network !== undefined) carry.resume(network);
@@ -185,6 +244,8 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   closers.push(() => watch.close());
   const stopListening = reconciler.onLink((change) => {
     if (change.event === 'gone') void watch.linkGone(change.name);
+    const mark = change.event === 'new' ? parseMark(change.alias) : null;
+    if (mark?.kind === 'bridge') firewall.linkCame(mark.id);
   });
   closers.push(stopListening);
   await watch.sweep();
@@ -213,10 +274,11 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
       networks: [...datapath.realised()].length,
       unpublished,
       reconcile: reconcileStatus(reconciler),
-      warnings: [...opening, ...syncWarnings],
+      firewall: { repairs: firewall.repairs },
+      warnings: [...opening, ...syncWarnings, ...firewall.warnings],
     };
   };
-  const api = newLocalApi({ log, attachments, journal, client, knownNetwork: (id) => networks.known(id), status });
+  const api = newLocalApi({ log, attachments, journal, client, knownNetwork: (id) => networks.known(id), status, ports: () => ports.list() });
   closers.push(() => attachments.idle());
   const socket = join(options.runDir, 'agent.sock');
   const listening = await listenHttp(api, `unix:${socket}`);
@@ -225,6 +287,10 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   closers.push(() => sync.stop());
   log.info({ host, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers }, 'agent is ready');
   return socket;
+}
+
+function formatEndpoint(record: Endpoint | undefined, id: string): string {
+  return `endpoint ${record?.name ?? record?.callerId ?? id} (${id})`;
 }
 
 function reconcileStatus(reconciler: Reconciler): AgentStatus['reconcile'] {

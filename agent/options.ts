@@ -16,6 +16,8 @@ export interface AgentOptions {
   readonly quarantineMs: number;
   /** All kernel objects are compared with a full dump this often. */
   readonly auditMs: number;
+  /** Whether the one rule may be put into Docker's DOCKER-USER chain. */
+  readonly dockerUser: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -27,5 +29,6 @@ export const agentDefaults = {
   tokenFile: null,
   quarantineMs: 60_000,
   auditMs: 30_000,
+  dockerUser: true,
   logLevel: 'info',
 } as const satisfies Omit<AgentOptions, 'hostName'>;

@@ -18,6 +18,7 @@ interface AgentFlags {
   readonly tokenFile?: string;
   readonly quarantine: number;
   readonly audit: number;
+  readonly dockerUser: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -50,6 +51,7 @@ export const agentCommand: CommandSpec<AgentFlags> = {
       .argParser(parseDurationMs)
       .default(agentDefaults.auditMs, formatDuration(agentDefaults.auditMs))
       .env('TSNET_AUDIT'),
+    new Option('--no-docker-user', "put no rule into Docker's DOCKER-USER chain"),
     logLevelOption(agentDefaults.logLevel),
   ],
   examples: [
@@ -72,6 +74,7 @@ export const agentCommand: CommandSpec<AgentFlags> = {
       tokenFile: tokenFile === null ? null : resolve(cli.cwd, tokenFile),
       quarantineMs: options.quarantine,
       auditMs: options.audit,
+      dockerUser: options.dockerUser,
       logLevel: options.logLevel,
     };
     // Loaded now only: the daemon's code would slow down every other command.

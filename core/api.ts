@@ -346,6 +346,11 @@ export interface AgentStatus {
     readonly repairs: number;
     readonly failing: readonly { readonly object: string; readonly error: string }[];
   };
+  /** The rule set of this host. */
+  readonly firewall?: {
+    /** Times that the table was loaded again because somebody else had changed it. */
+    readonly repairs: number;
+  };
   /** Things an operator should know of, each with a code of the error registry. */
   readonly warnings: readonly { readonly code: string; readonly message: string }[];
 }

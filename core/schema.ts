@@ -459,6 +459,7 @@ export const agentStatusSchema = shapeOf<api.AgentStatus>()(
         },
         closed,
       ),
+      firewall: Type.Optional(Type.Object({ repairs: part.count('Repairs of the rule set since the start') }, closed)),
       warnings: Type.Array(warning, { maxItems: 1000 }),
     },
     { ...closed, description: 'Status of an agent' },

@@ -4,6 +4,7 @@ import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import type { Network } from '../../core/model.js';
 import { applyLabels, parseAliases } from '../../core/name.js';
+import { isSameBandwidth, isSamePorts } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import { KeyedQueue } from '../../lib/sync/keyed-queue.js';
 import type { NativeApi } from '../../native/api.js';
@@ -75,6 +76,7 @@ export class Attachments {
     return this.#inOrder(network.id, callerId, async () => {
       const known = this.#find(network.id, callerId, checked.ifname);
       if (known !== undefined) return this.#assertSame(known, checked);
+      await this.#options.steps.checkPorts(network, checked);
       const ifname = checked.ifname ?? 'eth0';
       const entry = await this.#reserve(network, { checked, callerId, ifname });
       return this.#options.own.put({ ...entry, step: null });
@@ -201,6 +203,7 @@ export class Attachments {
       if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) return known;
       await this.remove(known);
     }
+    if (known?.record.state !== 'reserved') await this.#options.steps.checkPorts(network, checked);
     await this.#options.carry.ensure(network);
     if (known?.record.state === 'reserved') {
       return this.#link(network, known, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: true });
@@ -311,9 +314,11 @@ export class Attachments {
     const differs =
       request.addresses.some((address) => !record.addresses.includes(address)) ||
       (request.mac !== null && request.mac !== record.mac) ||
-      (request.name !== null && request.name !== record.name);
+      (request.name !== null && request.name !== record.name) ||
+      (request.ports !== null && !isSamePorts(record.ports ?? [], request.ports)) ||
+      (request.bandwidth !== null && !isSameBandwidth(record.bandwidth ?? {}, request.bandwidth));
     if (!differs) return known;
-    const message = `endpoint ${record.id} (${record.callerId}, ${record.ifname}) exists with ${record.addresses.join(', ')}, MAC ${record.mac}, name ${record.name ?? 'none'}`;
+    const message = `endpoint ${record.id} (${record.callerId}, ${record.ifname}) exists with ${record.addresses.join(', ')}, MAC ${record.mac}, name ${record.name ?? 'none'}, ${record.ports?.length ?? 0} published ports`;
     throw new TsnetError('ERR_ENDPOINT_EXISTS', message, { details: { endpoint: record.id } });
   }
 

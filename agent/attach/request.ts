@@ -1,8 +1,10 @@
 import type { AttachRequest } from '../../core/api.js';
 import { canonicalAddr, containsAddr, parseAddr, parsePrefix, type Family } from '../../core/addr.js';
+import { checkFeature } from '../../core/desired/feature.js';
 import { TsnetError } from '../../core/errors.js';
 import { parseMac } from '../../core/mac.js';
-import type { Labels, Network } from '../../core/model.js';
+import type { Bandwidth, Labels, Network, PortMapping } from '../../core/model.js';
+import { checkPorts } from '../../core/ports.js';
 import { checkLabels, parseAliases, parseCallerId, parseEndpointName, parseIfname } from '../../core/name.js';
 
 /** An attach request with everything checked that needs no state. */
@@ -15,16 +17,21 @@ export interface CheckedRequest {
   readonly mac: string | null;
   readonly labels: Labels;
   readonly defaultRoute: boolean | null;
+  /** Null: not said. */
+  readonly ports: readonly PortMapping[] | null;
+  readonly bandwidth: Bandwidth | null;
 }
 
 /**
  * Checks names, addresses and labels of a request against a network.
  * Errors: ERR_INVALID_NAME, ERR_INVALID_ADDRESS, ERR_ADDRESS_OUTSIDE_SUBNET, ERR_INVALID_MAC, ERR_INVALID_IFNAME,
- * ERR_INVALID_REQUEST, each naming field and value.
+ * ERR_INVALID_PORT, ERR_DRIVER_UNSUPPORTED, ERR_INVALID_REQUEST, each naming field and value.
  */
 export function checkRequest(network: Network, request: Omit<AttachRequest, 'target'>): CheckedRequest {
-  const { id, ifname, name, aliases = [], addresses = [], mac, labels = {}, defaultRoute } = request;
+  const { id, ifname, name, aliases = [], addresses = [], mac, labels = {}, defaultRoute, ports, bandwidth } = request;
   checkLabels(labels);
+  if (bandwidth !== undefined) checkFeature(network.driver, 'bandwidth');
+  if (ports !== undefined && ports.length > 0) checkFeature(network.driver, 'ports');
   return {
     callerId: id === undefined ? null : parseCallerId(id),
     ifname: ifname === undefined ? null : parseIfname(ifname),
@@ -34,6 +41,8 @@ export function checkRequest(network: Network, request: Omit<AttachRequest, 'tar
     mac: mac === undefined ? null : parseMac(mac),
     labels,
     defaultRoute: defaultRoute ?? null,
+    ports: ports === undefined ? null : checkPorts(ports),
+    bandwidth: bandwidth ?? null,
   };
 }
 

@@ -5,12 +5,13 @@ import type { SandboxPlan } from '../../core/desired/driver.js';
 import { TsnetError } from '../../core/errors.js';
 import { formatId, markOf, vethName, waitingName } from '../../core/ids.js';
 import { macForAddr } from '../../core/mac.js';
-import type { Endpoint, Network } from '../../core/model.js';
+import type { Endpoint, Network, PortMapping } from '../../core/model.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import { linkGet } from '../../lib/netlink/link.js';
 import type { NativeApi } from '../../native/api.js';
+import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
@@ -18,6 +19,15 @@ import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, moveWaitingL
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
 import { parseTarget } from './target.js';
+
+/** Published ports, from the claim to the rules. */
+export interface EndpointPorts {
+  check(network: Network, mappings: readonly PortMapping[]): Promise<void>;
+  claim(endpoint: string, mappings: readonly PortMapping[]): Promise<readonly PortMapping[]>;
+  release(endpoint: string): void;
+  publish(entry: OwnEndpoint): Promise<void>;
+  unpublish(endpoint: Endpoint): Promise<void>;
+}
 
 /** What the steps take from the rest of the agent. */
 export interface StepParts {
@@ -30,6 +40,7 @@ export interface StepParts {
   readonly journal: Journal;
   readonly own: OwnIndex;
   readonly datapath: Datapath;
+  readonly ports: EndpointPorts;
   readonly allocate: (network: Network, fixed: readonly string[]) => Promise<readonly string[]>;
   readonly releaseAddresses: (network: string, addresses: readonly string[]) => void;
   readonly host: string;
@@ -63,17 +74,27 @@ export class Steps {
     this.#parts = parts;
   }
 
+  /** Checks that what a request publishes could be had. Errors: those of PublishedPorts. */
+  checkPorts(network: Network, request: CheckedRequest): Promise<void> {
+    return this.#parts.ports.check(network, request.ports ?? []);
+  }
+
   /** Allocates addresses and a MAC and writes the record; nothing in the kernel yet. */
   async reserve(options: ReserveOptions): Promise<OwnEndpoint> {
     const { network, request, callerId, ifname } = options;
-    const { journal, own, allocate, releaseAddresses, host, bootId } = this.#parts;
+    const { journal, own, ports, allocate, releaseAddresses, host, bootId } = this.#parts;
     failpoint('attach.reserve.before');
-    const addresses = await allocate(network, request.addresses);
+    const id = formatId('endpoint', randomBytes(8));
+    const published = await ports.claim(id, request.ports ?? []);
+    const addresses = await allocate(network, request.addresses).catch((error: unknown) => {
+      ports.release(id);
+      throw error;
+    });
     try {
       const record: Endpoint = {
         v: 1,
         generation: journal.nextGeneration(),
-        id: formatId('endpoint', randomBytes(8)),
+        id,
         network: network.id,
         host,
         addresses,
@@ -85,6 +106,8 @@ export class Steps {
         state: 'reserved',
         callerId,
         sandbox: null,
+        ...(published.length === 0 ? {} : { ports: published }),
+        ...(request.bandwidth === null ? {} : { bandwidth: request.bandwidth }),
         createdAt: new Date().toISOString(),
       };
       const entry: OwnEndpoint = {
@@ -100,6 +123,7 @@ export class Steps {
       failpoint('attach.reserve.after');
       return entry;
     } catch (error) {
+      ports.release(id);
       releaseAddresses(network.id, addresses);
       throw error;
     }
@@ -126,7 +150,9 @@ export class Steps {
     await Promise.all([
       configureSandbox(this.#parts.native, plan, { netns: { fd: sandbox.fd }, ifindex: made.sandboxIfindex, takeOver: at.takeOver }),
       this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs),
+      this.#parts.ports.publish({ ...linking, record: attached }),
     ]);
+    if (made.ifindex !== null) await this.#limit(attached, { hostIfindex: made.ifindex, sandboxIfindex: made.sandboxIfindex, netns: { fd: sandbox.fd } });
     failpoint('attach.configure.after');
     const done = own.put({ ...linking, record: attached, ifindexHint: made.ifindex, step: null });
     failpoint('attach.done');
@@ -168,6 +194,9 @@ export class Steps {
     await configureSandbox(native, this.plan(network, configuring), { netns, ifindex: found.ifindex, takeOver: at.takeOver });
     const attached: Endpoint = { ...configuring.record, state: 'attached', generation: journal.nextGeneration() };
     datapath.setOwn(network, attached);
+    await this.#parts.ports.publish({ ...configuring, record: attached });
+    const hostIfindex = record.bandwidth === undefined ? undefined : await this.#hostLink(entry);
+    if (hostIfindex !== undefined) await this.#limit(attached, { hostIfindex, sandboxIfindex: found.ifindex, netns });
     return own.put({ ...configuring, record: attached, step: null });
   }
 
@@ -191,8 +220,9 @@ export class Steps {
     }
     failpoint('detach.journal.after');
     datapath.removeOwn(record);
-    await this.#removeLink(entry);
+    await Promise.all([this.#removeLink(entry), this.#parts.ports.unpublish(record)]);
     failpoint('detach.link.after');
+    this.#parts.ports.release(record.id);
     releaseAddresses(record.network, record.addresses);
     own.remove(record.id);
     failpoint('detach.done');
@@ -201,7 +231,11 @@ export class Steps {
   /** Takes the link of an endpoint back and keeps its reservation. */
   async unlink(entry: OwnEndpoint): Promise<void> {
     this.#parts.datapath.removeOwn(entry.record);
-    await this.#removeLink(entry);
+    await Promise.all([this.#removeLink(entry), this.#parts.ports.unpublish(entry.record)]);
+  }
+
+  async #limit(endpoint: Endpoint, link: LimitedLink): Promise<void> {
+    if (endpoint.bandwidth !== undefined) await limitLink(this.#parts, link, endpoint.bandwidth);
   }
 
   /** Reports whether the host's end of an endpoint's link is there. Equivalent to: `ip -d link show dev tsv-…` */

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
-import type { AgentStatus, AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api.js';
+import { Type } from 'typebox';
+import type { AgentStatus, AttachRequest, DetachRequest, EndpointUpdate, PortView, StepRequest } from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import {
@@ -9,6 +10,7 @@ import {
   detachResultSchema,
   endpointUpdateSchema,
   endpointViewSchema,
+  portViewSchema,
   reserveRequestSchema,
   stepRequestSchema,
 } from '../../core/schema.js';
@@ -27,6 +29,8 @@ export interface LocalApiOptions {
   readonly client: ControllerClient;
   readonly knownNetwork: (id: string) => Network | undefined;
   readonly status: () => AgentStatus;
+  /** What this host publishes. */
+  readonly ports: () => readonly PortView[];
 }
 
 /** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
@@ -41,6 +45,7 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
 
   app.get('/v1/agent/status', { schema: { response: { 200: agentStatusSchema } } }, () => options.status());
   app.get('/v1/agent/endpoints', () => [...journal.endpoints()].map(view));
+  app.get('/v1/agent/ports', { schema: { response: { 200: Type.Array(portViewSchema) } } }, () => options.ports());
   app.post<{ Body: AttachRequest }>('/v1/agent/attach', { schema: { body: attachRequestSchema, ...endpoint } }, async ({ body }) =>
     view(await attachments.attach(body)),
   );

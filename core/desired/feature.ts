@@ -19,6 +19,8 @@ export const featureTexts = {
   'host-access': 'the host reaches its own endpoints',
   mtu: '`--mtu`',
   vni: 'a VNI of its own',
+  ports: 'published ports (`--publish`)',
+  bandwidth: 'limits of bandwidth',
 } as const;
 
 export type Feature = keyof typeof featureTexts;
@@ -62,6 +64,8 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     'host-access': supported,
     mtu: { state: 'supported', note: 'underlay less 50 bytes, 70 over IPv6' },
     vni: supported,
+    ports: supported,
+    bandwidth: supported,
   },
   bridge: {
     ...common,
@@ -72,6 +76,8 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     'host-access': supported,
     mtu: supported,
     vni: { state: 'absent' },
+    ports: supported,
+    bandwidth: supported,
   },
   macvlan: {
     ...common,
@@ -86,6 +92,12 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     },
     mtu: { state: 'supported', note: "at most the parent's" },
     vni: { state: 'absent' },
+    ports: {
+      state: 'refused',
+      error: 'ERR_DRIVER_UNSUPPORTED',
+      note: 'endpoints have addresses of the LAN; nothing of theirs passes the host',
+    },
+    bandwidth: { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'there is no end of their link in the host' },
   },
 };
 

@@ -1,5 +1,5 @@
 import { containsAddr, parseAddr, parsePrefix, type Addr, type Family, type Prefix } from '../addr.js';
-import type { KernelAddr, KernelNeigh, KernelObject } from '../kernel.js';
+import type { KernelNeigh, KernelObject } from '../kernel.js';
 import type { Network } from '../model.js';
 import type { DriverContext, SandboxAddr, SandboxOptions, SandboxRoute } from './driver.js';
 
@@ -43,18 +43,18 @@ export function neighsOf(link: string, addresses: readonly string[], mac: string
  * The gateway's address is the same on every host; sent from there, the host's own packets would teach
  * remote sandboxes a gateway that is not theirs, and replies would end on another host. So the kernel
  * adds no route of its own for any of these addresses, and one route per subnet names the host's
- * address as source. An IPv6 source is also chosen where no route says it (by a socket bound to the
+ * address as source. The gateway's has the full length: of two IPv4 addresses with one prefix the kernel makes the
+ * second dependent on the first, and which one that is would depend on the order of repairs. An IPv6 source is also chosen where no route says it (by a socket bound to the
  * link), therefore that gateway is deprecated.
  */
 export function bridgeAddrs(ctx: DriverContext, link: string): KernelObject[] {
   const objects: KernelObject[] = [];
   for (const subnet of subnetsOf(ctx.network)) {
     const own = addressIn(subnet, ctx.self.addresses);
-    const addr = (text: string, deprecated: boolean): KernelAddr => {
-      return { kind: 'addr', link, address: `${text}/${subnet.prefix.length}`, deprecated };
-    };
-    if (own !== null) objects.push(addr(own, false));
-    if (subnet.gateway !== null) objects.push(addr(subnet.gateway, subnet.family === 6));
+    if (own !== null) objects.push({ kind: 'addr', link, address: `${own}/${subnet.prefix.length}`, deprecated: false });
+    if (subnet.gateway !== null) {
+      objects.push({ kind: 'addr', link, address: hostPrefix(subnet.gateway), deprecated: subnet.family === 6 });
+    }
     if (own !== null || subnet.gateway !== null) {
       objects.push({ kind: 'route', dst: subnet.text, link, source: own });
     }

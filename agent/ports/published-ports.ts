@@ -1,0 +1,136 @@
+import type { PortView } from '../../core/api.js';
+import { formatAddr, isLoopback, parseAddr } from '../../core/addr.js';
+import { checkFeature } from '../../core/desired/feature.js';
+import { TsnetError } from '../../core/errors.js';
+import type { Endpoint, Network, PortMapping } from '../../core/model.js';
+import { formatPort, portAddresses } from '../../core/ports.js';
+import type { Logger } from '../../lib/log.js';
+import { addrList } from '../../lib/netlink/addr.js';
+import type { NetlinkConnection } from '../../lib/netlink/connection.js';
+import type { Firewall } from '../firewall/firewall.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import type { Journal } from '../journal/journal.js';
+import type { PortBook } from './port-book.js';
+import { dropStaleFlows } from './stale-flows.js';
+
+export interface PublishedPortsOptions {
+  readonly book: PortBook;
+  readonly firewall: Firewall;
+  readonly journal: Journal;
+  /** Of NETLINK_ROUTE. */
+  readonly connection: NetlinkConnection;
+  /** Of NETLINK_NETFILTER. */
+  readonly conntrack: NetlinkConnection;
+  readonly knownNetwork: (id: string) => Network | undefined;
+  readonly log: Logger;
+}
+
+const isPublished = (endpoint: Endpoint): boolean => endpoint.state === 'linked' || endpoint.state === 'attached';
+
+/** The ports that this host's endpoints publish, from the claim to the last packet. */
+export class PublishedPorts {
+  readonly #options: PublishedPortsOptions;
+
+  constructor(options: PublishedPortsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes up what the journal says, nothing of which has to be made anew. */
+  restore(): void {
+    const { journal, book, firewall } = this.#options;
+    for (const entry of journal.endpoints()) {
+      if (entry.record.ports !== undefined) book.restore(entry.record.id, entry.record.ports);
+      if (isPublished(entry.record)) firewall.publish(entry);
+    }
+  }
+
+  /**
+   * Checks that a network's endpoint could publish these ports, before anything is made.
+   * Errors: ERR_PORT_IN_USE, ERR_PORT_HOST_ADDRESS, ERR_PORT_INTERNAL, ERR_DRIVER_UNSUPPORTED.
+   */
+  async check(network: Network, mappings: readonly PortMapping[]): Promise<void> {
+    if (mappings.length === 0) return;
+    await this.#checkPossible(network, mappings);
+    await this.#options.book.check(mappings);
+  }
+
+  /** Takes the ports for an endpoint. Errors: ERR_PORT_IN_USE. */
+  claim(endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
+    return this.#options.book.claim(endpoint, mappings);
+  }
+
+  release(endpoint: string): void {
+    this.#options.book.release(endpoint);
+  }
+
+  /** Opens an endpoint's ports; resolves when they are. Errors: ERR_KERNEL. */
+  async publish(entry: OwnEndpoint): Promise<void> {
+    const { firewall } = this.#options;
+    firewall.publish(entry);
+    if (entry.record.ports === undefined) return;
+    await firewall.settled(entry.record.network);
+    await this.#dropFlows(entry.record);
+  }
+
+  /** Closes them. Goes on past errors: the rule set is mended by itself. */
+  async unpublish(endpoint: Endpoint): Promise<void> {
+    const { firewall, log } = this.#options;
+    firewall.unpublish(endpoint);
+    if (endpoint.ports === undefined) return;
+    try {
+      await firewall.settled();
+      await this.#dropFlows(endpoint);
+    } catch (error) {
+      log.error({ endpoint: endpoint.id, error: String(error) }, 'while closing ports');
+    }
+  }
+
+  /** What is published here. */
+  list(): PortView[] {
+    const { journal, knownNetwork } = this.#options;
+    const views: PortView[] = [];
+    for (const { record } of journal.endpoints()) {
+      for (const mapping of record.ports ?? []) {
+        views.push({
+          ...mapping,
+          endpoint: record.id,
+          name: record.name,
+          network: knownNetwork(record.network)?.name ?? record.network,
+          addresses: portAddresses(mapping, record),
+        });
+      }
+    }
+    return views.sort((a, b) => a.protocol.localeCompare(b.protocol) || a.hostPort - b.hostPort);
+  }
+
+  async #dropFlows(endpoint: Endpoint): Promise<void> {
+    const own = await this.#hostAddresses();
+    await dropStaleFlows(this.#options.conntrack, endpoint, (address) => own.has(address) || isLoopback(parseAddr(address)));
+  }
+
+  async #hostAddresses(): Promise<ReadonlySet<string>> {
+    const addrs = await addrList(this.#options.connection);
+    return new Set(addrs.map(({ address }) => formatAddr(parseAddr(address.split('/', 1)[0] ?? ''))));
+  }
+
+  async #checkPossible(network: Network, mappings: readonly PortMapping[]): Promise<void> {
+    checkFeature(network.driver, 'ports');
+    if (network.internal) {
+      throw new TsnetError('ERR_PORT_INTERNAL', `network ${network.name} is internal: nothing can be published on it`, { details: { network: network.name } });
+    }
+    const families = new Set(network.subnets.map(({ subnet }) => (subnet.includes(':') ? 6 : 4)));
+    let own: ReadonlySet<string> | undefined;
+    for (const mapping of mappings) {
+      const { hostAddress } = mapping;
+      if (hostAddress === null) continue;
+      const addr = parseAddr(hostAddress);
+      const details = { field: 'ports', value: formatPort(mapping) };
+      if (!families.has(addr.family)) {
+        throw new TsnetError('ERR_PORT_HOST_ADDRESS', `ports: ${formatPort(mapping)}: network ${network.name} has no IPv${addr.family} subnet`, { details });
+      }
+      own ??= await this.#hostAddresses();
+      if (own.has(hostAddress) || (addr.family === 4 && isLoopback(addr))) continue;
+      throw new TsnetError('ERR_PORT_HOST_ADDRESS', `ports: ${formatPort(mapping)}: this host has no address ${hostAddress}`, { details });
+    }
+  }
+}
