@@ -1,7 +1,9 @@
 import { lookup } from 'node:dns/promises';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
 import type { AgentStatus } from '../core/api.js';
+import type { Attacher } from '../core/attacher.js';
 import { TsnetError } from '../core/errors.js';
 import { parseMark } from '../core/ids.js';
 import type { Endpoint } from '../core/model.js';
@@ -22,6 +24,7 @@ import { OwnIndex } from './attach/own-index.js';
 import { recover } from './attach/recovery.js';
 import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
+import { LocalAttacher } from './cni-adapter.js';
 import { Datapath, ownerOf, type DesiredSink } from './datapath/datapath.js';
 import { MacAnnouncer } from './datapath/mac-announcer.js';
 import { Firewall, listLinkNames, placesOf } from './firewall/firewall.js';
@@ -48,6 +51,17 @@ const ianaVxlanPort = 4789;
 const sweepMs = 2000;
 const networkOwners = ownerOf.network('');
 
+/** What a front end for a runtime's own protocol is started with, before the agent listens. */
+export interface FrontEndParts {
+  readonly app: FastifyInstance;
+  readonly attacher: Attacher;
+  readonly socket: string;
+  readonly log: Logger;
+}
+
+/** Adds routes to the agent's interface; resolves with what ends it. */
+export type FrontEnd = (parts: FrontEndParts) => Promise<() => Promise<void>>;
+
 /** A running agent. */
 export interface Agent {
   readonly socket: string;
@@ -60,7 +74,7 @@ export interface Agent {
  * serves attaches whether or not a controller can be reached.
  * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_KERNEL.
  */
-export async function startAgent(options: AgentOptions, log: Logger): Promise<Agent> {
+export async function startAgent(options: AgentOptions, log: Logger, frontEnds: readonly FrontEnd[] = []): Promise<Agent> {
   const host = parseHostName(options.hostName);
   const closers: (() => Promise<void> | void)[] = [];
   const stop = async (): Promise<void> => {
@@ -73,14 +87,20 @@ export async function startAgent(options: AgentOptions, log: Logger): Promise<Ag
     }
   };
   try {
-    return { socket: await start({ ...options, hostName: host }, { log, closers }), stop };
+    return { socket: await start({ ...options, hostName: host }, { log, closers, frontEnds }), stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-async function start(options: AgentOptions, parts: { log: Logger; closers: (() => Promise<void> | void)[] }): Promise<string> {
+interface StartParts {
+  readonly log: Logger;
+  readonly closers: (() => Promise<void> | void)[];
+  readonly frontEnds: readonly FrontEnd[];
+}
+
+async function start(options: AgentOptions, parts: StartParts): Promise<string> {
   const { log, closers } = parts;
   const host = options.hostName;
   const native = loadNative();
@@ -201,6 +221,7 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
     host,
     bootId,
   });
+  closers.push(() => steps.idle());
   const attachments = new Attachments({
     native,
     journal,
@@ -281,6 +302,21 @@ async function start(options: AgentOptions, parts: { log: Logger; closers: (() =
   const api = newLocalApi({ log, attachments, journal, client, knownNetwork: (id) => networks.known(id), status, ports: () => ports.list() });
   closers.push(() => attachments.idle());
   const socket = join(options.runDir, 'agent.sock');
+  const attacher = new LocalAttacher({
+    native,
+    connection: reconciler.connection,
+    networks,
+    journal,
+    own,
+    attachments,
+    steps,
+    client,
+    host,
+    bootId,
+    isConnected: () => sync.status().controller !== null,
+    hasAddresses: (network) => addresses.hasFree(network),
+  });
+  for (const startFrontEnd of parts.frontEnds) closers.push(await startFrontEnd({ app: api, attacher, socket, log }));
   const listening = await listenHttp(api, `unix:${socket}`);
   closers.push(() => listening.close());
   sync.start();

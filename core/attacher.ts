@@ -98,7 +98,7 @@ export type Readiness =
 export interface Attacher {
   /**
    * Attaches; repeated for the same sandbox it returns what is there, for a new one it replaces the old.
-   * Errors: those of the agent's attach; ERR_CAPABILITY_UNSUPPORTED.
+   * Errors: those of the agent's attach.
    */
   attach(request: AttacherRequest): Promise<Attached>;
   /**

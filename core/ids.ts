@@ -52,6 +52,11 @@ export function waitingName(endpointId: string): string {
   return `tsp-${endpointId.slice(0, 10)}`;
 }
 
+/** The name of a sandbox's interface that is about to be deleted, so that its own name is free already. */
+export function asideName(endpointId: string): string {
+  return `tsd-${endpointId.slice(0, 10)}`;
+}
+
 /**
  * What a link of ours is. `veth` is the host's end and `peer` the sandbox's; `macvlan` is an endpoint's
  * link, `shim` the host's own link beside them.

@@ -13,7 +13,7 @@ import type { Journal } from '../journal/journal.js';
 import type { Carry } from './carry.js';
 import type { OwnIndex } from './own-index.js';
 import { checkRequest, gatewayFamilies, type CheckedRequest } from './request.js';
-import { familiesOf, type OpenSandbox, type Steps } from './steps.js';
+import { familiesOf, type OpenSandbox, type RemovalOptions, type Steps } from './steps.js';
 import { openTarget, parseTarget, type Target } from './target.js';
 
 export interface AttachmentsOptions {
@@ -124,9 +124,9 @@ export class Attachments {
 
   /**
    * Takes a sandbox off a network, by target or by the caller's id. Repeated, or for what was never attached, it
-   * removes nothing and is no error.
+   * removes nothing and is no error. In the background: see Steps.remove.
    */
-  async detach(request: DetachRequest): Promise<string[]> {
+  async detach(request: DetachRequest, how: RemovalOptions = {}): Promise<string[]> {
     const network = await this.#options.network(request.network).catch((error: unknown) => {
       const code = toTsnetError(error).code;
       if (code === 'ERR_NETWORK_UNKNOWN' || code === 'ERR_CONTROLLER_UNREACHABLE') return null;
@@ -139,7 +139,7 @@ export class Attachments {
       await this.#inOrder(network.id, callerId, async () => {
         for (const entry of this.#options.own.ofCaller(network.id, callerId)) {
           if (request.ifname !== undefined && entry.record.ifname !== request.ifname) continue;
-          await this.remove(entry);
+          await this.remove(entry, how);
           removed.push(entry);
         }
       });
@@ -186,8 +186,8 @@ export class Attachments {
   }
 
   /** Removes an endpoint's link, addresses and record, and lets its network rest after the last one. */
-  async remove(entry: OwnEndpoint): Promise<void> {
-    await this.#options.steps.remove(entry);
+  async remove(entry: OwnEndpoint, how: RemovalOptions = {}): Promise<void> {
+    await this.#options.steps.remove(entry, how);
     this.#options.carry.release(entry.record.network);
   }
 

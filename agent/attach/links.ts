@@ -225,3 +225,25 @@ export async function removeSandboxLink(native: NativeApi, netns: NetnsRef, link
   const [failed] = await exchange(native, netns, [linkDeleteMessage(found.ifindex)]);
   if (failed !== undefined && !isNetlinkError(failed, 'ENODEV')) throw kernelError(failed);
 }
+
+/**
+ * Takes an interface inside a sandbox down and gives it another name, so that its own is free at once. Reports whether
+ * the name is free: not where an interface of that name is not ours.
+ *
+ * Equivalent to: `ip -n $ns link set $ifname down`, `ip -n $ns link set $ifname name $aside`
+ * Errors: ERR_KERNEL.
+ */
+export async function setAsideSandboxLink(
+  native: NativeApi,
+  netns: NetnsRef,
+  link: { ifname: string; alias: string; mac: string; aside: string },
+): Promise<boolean> {
+  const found = await getSandboxLink(native, netns, link.ifname);
+  if (found === undefined) return true;
+  const isOurs = found.alias === undefined ? found.address === link.mac : found.alias === link.alias;
+  if (!isOurs) return false;
+  const messages = [linkSetMessage(found.ifindex, { up: false }), linkSetMessage(found.ifindex, { ifname: link.aside })];
+  const failed = (await exchange(native, netns, messages)).find((result) => result !== undefined && !isNetlinkError(result, 'ENODEV'));
+  if (failed !== undefined) throw kernelError(failed);
+  return true;
+}

@@ -3,7 +3,7 @@ import { parseAddr, type Family } from '../../core/addr.js';
 import { drivers } from '../../core/desired/drivers.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
 import { TsnetError } from '../../core/errors.js';
-import { formatId, markOf, vethName, waitingName } from '../../core/ids.js';
+import { asideName, formatId, markOf, vethName, waitingName } from '../../core/ids.js';
 import { macForAddr } from '../../core/mac.js';
 import type { Endpoint, Network, PortMapping } from '../../core/model.js';
 import { failpoint } from '../../lib/failpoint.js';
@@ -15,7 +15,7 @@ import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
-import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, moveWaitingLink, removeSandboxLink } from './links.js';
+import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, moveWaitingLink, removeSandboxLink, setAsideSandboxLink } from './links.js';
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
 import { parseTarget } from './target.js';
@@ -61,7 +61,14 @@ export interface ReserveOptions {
   readonly ifname: string;
 }
 
+/** How an endpoint is removed. */
+export interface RemovalOptions {
+  /** The caller waits for names and addresses only, not for the deletion of the link. */
+  readonly inBackground?: boolean;
+}
+
 const settleMs = 5000;
+const deleteAgainMs = 2000;
 
 /**
  * The steps of an attach and of a detach, each writing the journal before it touches the kernel. What calls them
@@ -69,6 +76,8 @@ const settleMs = 5000;
  */
 export class Steps {
   readonly #parts: StepParts;
+  /** Under way in the background, by ifindex. */
+  readonly #deletions = new Map<number, Promise<void>>();
 
   constructor(parts: StepParts) {
     this.#parts = parts;
@@ -209,9 +218,13 @@ export class Steps {
   /**
    * Removes an endpoint: desired objects, link, addresses, record. Goes on past errors; while the kernel keeps the
    * link, the record stays `detaching` and the next start or sweep tries again.
+   *
+   * In the background, what is waited for is that the interface's name and the addresses are free: the interface is
+   * taken down and renamed in its sandbox, then the record goes, then the link. From the second on it is a link of
+   * ours that no record speaks of, which the next start deletes: a crash in between costs nothing.
    * Errors: ERR_KERNEL.
    */
-  async remove(entry: OwnEndpoint): Promise<void> {
+  async remove(entry: OwnEndpoint, how: RemovalOptions = {}): Promise<void> {
     const { own, journal, datapath, releaseAddresses } = this.#parts;
     const { record } = entry;
     failpoint('detach.before');
@@ -220,12 +233,19 @@ export class Steps {
     }
     failpoint('detach.journal.after');
     datapath.removeOwn(record);
-    await Promise.all([this.#removeLink(entry), this.#parts.ports.unpublish(record)]);
+    const removal = how.inBackground === true ? this.#discardLink(entry) : this.#removeLink(entry).then(() => null);
+    const [discarded] = await Promise.all([removal, this.#parts.ports.unpublish(record)]);
     failpoint('detach.link.after');
     this.#parts.ports.release(record.id);
     releaseAddresses(record.network, record.addresses);
     own.remove(record.id);
     failpoint('detach.done');
+    if (discarded !== null) this.#deleteSoon(discarded, record.id);
+  }
+
+  /** Resolves when no link is left to be deleted in the background. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#deletions.values());
   }
 
   /** Takes the link of an endpoint back and keeps its reservation. */
@@ -254,6 +274,51 @@ export class Steps {
       if (link?.alias !== undefined && marks.includes(link.alias)) return link.ifindex;
     }
     return undefined;
+  }
+
+  /**
+   * Frees an interface's name in its sandbox. The ifindex of the host's end, which is still to be deleted; null where
+   * the whole link is gone.
+   */
+  async #discardLink(entry: OwnEndpoint): Promise<number | null> {
+    const ifindex = await this.#hostLink(entry);
+    if (ifindex !== undefined && (await this.#freeName(entry))) return ifindex;
+    await this.#removeLink(entry);
+    return null;
+  }
+
+  async #freeName(entry: OwnEndpoint): Promise<boolean> {
+    const { native, bootId } = this.#parts;
+    const { sandbox, ifname, id, mac } = entry.record;
+    if (sandbox === null || entry.cookie === null || entry.bootId !== bootId) return true;
+    const netns = await native.netnsOpen(parseTarget(sandbox).ref).catch(() => null);
+    if (netns === null) return true;
+    try {
+      if (String(netns.cookie) !== entry.cookie) return true;
+      return await setAsideSandboxLink(native, { fd: netns.fd }, { ifname, alias: markOf('peer', id), mac, aside: asideName(id) });
+    } catch {
+      // Its deletion frees the name as well, only later.
+      return false;
+    } finally {
+      netns.close();
+    }
+  }
+
+  #deleteSoon(ifindex: number, id: string): void {
+    const deletion = this.#parts
+      .deleteLink(ifindex)
+      .catch(() => {
+        const again = setTimeout(() => void this.#deleteAgain(id), deleteAgainMs);
+        again.unref();
+      })
+      .finally(() => this.#deletions.delete(ifindex));
+    this.#deletions.set(ifindex, deletion);
+  }
+
+  /** By name and mark: the ifindex may be another link's by now. */
+  async #deleteAgain(id: string): Promise<void> {
+    const link = await linkGet(this.#parts.connection, vethName(id)).catch(() => undefined);
+    if (link?.alias === markOf('veth', id) && this.#parts.own.get(id) === undefined) this.#deleteSoon(link.ifindex, id);
   }
 
   async #removeLink(entry: OwnEndpoint): Promise<void> {

@@ -142,6 +142,12 @@ export class HostAddresses implements BlockListener {
     }
   }
 
+  /** Reports whether every subnet of a network has an address to give without asking anyone. */
+  hasFree(network: Network): boolean {
+    const nowMs = this.#clocks.monoMs();
+    return this.#pools.ensure(network).every(({ pool }) => pool.counts(nowMs).free > 0);
+  }
+
   /**
    * The host's own addresses in a network, one a subnet; allocated and journaled when there are none yet.
    * Errors: as `allocate`.
