@@ -25,7 +25,7 @@ export function formatObject(object: KernelObject): string {
     case 'port':
       return (
         `ip link set dev ${object.link} master ${object.master} type bridge_slave ` +
-        `learning ${onOff(object.learning)} neigh_suppress ${onOff(object.neighSuppress)}`
+        `learning ${onOff(object.learning)} neigh_suppress ${onOff(object.neighSuppress)}${object.hairpin === true ? ' hairpin on' : ''}`
       );
     case 'addr':
       return (

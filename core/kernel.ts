@@ -50,6 +50,8 @@ export interface KernelPort {
   readonly master: string;
   readonly learning: boolean;
   readonly neighSuppress: boolean;
+  /** Frames may go back by the port they came from: where a published port leads its own endpoint back to itself. */
+  readonly hairpin?: boolean;
 }
 
 /** `ip addr`; always without a prefix route of the kernel's: the route object states its source. */

@@ -125,7 +125,8 @@ export function isAsDesired(desired: ReconcileObject, observed: ObservedObject):
         observed.kind === 'port' &&
         desired.master === observed.master &&
         desired.learning === observed.learning &&
-        desired.neighSuppress === observed.neighSuppress
+        desired.neighSuppress === observed.neighSuppress &&
+        (desired.hairpin ?? false) === (observed.hairpin ?? false)
       );
     case 'addr':
       return observed.kind === 'addr' && desired.deprecated === observed.deprecated && observed.deviation === undefined;

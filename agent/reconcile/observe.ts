@@ -87,8 +87,8 @@ export function observedPort(link: Link, nameOf: NameOf): ObservedObject | undef
   const { bridgePort, ifname } = link;
   const master = nameOf(link.master ?? 0);
   if (bridgePort === undefined || master === undefined) return undefined;
-  const { learning = true, neighSuppress = false } = bridgePort;
-  return { kind: 'port', link: ifname, master, learning, neighSuppress };
+  const { learning = true, neighSuppress = false, hairpin = false } = bridgePort;
+  return { kind: 'port', link: ifname, master, learning, neighSuppress, ...(hairpin ? { hairpin } : {}) };
 }
 
 /** An address with our mark. */

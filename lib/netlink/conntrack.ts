@@ -25,9 +25,9 @@ const CTA_ID = 12;
 const CTA_ZONE = 18;
 const CTA_FILTER = 25;
 const CTA_FILTER_ORIG_FLAGS = 1;
-/** Which parts of the tuple a dump is filtered by (net/netfilter/nf_conntrack_netlink.c, CTA_FILTER_F_*). */
-const CTA_FILTER_F_CTA_PROTO_NUM = 1 << 4;
-const CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 6;
+/** Which parts of the tuple a dump is filtered by (net/netfilter/nf_internals.h, CTA_FILTER_F_*). */
+const CTA_FILTER_F_CTA_PROTO_NUM = 1 << 3;
+const CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 5;
 const NLA_F_NESTED = 0x8000;
 
 const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const;
