@@ -81,7 +81,10 @@ function internetChecksum(bytes: Uint8Array): number {
   return ~sum & 0xffff;
 }
 
-function writeHeader(writer: Writer, header: { readonly to: string; readonly from: string; readonly type: number }): void {
+function writeHeader(
+  writer: Writer,
+  header: { readonly to: string; readonly from: string; readonly type: number },
+): void {
   writeMac(writer, header.to);
   writeMac(writer, header.from);
   writeWords(writer, [header.type]);

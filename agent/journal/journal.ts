@@ -149,7 +149,8 @@ export class Journal {
       [journalKeys.endpoint(own.record.id), value],
       [journalKeys.gone(own.record.network, own.record.id), undefined],
     ]);
-    this.#tell({ kind: 'endpoint', id: own.record.id });
+    // Half an attach or detach is nobody else's business, and telling would cost the caller's time.
+    if (own.step === null) this.#tell({ kind: 'endpoint', id: own.record.id });
   }
 
   /** Removes an own endpoint; a tombstone stays until a controller knows. */

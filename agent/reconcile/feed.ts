@@ -12,6 +12,7 @@ import {
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
+  RTM_NEWLINK,
 } from '../../lib/netlink/constants.js';
 import { eachMessage, encodeMessage, type MessageHeader } from '../../lib/netlink/message.js';
 import { decodeEvent, type NetlinkEvent } from '../../lib/netlink/monitor.js';
@@ -36,6 +37,8 @@ export class Feed {
   #socket: NetlinkSocket | undefined;
   #seq = 0;
   #closed = false;
+  #received: Buffer[] = [];
+  #due: NodeJS.Immediate | undefined;
 
   private constructor(private readonly listener: (event: NetlinkEvent) => void) {}
 
@@ -92,20 +95,43 @@ export class Feed {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearImmediate(this.#due);
+    this.#received = [];
     this.#socket?.close();
     this.#release();
   }
 
+  /**
+   * Making one veth brings some ten notifications of its links at once, each with all that is known of
+   * it: they are collected until the end of the turn, and those that a later one repeats are not read.
+   */
   #receive(datagram: Buffer): void {
+    this.#received.push(datagram);
+    this.#due ??= setImmediate(() => this.#deliver());
+  }
+
+  #deliver(): void {
+    clearImmediate(this.#due);
+    this.#due = undefined;
+    const messages: Message[] = [];
+    let broken: unknown;
+    for (const datagram of this.#received.splice(0)) {
+      try {
+        eachMessage(datagram, (header, reader) => messages.push({ header, reader }));
+      } catch (cause) {
+        broken = cause;
+      }
+    }
     const reached: (() => void)[] = [];
-    try {
-      eachMessage(datagram, (header, reader) => {
+    for (const { header, reader } of withoutRepetitions(messages)) {
+      try {
         const arrived = this.#take(header, reader);
         if (arrived !== undefined) reached.push(arrived);
-      });
-    } catch (cause) {
-      this.listener({ kind: 'resync', cause });
+      } catch (cause) {
+        broken = cause;
+      }
     }
+    if (broken !== undefined) this.listener({ kind: 'resync', cause: broken });
     for (const resolve of reached) resolve();
   }
 
@@ -115,6 +141,7 @@ export class Feed {
       this.#waiting.delete(header.seq);
       return waiting;
     }
+    reader.lean = true;
     const event: NetlinkEvent | undefined =
       header.type === NLMSG_OVERRUN ? { kind: 'resync', cause: 'NLMSG_OVERRUN' } : decodeEvent(header, reader);
     if (event !== undefined) this.listener(event);
@@ -124,6 +151,7 @@ export class Feed {
   /** What was lost may be what a barrier waits for; the resync that follows makes up for it. */
   #fault(cause: NativeError): void {
     const isLoss = cause.code === 'ENOBUFS';
+    this.#deliver();
     if (!isLoss) this.#closed = true;
     this.listener({ kind: isLoss ? 'resync' : 'closed', cause });
     this.#release();
@@ -134,4 +162,39 @@ export class Feed {
     this.#waiting.clear();
     for (const resolve of waiting) resolve();
   }
+}
+
+interface Message {
+  readonly header: MessageHeader;
+  readonly reader: Reader;
+}
+
+/** struct ifinfomsg (linux/rtnetlink.h): family at 0, index at 4, flags at 8. */
+const ifinfomsgBytes = 16;
+const IFF_UP = 1;
+
+/**
+ * Leaves out the descriptions of a link that another one follows, with nothing but descriptions of links
+ * between them. One that goes down and up again is kept: its fall takes routes with it.
+ */
+function withoutRepetitions(messages: readonly Message[]): Message[] {
+  const kept: Message[] = [];
+  const later = new Map<string, number>();
+  for (let at = messages.length - 1; at >= 0; at--) {
+    const message = messages[at];
+    if (message === undefined) continue;
+    const { header, reader } = message;
+    if (header.type !== RTM_NEWLINK || reader.remaining < ifinfomsgBytes) {
+      later.clear();
+      kept.push(message);
+      continue;
+    }
+    const { buffer, offset } = reader;
+    const key = `${buffer.readUInt8(offset)}/${buffer.readUInt32LE(offset + 4)}`;
+    const isUp = buffer.readUInt32LE(offset + 8) & IFF_UP;
+    if (later.get(key) === isUp) continue;
+    later.set(key, isUp);
+    kept.push(message);
+  }
+  return kept.reverse();
 }

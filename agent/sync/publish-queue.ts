@@ -117,7 +117,7 @@ export class PublishQueue {
       }
       case 'endpoint': {
         const own = journal.endpoint(item.id);
-        if (own !== undefined && own.publishedGeneration < own.record.generation) draft.addEndpoint(item, own.record);
+        if (own?.step === null && own.publishedGeneration < own.record.generation) draft.addEndpoint(item, own.record);
         break;
       }
       case 'gone': {

@@ -51,7 +51,8 @@ export function bridgeAddrs(ctx: DriverContext, link: string): KernelObject[] {
   const objects: KernelObject[] = [];
   for (const subnet of subnetsOf(ctx.network)) {
     const own = addressIn(subnet, ctx.self.addresses);
-    if (own !== null) objects.push({ kind: 'addr', link, address: `${own}/${subnet.prefix.length}`, deprecated: false });
+    if (own !== null)
+      objects.push({ kind: 'addr', link, address: `${own}/${subnet.prefix.length}`, deprecated: false });
     if (subnet.gateway !== null) {
       objects.push({ kind: 'addr', link, address: hostPrefix(subnet.gateway), deprecated: subnet.family === 6 });
     }

@@ -30,6 +30,8 @@ export class Reader {
   end: number;
   /** What is being read at the moment; goes into the DecodeError. */
   what: string;
+  /** Leaves out what the decoder has no name for, where nothing is going to be encoded again. */
+  lean = false;
 
   constructor(buffer: Buffer, what: string) {
     this.buffer = buffer;
@@ -86,6 +88,11 @@ export class Reader {
   /** A copy of the next `length` bytes: a view would keep the whole buffer alive. */
   bytes(length: number): Uint8Array {
     const at = this.skip(length);
+    // A call into native code costs more than a few bytes one by one.
+    if (length > 32) {
+      const from = this.buffer.byteOffset + at;
+      return new Uint8Array(this.buffer.buffer.slice(from, from + length));
+    }
     const copy = new Uint8Array(length);
     for (let i = 0; i < length; i++) copy[i] = this.buffer[at + i] ?? 0;
     return copy;

@@ -291,7 +291,7 @@ export class AttrTable<T extends WithUnknown> {
       const known = this.#byType[type];
       if (known !== undefined) {
         seed[known[0]] = known[1].read(reader, type);
-      } else if (other === undefined || !other(type)) {
+      } else if ((other === undefined || !other(type)) && !reader.lean) {
         unknown.push(rawAttr(reader, rawType));
       }
     });

@@ -273,7 +273,7 @@ function decodeLinkInfo(reader: Reader, seed: Record<string, unknown>): void {
     else if (type === k.IFLA_INFO_DATA) settings = [reader.offset, reader.end];
     else if (type === k.IFLA_INFO_SLAVE_KIND) portKind = reader.text(reader.remaining);
     else if (type === k.IFLA_INFO_SLAVE_DATA) portSettings = [reader.offset, reader.end];
-    else unknown.push(rawAttr(reader, rawType));
+    else if (!reader.lean) unknown.push(rawAttr(reader, rawType));
   });
   if (kind !== undefined) seed['kind'] = kind;
   if (portKind !== undefined) seed['portKind'] = portKind;
