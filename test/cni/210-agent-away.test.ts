@@ -1,0 +1,38 @@
+import { join } from 'node:path';
+import t from 'tap';
+import { canPing } from '../lab/sandbox.js';
+import { withLab } from '../lab/with-lab.js';
+import { errorOf } from './program.js';
+import { idsOf, namesIn, pathOf, Runtime } from './runtime.js';
+
+t.test('a DEL without an agent is done when there is one, before any ADD; a crash leaves no link', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const host = lab.host(1);
+    await host.create({ name: 'net' });
+    const runtime = new Runtime(host);
+    const [one, two] = [await lab.sandbox(), await lab.sandbox()];
+    const ids = (): Promise<string[]> => idsOf(host);
+    await runtime.add('c1', one);
+    await runtime.add('c2', two);
+    await host.agent.kill();
+    t.match(errorOf(await runtime.call('ADD', { id: 'c3', netns: pathOf(one) })), { code: 11 });
+    t.match(errorOf(await runtime.call('STATUS', { id: '' })), { code: 50 });
+    t.match(errorOf(await runtime.call('CHECK', { id: 'c1', netns: pathOf(one) })), { code: 11 });
+    t.match(errorOf(await runtime.call('GC', { id: '' })), { code: 11 });
+    t.same([(await runtime.call('DEL', { id: 'c1', netns: pathOf(one) })).status, (await runtime.call('DEL', { id: 'c1' })).status], [0, 0]);
+    await host.startAgent();
+    t.same(await ids(), ['c2'], 'done before the agent answers');
+    t.same(await namesIn(one), ['lo']);
+    t.equal((await runtime.call('STATUS', { id: '' })).status, 0);
+    t.equal((await host.exec('ls', '-A', join(host.runDir, 'cni-spool'))).stdout, '', 'the spool is empty');
+
+    host.agent.freeze();
+    const late = await runtime.call('DEL', { id: 'c2', netns: pathOf(two) });
+    t.equal(late.status, 0, 'an agent that does not answer in time');
+    t.match(errorOf(await runtime.call('STATUS', { id: '' })), { code: 51 });
+    host.agent.thaw();
+    const again = await runtime.add('c2', two);
+    t.same(await ids(), ['c2'], 'the ADD after it is not undone by it');
+    t.ok(await canPing(two, again.ips[0]?.gateway ?? ''));
+  });
+});
