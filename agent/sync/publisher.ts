@@ -34,6 +34,8 @@ interface Refusal {
 }
 
 const batchLimit = 100;
+/** Between the starts of two batches, while records keep coming. */
+const batchSpacingMs = 20;
 const announceMs = 200;
 const maxRefusedRetryMs = 60_000;
 
@@ -52,7 +54,8 @@ export class Publisher {
   #ready = false;
   #inFlight = 0;
   #batchOnItsWay = false;
-  #scheduled: NodeJS.Immediate | undefined;
+  #scheduled: NodeJS.Timeout | undefined;
+  #lastSentMs = 0;
   #retry: NodeJS.Timeout | undefined;
   /** Shrinks while a batch as a whole is turned down, until the record that spoils it stands alone. */
   #limit = batchLimit;
@@ -136,7 +139,7 @@ export class Publisher {
     this.pause();
     this.#unsubscribe();
     this.#dropRefusals();
-    clearImmediate(this.#scheduled);
+    clearTimeout(this.#scheduled);
   }
 
   #queueUnacknowledged(): void {
@@ -167,12 +170,17 @@ export class Publisher {
     this.#dropRefusal(itemKey(item));
   }
 
+  /** At once after a rest, else after a while with whatever has come by then: a batch costs as much as an attach. */
   #schedule(): void {
-    if (!this.#ready || this.#batchOnItsWay || this.#retry !== undefined) return;
-    this.#scheduled ??= setImmediate(() => {
-      this.#scheduled = undefined;
-      void this.#sendNext();
-    });
+    if (!this.#ready || this.#batchOnItsWay || this.#retry !== undefined || this.#scheduled !== undefined) return;
+    const waitMs = this.#lastSentMs + batchSpacingMs - performance.now();
+    this.#scheduled = setTimeout(
+      () => {
+        this.#scheduled = undefined;
+        void this.#sendNext();
+      },
+      Math.max(0, waitMs),
+    );
   }
 
   async #sendNext(): Promise<void> {
@@ -180,6 +188,7 @@ export class Publisher {
     const batch = this.#queue.take(this.#limit);
     if (batch === null) return;
     this.#batchOnItsWay = true;
+    this.#lastSentMs = performance.now();
     await this.#sendBatch(batch);
     this.#batchOnItsWay = false;
     if (this.#queue.size > 0) this.#schedule();
