@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
+import type { PortRequest } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
+import { parsePortSpec } from '../core/ports.js';
 
 /** Readers of option values, in the shape commander calls them: (text, what came before) → value. */
 
@@ -23,6 +25,11 @@ export function collectPairs(
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('Write KEY=VALUE.');
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** Collects ports to publish. Errors: ERR_INVALID_PORT, ERR_INVALID_ADDRESS. */
+export function collectPorts(text: string, before: readonly PortRequest[] = []): readonly PortRequest[] {
+  return [...before, parsePortSpec(text)];
 }
 
 /** Collects changes of labels: `K=V` sets, `K-` removes. */

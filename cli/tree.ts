@@ -1,10 +1,12 @@
 import { Command } from 'commander';
 import { addCommand, type CommandSpec, type TreeSpec } from './command.js';
+import { cniCommands } from './commands/cni.js';
 import { completionCommand } from './commands/completion.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { helpCommand } from './commands/help.js';
 import { hostCommands } from './commands/host.js';
 import { networkCommands } from './commands/network.js';
+import { portCommands } from './commands/port.js';
 import { connectCommand, disconnectCommand } from './commands/connect.js';
 import { runCommandSpec } from './commands/run.js';
 import { statusCommand, versionCommand } from './commands/status.js';
@@ -17,7 +19,9 @@ export function newTree(daemons: readonly TreeSpec[]): readonly TreeSpec[] {
     disconnectCommand,
     runCommandSpec,
     endpointCommands,
+    portCommands,
     hostCommands,
+    cniCommands,
     statusCommand,
     ...daemons,
     versionCommand,

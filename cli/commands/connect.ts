@@ -1,12 +1,20 @@
 import { Option } from 'commander';
-import type { AttachRequest, DetachRequest, DetachResult, EndpointView } from '../../core/api.js';
+import type { AttachRequest, DetachRequest, DetachResult, EndpointView, PortRequest } from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels } from '../../core/model.js';
 import type { CommandSpec } from '../command.js';
 import { printOne, printValue } from '../output/format.js';
 import { endpointView } from '../output/views.js';
-import { collect, collectPairs, present } from '../parse.js';
+import { collect, collectPairs, collectPorts, present } from '../parse.js';
 import { parseTarget } from '../target.js';
+
+/** The option of `connect` and `run` that publishes ports. */
+export function publishOption(): Option {
+  return new Option(
+    '-p, --publish <PORTS>',
+    'publish [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp], repeatable; host port 0 lets the agent choose',
+  ).argParser(collectPorts);
+}
 
 /** An attach may wait for a host's first block and the first announcement of its network. */
 export const attachTimeoutMs = 30_000;
@@ -21,6 +29,7 @@ interface ConnectOptions {
   readonly mac?: string;
   readonly ifname?: string;
   readonly label?: Labels;
+  readonly publish?: readonly PortRequest[];
   readonly id?: string;
   readonly defaultRoute?: boolean;
 }
@@ -39,6 +48,7 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       '--ifname <IFNAME>',
       'name of the interface in the sandbox (default: the first free of eth0, eth1, ...)',
     ),
+    publishOption(),
     new Option('--label <K=V>', 'label, repeatable').argParser(collectPairs),
     new Option('--id <ID>', "the caller's id of the attachment (default: made of the sandbox)"),
     new Option('--default-route', 'take the default route even if the sandbox has one'),
@@ -50,6 +60,7 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       does: 'A namespace made with `ip netns add blue`, with a fixed address',
       line: 'tsnet connect frontend blue --ip 10.1.0.5 --ifname eth1',
     },
+    { does: 'Port 80 of the process as 8080 of this host', line: 'tsnet connect frontend pid:4711 -p 8080:80' },
   ],
   common: 'calls',
   act: async ({ args: [reference = '', text = ''], options, cli, format, calls }) => {
@@ -63,7 +74,9 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       addresses: options.ip,
       mac: options.mac,
       labels: options.label,
+      ports: options.publish,
       defaultRoute: options.defaultRoute,
+      bandwidth: undefined,
     });
     const row = await calls.agent<EndpointView>('POST', '/v1/agent/attach', { body, timeoutMs: attachTimeoutMs });
     await printOne(cli, format, { view: endpointView, row });

@@ -1,11 +1,12 @@
 import { Option } from 'commander';
-import type { NetworkView } from '../../core/api.js';
+import type { NetworkView, PortRequest } from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels } from '../../core/model.js';
 import type { Call, CommandSpec } from '../command.js';
 import { collect, collectPairs, present } from '../parse.js';
 import type { AttachPlan } from '../run/lifecycle.js';
 import { matchAddresses } from '../subnets.js';
+import { publishOption } from './connect.js';
 import { networkPath } from './network.js';
 
 interface RunOptions {
@@ -13,6 +14,7 @@ interface RunOptions {
   readonly name?: string;
   readonly alias?: readonly string[];
   readonly ip?: readonly string[];
+  readonly publish?: readonly PortRequest[];
   readonly label?: Labels;
 }
 
@@ -22,17 +24,20 @@ export const runCommandSpec: CommandSpec<RunOptions> = {
   details:
     'The command has a network namespace of its own, our terminal and our signals. It starts when all networks are ' +
     'there, the first of them with the default route; when it ends it is disconnected. The exit code is the ' +
-    "command's, 128 and the signal's number when a signal ended it, 127 when it is not found.",
+    "command's, 128 and the signal's number when a signal ended it, 127 when it is not found. Ports are published " +
+    'on the first network.',
   args: [{ name: 'COMMAND', summary: 'command with its arguments', means: 'command', variadic: true }],
   options: () => [
     new Option('--network <NETWORK>', 'network to connect to, repeatable').argParser(collect).makeOptionMandatory(),
     new Option('--name <NAME>', 'name of the endpoints'),
     new Option('--alias <NAME>', 'further name, repeatable').argParser(collect),
     new Option('--ip <ADDR>', 'this address, on the network that has a subnet for it, repeatable').argParser(collect),
+    publishOption(),
     new Option('--label <K=V>', 'label of the endpoints, repeatable').argParser(collectPairs),
   ],
   examples: [
     { does: 'A web server by name', line: 'tsnet run --network frontend --name web -- python3 -m http.server 80' },
+    { does: 'The same, reached by port 8080 of this host', line: 'tsnet run --network frontend -p 8080:80 -- python3 -m http.server 80' },
     { does: 'A shell on two networks', line: 'tsnet run --network frontend --network backend --ip 10.1.0.9 -- bash' },
   ],
   common: 'calls',
@@ -61,6 +66,8 @@ async function planAttaches({ options, calls }: Call<RunOptions>): Promise<reado
       ifname: undefined,
       mac: undefined,
       defaultRoute: undefined,
+      ports: index === 0 ? options.publish : undefined,
+      bandwidth: undefined,
     }),
   );
 

@@ -1,4 +1,5 @@
-import type { EndpointView, HostView, NetworkView } from '../../core/api.js';
+import type { EndpointView, HostView, NetworkView, PortView } from '../../core/api.js';
+import { formatPort } from '../../core/ports.js';
 import type { View } from './format.js';
 
 const pairs = (record: Readonly<Record<string, string>>): string =>
@@ -49,6 +50,8 @@ export const endpointView: View<EndpointView> = {
     'state',
     'labels',
     'callerId',
+    'ports',
+    'bandwidth',
     'createdAt',
   ],
   name: (endpoint) => endpoint.id,
@@ -62,6 +65,7 @@ export const endpointView: View<EndpointView> = {
     { title: 'MAC', wide: true, cell: (endpoint) => endpoint.mac },
     { title: 'IFNAME', cell: (endpoint) => endpoint.ifname },
     { title: 'STATE', cell: (endpoint) => endpoint.state },
+    { title: 'PORTS', wide: true, cell: (endpoint) => (endpoint.ports ?? []).map(formatPort).join(',') },
     { title: 'SANDBOX', wide: true, cell: (endpoint) => endpoint.sandbox ?? '' },
     { title: 'LABELS', wide: true, cell: (endpoint) => pairs(endpoint.labels) },
     { title: 'CALLER-ID', wide: true, cell: (endpoint) => endpoint.callerId },
@@ -69,6 +73,35 @@ export const endpointView: View<EndpointView> = {
     { title: 'GENERATION', wide: true, cell: (endpoint) => endpoint.generation.toString() },
   ],
 };
+
+export const portView: View<PortView> = {
+  fields: [
+    'hostAddress',
+    'hostPort',
+    'hostPortEnd',
+    'port',
+    'portEnd',
+    'protocol',
+    'endpoint',
+    'name',
+    'network',
+    'addresses',
+  ],
+  name: (port) => port.endpoint,
+  columns: [
+    { title: 'HOST-ADDRESS', cell: (port) => port.hostAddress ?? '*' },
+    { title: 'HOST-PORT', cell: (port) => formatRange(port.hostPort, port.hostPortEnd) },
+    { title: 'PROTOCOL', cell: (port) => port.protocol },
+    { title: 'PORT', cell: (port) => formatRange(port.port, port.portEnd) },
+    { title: 'ENDPOINT', cell: (port) => port.name ?? port.endpoint },
+    { title: 'NETWORK', cell: (port) => port.network },
+    { title: 'ADDRESSES', cell: (port) => port.addresses.join(',') },
+  ],
+};
+
+function formatRange(first: number, last: number): string {
+  return first === last ? String(first) : `${first}-${last}`;
+}
 
 export const hostView: View<HostView> = {
   fields: ['name', 'vtep', 'state', 'lastSeen', 'underlayMtu', 'version'],

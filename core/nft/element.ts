@@ -48,6 +48,9 @@ export function carriedElements(network: Network, own: readonly string[]): Table
     const prefix = parsePrefix(subnet);
     const address = own.find((text) => containsAddr(prefix, parseAddr(text)));
     if (address !== undefined) elements.push({ set: `own${prefix.family}`, key: subnet, value: address });
+    for (const other of network.subnets) {
+      if (parsePrefix(other.subnet).family === prefix.family) elements.push({ set: `same${prefix.family}`, key: join(subnet, other.subnet) });
+    }
     if (isMasqueraded(network)) elements.push({ set: `masq${prefix.family}`, key: subnet });
   }
   return elements;

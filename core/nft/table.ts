@@ -42,7 +42,7 @@ const families = [
   { suffix: '6', ip: 'ip6', type: 'ipv6_addr' },
 ] as const;
 
-type PerFamily = 'nets' | 'own' | 'masq' | 'port' | 'range' | 'port-at' | 'range-at' | 'detour' | 'crossed' | 'vteps' | 'guarded';
+type PerFamily = 'nets' | 'own' | 'same' | 'masq' | 'port' | 'range' | 'port-at' | 'range-at' | 'detour' | 'crossed' | 'vteps' | 'guarded';
 
 /** Sets by name; those of addresses exist once for each family. */
 export type SetName = 'links' | 'open' | 'joined' | 'closed' | `${PerFamily}${'4' | '6'}`;
@@ -55,6 +55,8 @@ function familySets({ suffix, type }: (typeof families)[number]): TableSet[] {
     { name: `nets${suffix}`, key: [type], interval: true },
     // Subnet → the host's own address in it.
     { name: `own${suffix}`, key: [type], value: [type], interval: true },
+    // Pairs of subnets of one network.
+    { name: `same${suffix}`, key: [type, type], interval: true },
     // Subnets whose traffic to outside all networks leaves from an address of the host.
     { name: `masq${suffix}`, key: [type], interval: true },
     // Single and shifted ports, ranges that keep their numbers; on all addresses and on one.
@@ -201,7 +203,8 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'ct status & dnat != dnat return',
           ...both(
             // Back to the network that it came from, its own endpoint included: replies would go past this host.
-            'iifname . oifname @joined snat IP to IP daddr map @own#',
+            // By addresses, since br_netfilter tells this chain nothing of where a packet came in.
+            'IP saddr . IP daddr @same# snat IP to IP daddr map @own#',
             'IP daddr @detour# snat IP to IP daddr map @own#',
             'IP daddr @crossed# IP saddr @nets# snat IP to IP daddr map @own#',
           ),

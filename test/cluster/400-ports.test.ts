@@ -1,0 +1,183 @@
+import t, { type Test } from 'tap';
+import type { EndpointView, PortView } from '../../core/api.js';
+import type { Lab } from '../lab/lab.js';
+import { enterArgs, netnsPath } from '../lab/netns.js';
+import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import type { Traffic } from '../lab/traffic.js';
+import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
+import { waitFor } from '../lab/wait.js';
+import { withLab } from '../lab/with-lab.js';
+
+const host1 = { 4: underlayAddress(11), 6: underlayAddress6(11) };
+
+/** A namespace of the lab that is no container: a host, or the router that stands for the outside. */
+function place(lab: Lab, name: string): Sandbox {
+  const netns = `${lab.prefix}${name}`;
+  return { name, target: `netns:${netnsPath(netns)}`, enter: enterArgs(netnsPath(netns)) };
+}
+
+async function answers(from: Sandbox, protocol: 'tcp' | 'udp', address: string, port: number): Promise<boolean> {
+  return echoBytes(from, protocol, { address, port, sizeBytes: 16 }).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function withServer(lab: Lab, network: string, ports: readonly object[], body: (server: { sandbox: Sandbox; endpoint: EndpointView }) => Promise<void>): Promise<void> {
+  const sandbox = await lab.sandbox();
+  const endpoint = await lab.host(1).attach(network, sandbox, { ports: ports as never, name: 'server' });
+  const listeners: Traffic[] = [];
+  try {
+    listeners.push(await listenIn(sandbox, 'listen-tcp', 80), await listenIn(sandbox, 'listen-udp', 80));
+    await body({ sandbox, endpoint });
+  } finally {
+    for (const listener of listeners) await listener.end();
+  }
+}
+
+const rulesOf = async (lab: Lab, host = 1): Promise<string> => (await lab.host(host).exec('nft', 'list', 'ruleset')).stdout;
+
+t.test('a published port is reached from everywhere, in both families', async (t) => {
+  await withLab(t, { hosts: 2 }, async (lab) => {
+    await lab.host(1).create({ name: 'front', ipv6: true });
+    await lab.host(1).create({ name: 'other', ipv6: true });
+    const ports = [
+      { hostPort: 8080, port: 80 },
+      { hostPort: 8080, port: 80, protocol: 'udp' },
+    ];
+    await withServer(lab, 'front', ports, async ({ sandbox, endpoint }) => {
+      t.same(endpoint.ports?.length, 2);
+      const [near, far, alien] = [await lab.sandbox(), await lab.sandbox(), await lab.sandbox()];
+      await lab.host(1).attach('front', near);
+      await lab.host(2).attach('front', far);
+      await lab.host(1).attach('other', alien);
+      for (const family of [4, 6] as const) {
+        const address = host1[family];
+        for (const protocol of ['tcp', 'udp'] as const) {
+          const reach = (from: Sandbox, at: string = address): Promise<boolean> => answers(from, protocol, at, 8080);
+          const what = `${protocol} over IPv${family}`;
+          t.ok(await reach(place(lab, 'lan')), `from outside, ${what}`);
+          t.ok(await reach(place(lab, 'h2')), `from another host, ${what}`);
+          t.ok(await reach(place(lab, 'h1')), `from the host itself, ${what}`);
+          t.ok(await reach(near), `from a container beside it, ${what}`);
+          t.ok(await reach(far), `from a container on another host, ${what}`);
+          t.ok(await reach(alien), `from a container of another network, ${what}`);
+          t.ok(await reach(sandbox), `from itself, ${what}`);
+          if (family === 4) t.ok(await reach(place(lab, 'h1'), '127.0.0.1'), `from the host by 127.0.0.1, ${what}`);
+          else t.notOk(await reach(place(lab, 'h1'), '::1'), `not from the host by [::1], ${what}`);
+        }
+      }
+      const views = await lab.host(1).json<PortView[]>('port', 'ls').catch(() => lab.host(1).api.call<PortView[]>('GET', '/v1/agent/ports'));
+      t.same(views.map(({ hostPort, protocol, name }) => [hostPort, protocol, name]), [[8080, 'tcp', 'server'], [8080, 'udp', 'server']]);
+    });
+    const server = await lab.host(1).api.call<EndpointView[]>('GET', '/v1/agent/endpoints');
+    const sandboxOf = server.find(({ name }) => name === 'server');
+    await lab.host(1).api.call('POST', '/v1/agent/detach', { body: { network: 'front', id: sandboxOf?.callerId } });
+    t.notMatch(await rulesOf(lab), /8080/, 'nothing of it is left');
+    t.notOk(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080), 'and nobody reaches it');
+  });
+});
+
+t.test('the client is seen by its own address where the reply finds its way', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    await lab.host(1).create({ name: 'front' });
+    await lab.host(1).create({ name: 'other' });
+    await withServer(lab, 'front', [{ hostPort: 8080, port: 81, protocol: 'udp' }], async ({ sandbox }) => {
+      const seen = async (from: Sandbox, to: string): Promise<unknown> => {
+        const server = await listenIn(sandbox, 'listen-group', '0.0.0.0', 81, 'eth0');
+        const client = await listenIn(from, 'send-group', to, 8080, 'eth0', 'who am I');
+        const address = await server.expect('from');
+        await client.end();
+        await server.end();
+        return address;
+      };
+      const [beside, alien] = [await lab.sandbox(), await lab.sandbox()];
+      const [besideAddress] = (await lab.host(1).attach('front', beside)).addresses;
+      const [alienAddress] = (await lab.host(1).attach('other', alien)).addresses;
+      const own = (await lab.host(1).exec('ip', '-4', '-br', 'addr', 'show', 'type', 'bridge')).stdout;
+      t.equal(await seen(place(lab, 'lan'), host1[4]), underlayAddress(1), 'from outside');
+      t.equal(await seen(place(lab, 'h1'), host1[4]), host1[4], 'from the host');
+      t.equal(await seen(alien, host1[4]), alienAddress, 'from a container of another network');
+      const local = await seen(place(lab, 'h1'), '127.0.0.1');
+      t.match(own, `${String(local)}/`, 'by loopback: an address of the host in the network');
+      const near = await seen(beside, host1[4]);
+      t.not(near, besideAddress, 'from the same network');
+      t.match(own, `${String(near)}/`, 'an address of the host in the network');
+    });
+  });
+});
+
+t.test('ranges and shifted ranges lead to their ports; host port 0 is chosen', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    await lab.host(1).create({ name: 'front', ipv6: true });
+    const ports = [
+      { hostPort: 70, hostPortEnd: 89, port: 70 },
+      { hostPort: 1079, hostPortEnd: 1081, port: 79 },
+      { hostAddress: '127.0.0.1', hostPort: 2080, port: 80 },
+      { hostPort: 0, port: 80 },
+    ];
+    await withServer(lab, 'front', ports, async ({ endpoint }) => {
+      const chosen = endpoint.ports?.[3]?.hostPort ?? 0;
+      t.ok(chosen >= 49152, `chosen: ${chosen}`);
+      const [outside, host] = [place(lab, 'lan'), place(lab, 'h1')];
+      for (const address of [host1[4], host1[6]]) {
+        t.ok(await answers(outside, 'tcp', address, 80), 'within a range');
+        t.ok(await answers(outside, 'tcp', address, 1080), 'within a shifted range');
+        t.ok(await answers(outside, 'tcp', address, chosen), 'the chosen one');
+        t.notOk(await answers(outside, 'tcp', address, 2080), 'what is for 127.0.0.1 is not for others');
+      }
+      t.ok(await answers(host, 'tcp', '127.0.0.1', 2080));
+      t.equal((await rulesOf(lab)).match(/70-89/g)?.length, 2, 'a range is one element for each family');
+    });
+  });
+});
+
+t.test('what cannot be published is refused before anything is made, naming who holds it', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    await lab.host(1).create({ name: 'front' });
+    await lab.host(1).create({ name: 'inside', internal: true });
+    const listener = await listenIn(place(lab, 'h1'), 'listen-tcp', 9000);
+    const refused = async (network: string, port: object, code: string, message: RegExp): Promise<void> => {
+      const sandbox = await lab.sandbox();
+      await t.rejects(lab.host(1).attach(network, sandbox, { ports: [port as never] }), { code, message });
+      t.notMatch(await mustExecIn(sandbox, 'ip', '-br', 'link'), /eth0/, 'nothing is made');
+    };
+    await refused('front', { hostPort: 9000, port: 80 }, 'ERR_PORT_IN_USE', /process .*pid \d+.*9000/);
+    await refused('front', { hostPort: 8990, hostPortEnd: 9010, port: 8990 }, 'ERR_PORT_IN_USE', /9000/);
+    await refused('front', { hostPort: 4789, port: 80, protocol: 'udp' }, 'ERR_PORT_IN_USE', /VXLAN/);
+    await refused('inside', { hostPort: 8080, port: 80 }, 'ERR_PORT_INTERNAL', /inside/);
+    await refused('front', { hostAddress: '198.18.0.99', hostPort: 8080, port: 80 }, 'ERR_PORT_HOST_ADDRESS', /198\.18\.0\.99/);
+    t.notMatch(await rulesOf(lab), /tsnet/, 'no table is there');
+    const holder = await lab.sandbox();
+    await lab.host(1).attach('front', holder, { name: 'holder', ports: [{ hostAddress: host1[4], hostPort: 8080, hostPortEnd: 8089, port: 8080 }] });
+    await refused('front', { hostPort: 8085, port: 80 }, 'ERR_PORT_IN_USE', /endpoint holder/);
+    await listener.end();
+    await lab.host(1).detach('front', holder);
+    const next = await lab.sandbox();
+    await t.resolves(lab.host(1).attach('front', next, { ports: [{ hostPort: 8085, port: 80 }] }), 'once given back it can be had');
+  });
+});
+
+async function mended(t: Test, lab: Lab, harm: readonly string[]): Promise<void> {
+  const before = (await lab.host(1).status()).firewall?.repairs ?? 0;
+  t.equal((await lab.host(1).exec(...harm)).status, 0, harm.join(' '));
+  const startedMs = performance.now();
+  await waitFor('the rules to be back', async () => /8080/.test(await rulesOf(lab)) && ((await lab.host(1).status()).firewall?.repairs ?? 0) > before, 5000);
+  t.ok(performance.now() - startedMs < 2000, `${harm.join(' ')} is mended within 2 s`);
+}
+
+t.test('somebody else’s hand in the rules is mended', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    await lab.host(1).create({ name: 'front' });
+    await withServer(lab, 'front', [{ hostPort: 8080, port: 80 }], async () => {
+      await mended(t, lab, ['nft', 'flush', 'ruleset']);
+      await mended(t, lab, ['nft', 'delete', 'table', 'inet', 'tsnet']);
+      await mended(t, lab, ['nft', 'flush', 'map', 'inet', 'tsnet', 'port4']);
+      await mended(t, lab, ['nft', 'flush', 'chain', 'inet', 'tsnet', 'forward']);
+      t.ok(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080));
+      await lab.host(1).agent.kill();
+      await lab.host(1).startAgent();
+      t.ok(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080), 'also after the agent was killed');
+    });
+  });
+});
