@@ -38,7 +38,8 @@ export function planRoute(
   return { to: 'controllers', bases: [defaultController], why: `; there is no agent at ${defaultAgentSocket} either` };
 }
 
-function agentSocket(cli: CliContext): string {
+/** Where the agent of this host listens. */
+export function agentSocket(cli: CliContext): string {
   const named = (cli.env['TSNET_AGENT_SOCKET'] ?? '').replace(/^unix:/, '');
   return named === '' ? defaultAgentSocket : resolve(cli.cwd, named);
 }

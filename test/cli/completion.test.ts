@@ -42,7 +42,7 @@ t.test('bash takes the script and offers commands, options, choices and names', 
     t.equal(stderr, '', words.join(' '));
     return stdout.split('\n').filter((line) => line !== '');
   };
-  t.same(await offers('c'), ['create', 'connect', 'controller', 'completion']);
+  t.same(await offers('c'), ['create', 'connect', 'cni', 'controller', 'completion']);
   t.same(await offers('endpoint', ''), ['ls', 'set']);
   t.same(await offers('endpoint', 's'), ['set']);
   t.same(await offers('completion', ''), ['bash', 'zsh']);

@@ -7,7 +7,7 @@ import { elapsed, say, SetupError } from './progress.mjs';
 
 const sources = ['core', 'lib', 'native', 'controller', 'agent', 'cni-plugin', 'cli', 'bin', 'test', 'bench', 'tools'];
 const files = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.base.json'];
-const products = ['build/bin/tsnet', 'build/js/bin', 'build/js/test'];
+const products = ['build/bin/tsnet', 'build/cni/tsnet', 'build/js/bin', 'build/js/test'];
 
 /** Builds addon, TypeScript and bundle, unless nothing they are made of has changed since. */
 export async function ensureBuild(root) {
@@ -18,6 +18,7 @@ export async function ensureBuild(root) {
   rmSync(stampPath, { force: true });
   mkdirSync(join(root, 'build'), { recursive: true });
   await step('native', 'make', ['-C', 'native', '--no-print-directory', `--jobs=${availableParallelism()}`], root);
+  await step('cni', 'make', ['-C', 'cni-plugin', '--no-print-directory'], root);
   await step('tsc', process.execPath, [join('node_modules', 'typescript', 'bin', 'tsc'), '-b'], root);
   await step('bundle', process.execPath, [join('tools', 'build.mjs')], root);
   for (const path of products) {

@@ -1,0 +1,137 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { createServer, type Server } from 'node:http';
+import { tsnet } from '../cli/program.js';
+import { shimPath } from './program.js';
+
+/** An agent that answers STATUS as told, and lists endpoints. */
+class StubAgent {
+  readonly folder = mkdtempSync(join(tmpdir(), 'tsnet-cni-'));
+  readonly socket = join(this.folder, 'agent.sock');
+  readonly bin = join(this.folder, 'bin');
+  readonly conf = join(this.folder, 'conf');
+  readonly env = { TSNET_AGENT_SOCKET: this.socket };
+  isReady = true;
+  endpoints: object[] = [];
+  #server: Server | undefined;
+
+  async start(t: Test): Promise<this> {
+    this.#server = createServer((request, response) => {
+      request.resume();
+      request.on('end', () => {
+        const text = request.url === '/v1/agent/cni' ? this.#status(response) : JSON.stringify(this.endpoints);
+        response.setHeader('content-length', Buffer.byteLength(text));
+        response.end(text);
+      });
+    });
+    await new Promise<void>((done) => this.#server?.listen(this.socket, done));
+    t.teardown(async () => {
+      await this.stop();
+      rmSync(this.folder, { recursive: true });
+    });
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    this.#server?.closeAllConnections();
+    await new Promise((done) => (this.#server === undefined ? done(undefined) : this.#server.close(done)));
+  }
+
+  run(verb: string, ...more: string[]) {
+    return tsnet(['cni', verb, '--bin-dir', this.bin, '--conf-dir', this.conf, ...more, '-o', 'json'], this.env);
+  }
+
+  #status(response: { setHeader(name: string, value: string): unknown }): string {
+    response.setHeader('cni-exit', this.isReady ? '0' : '1');
+    const msg = 'tsnet cannot attach to network frontend';
+    return this.isReady ? '' : JSON.stringify({ cniVersion: '1.1.0', code: 50, msg, details: 'there is none' });
+  }
+}
+
+t.test('install puts the plugin and a configuration list in place, and again changes nothing', async (t) => {
+  const agent = await new StubAgent().start(t);
+  const first = await agent.run('install', '--runtime', 'podman', '--network', 'frontend');
+  const [binary, conflist] = [join(agent.bin, 'tsnet'), join(agent.conf, 'frontend-podman.conflist')];
+  t.same(first.stderr, '');
+  t.same(JSON.parse(first.stdout), {
+    runtime: 'podman',
+    name: 'frontend-podman',
+    network: 'frontend',
+    binary,
+    conflist,
+    changed: [binary, conflist],
+  });
+  t.ok(readFileSync(binary).equals(readFileSync(shimPath)));
+  t.equal(statSync(binary).mode & 0o777, 0o755);
+  t.same(JSON.parse(readFileSync(conflist, 'utf8')), {
+    cniVersion: '1.0.0',
+    name: 'frontend-podman',
+    plugins: [
+      {
+        type: 'tsnet',
+        network: 'frontend',
+        runtime: 'podman',
+        agentSocket: agent.socket,
+        capabilities: { portMappings: true, ips: true, mac: true, aliases: true, bandwidth: true, dns: true, ipRanges: true },
+      },
+    ],
+  });
+  t.same(readdirSync(agent.conf), ['frontend-podman.conflist'], 'no temporary file remains');
+  const inodes = [statSync(binary).ino, statSync(conflist).ino];
+  const again = await agent.run('install', '--runtime', 'podman', '--network', 'frontend');
+  t.same((JSON.parse(again.stdout) as { changed: string[] }).changed, []);
+  t.same([statSync(binary).ino, statSync(conflist).ino], inodes);
+
+  writeFileSync(binary, 'an older one');
+  const update = await agent.run('install', '--runtime', 'podman', '--network', 'frontend', '--cni-version', '0.4.0');
+  t.same((JSON.parse(update.stdout) as { changed: string[] }).changed, [binary, conflist], 'both are brought up to date');
+});
+
+t.test('the configuration is written last, once the agent can attach', async (t) => {
+  const agent = await new StubAgent().start(t);
+  agent.isReady = false;
+  const refused = await agent.run('install', '--runtime', 'containerd', '--network', 'frontend');
+  t.equal(refused.code, 1);
+  t.match(JSON.parse(refused.stderr), { code: 'ERR_NETWORK_UNKNOWN', message: /cannot attach to network frontend/, hint: /tsnet create frontend/ });
+  t.same(readdirSync(agent.folder).includes('conf'), false);
+  await agent.stop();
+  const away = await agent.run('install', '--runtime', 'containerd', '--network', 'frontend');
+  t.match(JSON.parse(away.stderr), { code: 'ERR_AGENT_UNREACHABLE' });
+  t.same(readdirSync(agent.folder).includes('conf'), false);
+});
+
+t.test('somebody else’s file or name is left alone', async (t) => {
+  const agent = await new StubAgent().start(t);
+  mkdirSync(agent.conf);
+  const other = join(agent.conf, '10-frontend-containerd.conflist');
+  writeFileSync(other, '{"name":"x","plugins":[{"type":"bridge"}]}');
+  const file = await agent.run('install', '--runtime', 'containerd', '--network', 'frontend');
+  t.match(JSON.parse(file.stderr), { code: 'ERR_NETWORK_NAME_IN_USE' });
+  rmSync(other);
+  writeFileSync(join(agent.conf, '87-podman.conflist'), '{"name":"web","plugins":[{"type":"bridge"}]}');
+  const name = await agent.run('install', '--runtime', 'podman', '--network', 'frontend', '--name', 'web');
+  t.match(JSON.parse(name.stderr), { code: 'ERR_NETWORK_NAME_IN_USE', message: /87-podman/ });
+});
+
+t.test('uninstall takes away its own, and the plugin once nobody needs it', async (t) => {
+  const agent = await new StubAgent().start(t);
+  const binary = join(agent.bin, 'tsnet');
+  for (const runtime of ['podman', 'nerdctl']) t.equal((await agent.run('install', '--runtime', runtime, '--network', 'a')).code, 0);
+  await agent.run('install', '--runtime', 'podman', '--network', 'b');
+  writeFileSync(join(agent.conf, 'foreign.conflist'), '{"name":"x","plugins":[{"type":"bridge"}]}');
+  const one = await agent.run('uninstall', '--runtime', 'podman', '--network', 'b');
+  t.same((JSON.parse(one.stdout) as { changed: string[] }).changed, [join(agent.conf, 'b-podman.conflist')]);
+  t.match(one.stderr, /kept/);
+  await agent.run('uninstall', '--runtime', 'podman');
+  t.same(readdirSync(agent.conf), ['a-nerdctl.conflist', 'foreign.conflist']);
+
+  agent.endpoints = [{ labels: { 'cni.name': 'a-nerdctl' } }];
+  await agent.run('uninstall', '--runtime', 'nerdctl');
+  t.ok(statSync(binary).isFile(), 'a container still runs');
+  agent.endpoints = [];
+  const last = await agent.run('uninstall', '--runtime', 'nerdctl');
+  t.same((JSON.parse(last.stdout) as { changed: string[] }).changed, [binary]);
+  t.equal((await agent.run('uninstall', '--runtime', 'nerdctl')).code, 0, 'again');
+});
