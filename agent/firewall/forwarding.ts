@@ -87,7 +87,7 @@ export class Forwarding {
     for (const link of [...(await this.#options.links()), 'default']) {
       if ((await this.#read(`net/ipv6/conf/${link}/accept_ra`)) === '1') acceptRa.push(link);
     }
-    await this.#save({ ...this.#changed, ipv6: true, acceptRa });
+    await this.#save({ ...this.#changed, ipv6: true, acceptRa: [...new Set([...this.#changed.acceptRa, ...acceptRa])] });
     for (const link of acceptRa) await this.#write(`net/ipv6/conf/${link}/accept_ra`, '2');
     await this.#write('net/ipv6/conf/all/forwarding', '1');
     await this.#write('net/ipv6/conf/default/forwarding', '0');
