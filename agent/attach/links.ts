@@ -1,7 +1,8 @@
+import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { TsnetError } from '../../core/errors.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
-import type { KernelLink } from '../../core/kernel.js';
+import type { KernelLink, KernelObject } from '../../core/kernel.js';
 import { addrReplaceMessage } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
@@ -13,6 +14,7 @@ import type { Link } from '../../lib/netlink/link-value.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
+import { requestsOf } from '../reconcile/request.js';
 
 /** What the steps need of the kernel: a connection in the host namespace and the addon. */
 export interface KernelAccess {
@@ -46,28 +48,67 @@ export interface LinkMade {
  * `ip link add link $parent name $ifname netns $ns type macvlan mode bridge`
  * Errors: ERR_IFNAME_IN_USE, ERR_LINK_CONFLICT, ERR_PARENT_UNKNOWN, ERR_PORTS_EXHAUSTED, ERR_KERNEL.
  */
-export async function makeLink(kernel: KernelAccess, plan: SandboxPlan['link'], netnsFd: number | null): Promise<LinkMade> {
-  return plan.kind === 'veth' ? makeVeth(kernel, plan, netnsFd) : makeMacvlan(kernel, plan, netnsFd);
+export async function makeLink(
+  kernel: KernelAccess,
+  plan: SandboxPlan['link'],
+  at: {
+    readonly netnsFd: number | null;
+    /** What the host needs for the endpoint besides: for a veth it goes in the same send. The reconciler keeps it. */
+    readonly objects: readonly KernelObject[];
+  },
+): Promise<LinkMade> {
+  return plan.kind === 'veth' ? makeVeth(kernel, plan, at) : makeMacvlan(kernel, plan, at.netnsFd);
 }
 
-async function makeVeth(kernel: KernelAccess, plan: VethPlan, netnsFd: number | null): Promise<LinkMade> {
+/**
+ * The ifindex is chosen here, far above those that the kernel counts up itself, and is the same at both ends: so all
+ * that refers to the new link goes in the send that makes it, and nothing need be asked for afterwards.
+ */
+const firstChosenIfindex = 1 << 20;
+const ifindexTries = 5;
+
+const newIfindex = (): number => randomInt(firstChosenIfindex, 2 ** 31 - 1);
+
+async function makeVeth(kernel: KernelAccess, plan: VethPlan, at: { netnsFd: number | null; objects: readonly KernelObject[] }): Promise<LinkMade> {
   const master = kernel.linkIndex(plan.master);
   if (master === undefined) throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
-  const { peer } = plan;
-  const create = linkAddMessage({
-    ifname: plan.name,
-    kind: 'veth',
-    mtu: plan.mtu,
-    master,
-    veth: { peer: { ifname: peer.ifname, address: peer.mac, mtu: plan.mtu, ...(netnsFd === null ? {} : { netnsFd }) } },
-  });
-  // One send: no kill can come between the creation and the mark. Up comes last, or the host's end gives itself an
-  // IPv6 address first and speaks into the network.
-  const mark = linkSetMessage(plan.name, { alias: plan.alias, afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } });
-  const messages = [create, mark, linkSetMessage(plan.name, { up: true }), linkGetMessage(plan.name)];
-  const made = await batchWithLink(messages, (batch, onReply) => kernel.connection.batch(batch, { onReply }));
-  if ('error' in made) throw await linkError(kernel, plan, made.error);
-  return { ifindex: made.link.ifindex, sandboxIfindex: made.link.link ?? 0 };
+  for (let tries = 1; ; tries++) {
+    const ifindex = newIfindex();
+    const sandboxIfindex = at.netnsFd === null ? newIfindex() : ifindex;
+    const indexOf = (name: string): number => (name === plan.name ? ifindex : (kernel.linkIndex(name) ?? 0));
+    const results = await kernel.connection.batch([
+      ...vethRequests(plan, { ifindex, sandboxIfindex, master, netnsFd: at.netnsFd }),
+      ...at.objects.flatMap((object) => requestsOf({ verb: 'add', key: '', object }, indexOf)),
+    ]);
+    const [creation] = results;
+    const failed = results.find((result) => result !== undefined);
+    if (failed === undefined) return { ifindex, sandboxIfindex };
+    if (!isNetlinkError(creation, 'EBUSY') || tries === ifindexTries) throw await linkError(kernel, plan, creation ?? failed);
+  }
+}
+
+/**
+ * Creation, mark and up, in this order and one send: no kill can come between creation and mark, and up comes last, or the
+ * host's end would give itself an IPv6 address first and speak into the network.
+ */
+function vethRequests(
+  plan: VethPlan,
+  at: { readonly ifindex: number; readonly sandboxIfindex: number; readonly master: number; readonly netnsFd: number | null },
+): NetlinkMessage[] {
+  const { ifindex, sandboxIfindex, master, netnsFd } = at;
+  const peer = { ifindex: sandboxIfindex, ifname: plan.peer.ifname, address: plan.peer.mac, mtu: plan.mtu };
+  return [
+    linkAddMessage({
+      ifname: plan.name,
+      ifindex,
+      kind: 'veth',
+      mtu: plan.mtu,
+      master,
+      veth: { peer: netnsFd === null ? peer : { ...peer, netnsFd } },
+    }),
+    linkSetMessage(ifindex, { alias: plan.alias, afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } }),
+    linkSetMessage(ifindex, { up: true }),
+  ];
 }
 
 async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: number | null): Promise<LinkMade> {

@@ -151,11 +151,12 @@ export class Steps {
       step: 'link',
     });
     const plan = this.plan(network, linking);
-    failpoint('attach.link.before');
-    const made = await makeLink(this.#parts, plan.link, sandbox.fd);
-    failpoint('attach.link.after');
     const attached: Endpoint = { ...linking.record, state: 'attached', generation: journal.nextGeneration() };
-    datapath.setOwn(network, attached);
+    failpoint('attach.link.before');
+    // Desired first: from then on the reconciler knows them for ours, whoever makes them.
+    const objects = datapath.setOwn(network, attached);
+    const made = await makeLink(this.#parts, plan.link, { netnsFd: sandbox.fd, objects });
+    failpoint('attach.link.after');
     await Promise.all([
       configureSandbox(this.#parts.native, plan, { netns: { fd: sandbox.fd }, ifindex: made.sandboxIfindex, takeOver: at.takeOver }),
       this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs),
@@ -177,11 +178,12 @@ export class Steps {
     const linking = own.put({ ...reserved, bootId, step: 'link' });
     const { link } = this.plan(network, linking);
     const waiting = waitingName(reserved.record.id);
-    failpoint('attach.link.before');
-    const made = await makeLink(this.#parts, link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting }, null);
-    failpoint('attach.link.after');
     const linked: Endpoint = { ...linking.record, state: 'linked', generation: journal.nextGeneration() };
-    datapath.setOwn(network, linked);
+    const waitingLink = link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting };
+    failpoint('attach.link.before');
+    const objects = datapath.setOwn(network, linked);
+    const made = await makeLink(this.#parts, waitingLink, { netnsFd: null, objects });
+    failpoint('attach.link.after');
     await this.#parts.settled(ownerOf.endpoint(network.id, linked.id), settleMs);
     return own.put({ ...linking, record: linked, ifindexHint: made.ifindex, step: null });
   }

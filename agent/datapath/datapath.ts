@@ -82,9 +82,9 @@ export class Datapath {
     sink.setDesired(ownerOf.network(network), []);
   }
 
-  /** Sets what an own endpoint needs on this host. */
-  setOwn(network: Network, endpoint: Endpoint): void {
-    this.#setEndpoint(this.context(network), endpoint);
+  /** Sets what an own endpoint needs on this host, and returns it. */
+  setOwn(network: Network, endpoint: Endpoint): readonly KernelObject[] {
+    return this.#setEndpoint(this.context(network), endpoint);
   }
 
   removeOwn(endpoint: Endpoint): void {
@@ -96,11 +96,12 @@ export class Datapath {
     this.#options.sink.setDesired(ownerOf.carrier(carrier.network, carrier.host), objects);
   }
 
-  #setEndpoint(ctx: DriverContext, endpoint: Endpoint): void {
+  #setEndpoint(ctx: DriverContext, endpoint: Endpoint): readonly KernelObject[] {
     const vtep = this.#options.state.carrier(endpoint.network, endpoint.host)?.vtep ?? null;
     const objects = drivers[ctx.network.driver].endpointObjects(ctx, endpoint, vtep);
     this.#options.sink.setDesired(ownerOf.endpoint(endpoint.network, endpoint.id), objects);
     if (objects.length > 0) this.#options.onReachable?.(ctx.network, endpoint);
+    return objects;
   }
 
   #follow(change: StateChange): void {

@@ -9,7 +9,19 @@ t.test('an IPv4 address is announced by a gratuitous ARP reply with the same har
   const frame = hex(encodeAnnouncement({ from, address: '10.1.0.5', mac }));
   t.equal(
     frame,
-    ['ffffffffffff', '020000000001', '0806', '0001', '0800', '0604', '0002', '02000a010005', '0a010005', '02000a010005', '0a010005'].join(''),
+    [
+      'ffffffffffff',
+      '020000000001',
+      '0806',
+      '0001',
+      '0800',
+      '0604',
+      '0002',
+      '02000a010005',
+      '0a010005',
+      '02000a010005',
+      '0a010005',
+    ].join(''),
   );
 });
 
