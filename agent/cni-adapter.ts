@@ -101,10 +101,16 @@ export class LocalAttacher implements Attacher {
     const entries = [...journal.endpoints()].filter(({ record }) =>
       Object.entries(labels).every(([key, value]) => record.labels[key] === value),
     );
-    const refs = entries.map(({ record }) => (record.sandbox === null ? { path: '/nonexistent' } : parseTarget(record.sandbox).ref));
+    const refs = entries.map(({ record }) =>
+      record.sandbox === null ? { path: '/nonexistent' } : parseTarget(record.sandbox).ref,
+    );
     const cookies = await native.netnsCookies(refs);
     return entries.map(({ record, cookie, bootId: boot }, index) => ({
-      key: { network: networks.known(record.network)?.name ?? record.network, id: record.callerId, ifname: record.ifname },
+      key: {
+        network: networks.known(record.network)?.name ?? record.network,
+        id: record.callerId,
+        ifname: record.ifname,
+      },
       labels: record.labels,
       isSandboxAlive: boot === bootId && cookie !== null && String(cookies[index]) === cookie,
     }));
@@ -124,17 +130,24 @@ export class LocalAttacher implements Attacher {
       });
       const hostLinks = await Promise.all(at.hostLinks.map((name) => this.#hostLink(name)));
       const masters = await Promise.all(
-        hostLinks.map((each) => (each?.master === undefined || each.master === 0 ? undefined : linkGet(connection, each.master))),
+        hostLinks.map((each) =>
+          each?.master === undefined || each.master === 0 ? undefined : linkGet(connection, each.master),
+        ),
       );
       return {
         link:
           link === undefined
             ? null
             : { name: link.ifname, mac: link.address ?? '', mtu: link.mtu ?? 0, isUp: link.up === true },
-        addresses: link === undefined ? [] : addrs.filter(({ ifindex }) => ifindex === link.ifindex).map(({ address }) => address),
+        addresses:
+          link === undefined
+            ? []
+            : addrs.filter(({ ifindex }) => ifindex === link.ifindex).map(({ address }) => address),
         routes: routes.map(({ dst, gateway, via }) => ({ dst, gateway: gateway ?? via ?? null })),
         hostLinks: hostLinks.flatMap((each, index) =>
-          each === undefined ? [] : [{ name: each.ifname, mac: each.address ?? '', master: masters[index]?.ifname ?? null }],
+          each === undefined
+            ? []
+            : [{ name: each.ifname, mac: each.address ?? '', master: masters[index]?.ifname ?? null }],
         ),
       };
     } finally {
@@ -181,7 +194,8 @@ export class LocalAttacher implements Attacher {
         return { ...(await this.#describe(network, entry)), isNew };
       } catch (error) {
         const { code } = toTsnetError(error);
-        const isTaken = code === 'ERR_ADDRESS_IN_USE' || code === 'ERR_ADDRESS_RESERVED' || code === 'ERR_ADDRESS_HELD_ELSEWHERE';
+        const isTaken =
+          code === 'ERR_ADDRESS_IN_USE' || code === 'ERR_ADDRESS_RESERVED' || code === 'ERR_ADDRESS_HELD_ELSEWHERE';
         if (picked === undefined || !isTaken || attempt >= rangeTries || pick?.(attempt + 1) === undefined) throw error;
       }
     }
@@ -217,7 +231,10 @@ export class LocalAttacher implements Attacher {
     return {
       endpoint: record.id,
       link: { name: record.ifname, mac: record.mac, mtu: network.mtu },
-      hostLink: hostLink === undefined ? null : { name: hostLink.ifname, mac: hostLink.address ?? '', ifindex: hostLink.ifindex },
+      hostLink:
+        hostLink === undefined
+          ? null
+          : { name: hostLink.ifname, mac: hostLink.address ?? '', ifindex: hostLink.ifindex },
       bridge: hasHostLink ? bridge : null,
       addresses: plan.addrs.map(({ address }) => {
         const own = parseAddr(address.slice(0, address.lastIndexOf('/')));
@@ -275,8 +292,12 @@ interface Span {
 
 function spanOf(network: Network, subnets: readonly Prefix[], range: AddressRange): Span {
   const asked = parsePrefix(range.subnet, 'ipRanges.subnet');
-  const prefix = subnets.find((subnet) => containsAddr(subnet, baseAddr(asked)) && containsAddr(subnet, lastAddr(asked)));
-  const [start, end] = [range.start, range.end].map((text) => (text === undefined ? undefined : parseAddr(text, 'ipRanges')));
+  const prefix = subnets.find(
+    (subnet) => containsAddr(subnet, baseAddr(asked)) && containsAddr(subnet, lastAddr(asked)),
+  );
+  const [start, end] = [range.start, range.end].map((text) =>
+    text === undefined ? undefined : parseAddr(text, 'ipRanges'),
+  );
   const bounds = [start ?? baseAddr(asked), end ?? lastAddr(asked)] as const;
   if (prefix === undefined || !bounds.every((bound) => containsAddr(asked, bound))) {
     const text = `${range.subnet}${start === undefined ? '' : ` from ${formatAddr(start)}`}${end === undefined ? '' : ` to ${formatAddr(end)}`}`;

@@ -34,7 +34,13 @@ export const runDelegate: Delegate = async (command, config, environment) => {
     PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
   };
   return new Promise((resolve, reject) => {
-    const options = { env: variables, cwd: '/', timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: maxOutputBytes } as const;
+    const options = {
+      env: variables,
+      cwd: '/',
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+      maxBuffer: maxOutputBytes,
+    } as const;
     const child = execFile(program, [], options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(delegateError(type, { error, stdout, stderr }));

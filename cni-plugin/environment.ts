@@ -66,8 +66,7 @@ function checkIfname(ifname: string): void {
     const details = 'interface name should be less than 16 characters';
     throw new CniError(cniCode.invalidEnvironment, 'interface name is too long', details);
   }
-  if (ifname === '.' || ifname === '..')
-    throw new CniError(cniCode.invalidEnvironment, 'interface name is . or ..');
+  if (ifname === '.' || ifname === '..') throw new CniError(cniCode.invalidEnvironment, 'interface name is . or ..');
   // White space as Go's unicode.IsSpace has it: \s without U+FEFF, with U+0085.
   if (/[/:\u0085]|(?!\ufeff)\s/u.test(ifname))
     throw new CniError(cniCode.invalidEnvironment, 'interface name contains / or : or whitespace characters');
@@ -83,7 +82,11 @@ export function parseArgs(text: string): ReadonlyMap<string, string> {
   for (const pair of text.split(';')) {
     const [key = '', value, ...more] = pair.split('=');
     if (key === '' || value === undefined || more.length > 0)
-      throw new CniError(cniCode.invalidEnvironment, `ARGS: invalid pair ${JSON.stringify(pair)}`, 'CNI_ARGS is K=V;K2=V2');
+      throw new CniError(
+        cniCode.invalidEnvironment,
+        `ARGS: invalid pair ${JSON.stringify(pair)}`,
+        'CNI_ARGS is K=V;K2=V2',
+      );
     args.set(key, value);
   }
   return args;

@@ -9,8 +9,17 @@ import { checkNames, parseEnvironment, type Command, type Environment } from './
 import { CniError, cniCode, formatError, toCniError } from './error.js';
 import type { CniCall } from './frame.js';
 import { fieldOf, filledOf, isObject, listOf, objectOf } from './json.js';
-import { attachRequest, configLabels } from './request.js';
-import { addressesOf, appendResult, dnsFor, emptyResult, formatResult, parseResult, resultOf, type Result } from './result.js';
+import { attachRequest, configLabels, reserveRequest } from './request.js';
+import {
+  addressesOf,
+  appendResult,
+  dnsFor,
+  emptyResult,
+  formatResult,
+  parseResult,
+  resultOf,
+  type Result,
+} from './result.js';
 import { isSupported, latestVersion, supportedVersions } from './version.js';
 
 /** What is printed and with which status the program ends. */
@@ -29,8 +38,8 @@ export interface CniPluginOptions {
   readonly attacher: Attacher;
   readonly delegate: Delegate;
   readonly log: Logger;
-  /** Finishes deletions that were asked for while no agent was there; before any ADD. */
-  readonly settle?: () => Promise<void>;
+  /** Does the deletions that were asked for while no agent was there, before any ADD; undefined: there are none. */
+  readonly settle?: () => Promise<void> | undefined;
 }
 
 interface Operation {
@@ -77,7 +86,8 @@ export class CniPlugin {
     const inOrder = <T>(work: () => Promise<T>): Promise<T> => this.#queue.run(environment.containerId, work);
     switch (command) {
       case 'ADD': {
-        await this.#options.settle?.();
+        const settling = this.#options.settle?.();
+        if (settling !== undefined) await settling;
         const result = await inOrder(() => (config.role === 'ipam' ? this.#reserve(operation) : this.#add(operation)));
         return `${JSON.stringify(formatResult(result, config.cniVersion), null, 4)}\n`;
       }
@@ -115,7 +125,10 @@ export class CniPlugin {
       const dns = dnsFor(document, given !== null && Object.keys(given.dns).length > 0 ? given.dns : own.dns);
       return appendResult(before, { ...own, dns });
     } catch (error) {
-      await this.#takeBack(operation, { isAttached: attached?.isNew === true, isDelegated: given !== null && attached?.isNew !== false });
+      await this.#takeBack(operation, {
+        isAttached: attached?.isNew === true,
+        isDelegated: given !== null && attached?.isNew !== false,
+      });
       throw error;
     }
   }
@@ -140,7 +153,7 @@ export class CniPlugin {
   async #reserve(operation: Operation): Promise<Result> {
     const { config, environment, caller } = operation;
     assertWanted(caller);
-    const { target: _target, ports: _ports, bandwidth: _bandwidth, ...request } = attachRequest(config, environment);
+    const request = reserveRequest(config, environment);
     const reserved = await this.#attach(config, (attacher) => attacher.reserve(request));
     if (caller.isGone()) {
       await this.#takeBack(operation, { isAttached: reserved.isNew, isDelegated: false });
@@ -169,14 +182,20 @@ export class CniPlugin {
   }
 
   /** Undoes what a failed or abandoned ADD has made; its own errors are less telling than the first. */
-  async #takeBack(operation: Operation, made: { readonly isAttached: boolean; readonly isDelegated: boolean }): Promise<void> {
+  async #takeBack(
+    operation: Operation,
+    made: { readonly isAttached: boolean; readonly isDelegated: boolean },
+  ): Promise<void> {
     const { attacher, delegate, log } = this.#options;
     const { config, environment } = operation;
     const undo = async (work: () => Promise<unknown>): Promise<void> => {
       try {
         await work();
       } catch (error) {
-        log.warn({ container: environment.containerId, error: toCniError(error).message }, 'could not take back all of an ADD');
+        log.warn(
+          { container: environment.containerId, error: toCniError(error).message },
+          'could not take back all of an ADD',
+        );
       }
     };
     if (made.isAttached) await undo(() => attacher.detach(keyOf(operation)));
@@ -253,7 +272,9 @@ function nothingUnknown(error: unknown): null {
 /** Missing and null mean that none is valid. Older runtimes write the key without `valid-`. */
 function validAttachments(config: NetConfig): ReadonlySet<string> {
   const { document } = config;
-  const key = ['cni.dev/valid-attachments', 'cni.dev/attachments'].find((name) => fieldOf(document, name) !== undefined);
+  const key = ['cni.dev/valid-attachments', 'cni.dev/attachments'].find(
+    (name) => fieldOf(document, name) !== undefined,
+  );
   const list = key === undefined ? [] : (listOf(document, key) ?? []);
   return new Set(
     list.map((each) => {

@@ -1,11 +1,22 @@
 import type { PortRequest } from '../core/api.js';
-import type { AddressRange, AttacherRequest } from '../core/attacher.js';
+import type { AddressRange, AttacherRequest, ReserveRequest } from '../core/attacher.js';
 import { checkLabels, nameLimits, parseEndpointName } from '../core/name.js';
 import type { Bandwidth, Labels, PortProtocol } from '../core/model.js';
 import { parseArgs, type Environment } from './environment.js';
 import { cniCode, CniError } from './error.js';
 import type { NetConfig } from './config.js';
-import { asObject, countOf, fieldOf, filledOf, isObject, listOf, objectOf, objectsOf, textsOf, type JsonObject } from './json.js';
+import {
+  asObject,
+  countOf,
+  fieldOf,
+  filledOf,
+  isObject,
+  listOf,
+  objectOf,
+  objectsOf,
+  textsOf,
+  type JsonObject,
+} from './json.js';
 
 /** Labels by which attachments of one configuration are known. */
 export const labelKeys = { name: 'cni.name', runtime: 'cni.runtime' } as const;
@@ -20,6 +31,19 @@ export function configLabels({ name, runtime }: NetConfig): Labels {
  * Errors: 4, 7.
  */
 export function attachRequest(config: NetConfig, environment: Environment): AttacherRequest {
+  const runtime = objectOf(config.document, 'runtimeConfig') ?? {};
+  const ports = portsOf(runtime);
+  const bandwidth = bandwidthOf(runtime);
+  return {
+    ...reserveRequest(config, environment),
+    target: `netns:${environment.netns}`,
+    ...(ports.length === 0 ? {} : { ports }),
+    ...(bandwidth === null ? {} : { bandwidth }),
+  };
+}
+
+/** The same, as far as it is about addresses and names. Errors: 4, 7. */
+export function reserveRequest(config: NetConfig, environment: Environment): ReserveRequest {
   const { document } = config;
   const runtime = objectOf(document, 'runtimeConfig') ?? {};
   const args = objectOf(objectOf(document, 'args') ?? {}, 'cni', 'args.cni') ?? {};
@@ -34,12 +58,9 @@ export function attachRequest(config: NetConfig, environment: Environment): Atta
     filledOf(args, 'mac', 'args.cni.mac') ??
     filled(variables.get('MAC')) ??
     filledOf(document, 'mac');
-  const ports = portsOf(runtime);
-  const bandwidth = bandwidthOf(runtime);
   const ranges = rangesOf(runtime);
   return {
     network: config.network,
-    target: `netns:${environment.netns}`,
     id: environment.containerId,
     ifname: environment.ifname,
     ...(name === null ? {} : { name }),
@@ -48,8 +69,6 @@ export function attachRequest(config: NetConfig, environment: Environment): Atta
     ...(ranges.length === 0 ? {} : { ranges }),
     ...(mac === undefined ? {} : { mac: mac.toLowerCase() }),
     labels: labelsOf(config, args, variables),
-    ...(ports.length === 0 ? {} : { ports }),
-    ...(bandwidth === null ? {} : { bandwidth }),
   };
 }
 
@@ -106,7 +125,10 @@ function portsOf(runtime: JsonObject): PortRequest[] {
     const what = `runtimeConfig.portMappings[${index}]`;
     const protocol = (filledOf(mapping, 'protocol', `${what}.protocol`) ?? 'tcp').toLowerCase();
     if (!isProtocol(protocol))
-      throw new CniError(cniCode.invalidConfig, `${what}.protocol: ${JSON.stringify(protocol)} is none of tcp, udp, sctp`);
+      throw new CniError(
+        cniCode.invalidConfig,
+        `${what}.protocol: ${JSON.stringify(protocol)} is none of tcp, udp, sctp`,
+      );
     return {
       hostAddress: filledOf(mapping, 'hostIP', `${what}.hostIP`) ?? null,
       hostPort: portOf(mapping, 'hostPort', what),
@@ -135,7 +157,10 @@ function bandwidthOf(runtime: JsonObject): Bandwidth | null {
     const rate = countOf(limits, `${name}Rate`, `${what}.${name}Rate`) ?? 0;
     const burst = countOf(limits, `${name}Burst`, `${what}.${name}Burst`) ?? 0;
     if ((rate === 0) !== (burst === 0))
-      throw new CniError(cniCode.invalidConfig, `${what}: ${name}Rate ${rate} and ${name}Burst ${burst} need each other`);
+      throw new CniError(
+        cniCode.invalidConfig,
+        `${what}: ${name}Rate ${rate} and ${name}Burst ${burst} need each other`,
+      );
     if (burst / 8 >= 2 ** 32) throw new CniError(cniCode.invalidConfig, `${what}.${name}Burst: ${burst} is too large`);
     return [rate, Math.ceil(burst / 8)];
   };

@@ -61,7 +61,9 @@ export function parseResult(value: unknown, what: string, configVersion: CniVers
   const dns = dnsOf(objectOf(document, 'dns', `${what}.dns`), `${what}.dns`) ?? {};
   if (!isAtLeast(version, '0.3.0')) return { ...parseOld(document, what), dns };
   return {
-    interfaces: (objectsOf(document, 'interfaces', `${what}.interfaces`) ?? []).map((each) => parseInterface(each, what)),
+    interfaces: (objectsOf(document, 'interfaces', `${what}.interfaces`) ?? []).map((each) =>
+      parseInterface(each, what),
+    ),
     ips: (objectsOf(document, 'ips', `${what}.ips`) ?? []).map((each) => parseIp(each, `${what}.ips`)),
     routes: parseRoutes(document, what),
     dns,
@@ -101,7 +103,11 @@ function parseIp(each: JsonObject, what: string): Ip {
   const index = fieldOf(each, 'interface');
   // Others write -1 where they mean none.
   const isIndex = typeof index === 'number' && Number.isSafeInteger(index) && index >= 0;
-  return compact<Ip>({ address, gateway: filledOf(each, 'gateway', `${what}.gateway`), interface: isIndex ? index : undefined });
+  return compact<Ip>({
+    address,
+    gateway: filledOf(each, 'gateway', `${what}.gateway`),
+    interface: isIndex ? index : undefined,
+  });
 }
 
 function parseRoutes(document: JsonObject, what: string): Route[] {
@@ -129,7 +135,9 @@ export function formatResult(result: Result, version: CniVersion): JsonObject {
   return {
     cniVersion: version,
     ...(interfaces.length === 0 ? {} : { interfaces: interfaces.map((each) => (isNew ? each : oldInterface(each))) }),
-    ...(ips.length === 0 ? {} : { ips: ips.map((ip) => (isNew ? ip : { version: isV6(ip.address) ? '6' : '4', ...ip })) }),
+    ...(ips.length === 0
+      ? {}
+      : { ips: ips.map((ip) => (isNew ? ip : { version: isV6(ip.address) ? '6' : '4', ...ip })) }),
     ...(routes.length === 0 ? {} : { routes }),
     // Before 1.0.0 the library writes it also where it is empty.
     ...(isNew && Object.keys(dns).length === 0 ? {} : { dns }),
@@ -204,6 +212,7 @@ function runtimeDns(runtime: JsonObject | undefined): Dns | undefined {
     options: fieldOf(runtime, 'options'),
   };
   const dns = dnsOf(renamed, 'runtimeConfig.dns');
-  const isEmpty = dns === undefined || [dns.nameservers, dns.search, dns.options].every((list) => (list ?? []).length === 0);
+  const isEmpty =
+    dns === undefined || [dns.nameservers, dns.search, dns.options].every((list) => (list ?? []).length === 0);
   return isEmpty ? undefined : dns;
 }

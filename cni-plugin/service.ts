@@ -5,7 +5,7 @@ import type { Logger } from '../lib/log.js';
 import { runDelegate } from './delegate.js';
 import { toCniError, formatError } from './error.js';
 import { decodeFrame, frameType, maxFrameBytes } from './frame.js';
-import { CniPlugin, type CniAnswer } from './plugin.js';
+import { CniPlugin, type Caller, type CniAnswer } from './plugin.js';
 import { Spool } from './spool.js';
 import { latestVersion } from './version.js';
 
@@ -29,13 +29,23 @@ export async function startCniService(options: CniServiceOptions): Promise<() =>
     act: (call) => plugin.call(call, nobody),
     log,
   });
-  const plugin: CniPlugin = new CniPlugin({ attacher, delegate: runDelegate, log, settle: () => spool.drain() });
-  app.addContentTypeParser(frameType, { parseAs: 'buffer', bodyLimit: maxFrameBytes }, (_request, body, done) => done(null, body));
+  const plugin: CniPlugin = new CniPlugin({
+    attacher,
+    delegate: runDelegate,
+    log,
+    settle: () => (spool.isIdle() ? undefined : spool.drain()),
+  });
+  app.addContentTypeParser(frameType, { parseAs: 'buffer', bodyLimit: maxFrameBytes }, (_request, body, done) =>
+    done(null, body),
+  );
   app.post<{ Body: unknown }>('/v1/agent/cni', { bodyLimit: maxFrameBytes }, async (request, reply) => {
     const { raw } = reply;
     const caller = { isGone: () => raw.destroyed || raw.socket?.destroyed !== false };
-    const answer = await answerTo(plugin, request.body, caller);
-    void reply.header('cni-exit', String(answer.exit)).type('application/json').serializer((text: unknown) => String(text));
+    const answer = await answerTo({ plugin, spool }, request.body, caller);
+    void reply
+      .header('cni-exit', String(answer.exit))
+      .type('application/json')
+      .serializer((text: unknown) => String(text));
     return reply.send(answer.stdout);
   });
   await spool.start();
@@ -45,9 +55,18 @@ export async function startCniService(options: CniServiceOptions): Promise<() =>
   };
 }
 
-async function answerTo(plugin: CniPlugin, body: unknown, caller: { isGone(): boolean }): Promise<CniAnswer> {
+interface ServiceParts {
+  readonly plugin: CniPlugin;
+  readonly spool: Spool;
+}
+
+async function answerTo(parts: ServiceParts, body: unknown, caller: Caller): Promise<CniAnswer> {
+  const { plugin, spool } = parts;
   try {
-    return await plugin.call(decodeFrame(Buffer.isBuffer(body) ? body : Buffer.alloc(0)), caller);
+    const call = decodeFrame(Buffer.isBuffer(body) ? body : Buffer.alloc(0));
+    const answer = await plugin.call(call, caller);
+    if (answer.exit === 0 && call.environment['CNI_COMMAND'] === 'ADD') await spool.forget(call);
+    return answer;
   } catch (error) {
     return { exit: 1, stdout: formatError(toCniError(error), latestVersion) };
   }

@@ -24,8 +24,8 @@ export class Spool {
   #draining: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
   #stopWatching: (() => void) | undefined;
-  /** Those that failed, until the next retry. */
-  readonly #failed = new Set<string>();
+  /** Those that failed, until the next retry, each with the interface that it is about. */
+  readonly #failed = new Map<string, string>();
 
   constructor(options: SpoolOptions) {
     this.#options = options;
@@ -47,7 +47,12 @@ export class Spool {
     await this.#draining;
   }
 
-  /** Resolves when all that stood there at the time of the call has been tried. Costs one look where it is empty. */
+  /** Reports whether nothing stands there or is being done. */
+  isIdle(): boolean {
+    return this.#draining === undefined && this.#waiting().length === 0;
+  }
+
+  /** Resolves when all that stood there at the time of the call has been tried. */
   async drain(): Promise<void> {
     if (this.#waiting().length === 0) return this.#draining;
     await this.#draining;
@@ -55,6 +60,16 @@ export class Spool {
       this.#draining = undefined;
     });
     await this.#draining;
+  }
+
+  /** Drops what failed for an interface: it has been added anew, and must not be deleted some time later. */
+  async forget(call: CniCall): Promise<void> {
+    const added = interfaceOf(call);
+    for (const [name, about] of this.#failed) {
+      if (about !== added) continue;
+      this.#failed.delete(name);
+      await rm(join(this.#options.folder, name), { force: true });
+    }
   }
 
   #waiting(): string[] {
@@ -98,7 +113,7 @@ export class Spool {
       log.info({ container }, 'did a DEL that was asked for while no agent was there');
       return;
     }
-    this.#failed.add(name);
+    this.#failed.set(name, interfaceOf(call));
     log.warn({ container, answer: answer.stdout }, 'a DEL from the CNI spool failed; it is tried again');
   }
 }
@@ -112,4 +127,8 @@ async function readBounded(path: string): Promise<Buffer> {
   } finally {
     await file.close();
   }
+}
+
+function interfaceOf({ environment }: CniCall): string {
+  return `${environment['CNI_CONTAINERID'] ?? ''} ${environment['CNI_IFNAME'] ?? ''}`;
 }

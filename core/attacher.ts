@@ -116,7 +116,11 @@ export interface Attacher {
    * Reads from the kernel what there is of an attachment.
    * Errors: ERR_SANDBOX_MISSING, ERR_SANDBOX_IS_HOST, ERR_INVALID_TARGET.
    */
-  inspect(at: { readonly target: string; readonly ifname: string; readonly hostLinks: readonly string[] }): Promise<SandboxState>;
+  inspect(at: {
+    readonly target: string;
+    readonly ifname: string;
+    readonly hostLinks: readonly string[];
+  }): Promise<SandboxState>;
   /** Makes a network unless there is one of that name. */
   ensureNetwork(network: NetworkCreate): Promise<void>;
   /** Answers at once from what is known here. */

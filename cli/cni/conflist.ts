@@ -33,7 +33,9 @@ export function formatConflist(options: ConflistOptions): string {
 }
 
 /** What a file says that is a configuration list of ours; null for all others. */
-export function parseOwnConflist(text: string): { readonly name: string; readonly runtime: string; readonly network: string } | null {
+export function parseOwnConflist(
+  text: string,
+): { readonly name: string; readonly runtime: string; readonly network: string } | null {
   let value: unknown;
   try {
     value = JSON.parse(text);

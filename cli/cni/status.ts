@@ -13,9 +13,13 @@ export async function askStatus(program: string, options: ConflistOptions): Prom
   const { msg, details } = parse(stdout);
   const text = details === '' ? msg : `${msg}: ${details}`;
   if (msg.includes('agent')) {
-    throw new TsnetError('ERR_AGENT_UNREACHABLE', text, { hint: 'Start the agent (`tsnet agent`) and run this again.' });
+    throw new TsnetError('ERR_AGENT_UNREACHABLE', text, {
+      hint: 'Start the agent (`tsnet agent`) and run this again.',
+    });
   }
-  throw new TsnetError('ERR_NETWORK_UNKNOWN', text, { hint: `Make it with \`tsnet create ${options.network}\` and run this again.` });
+  throw new TsnetError('ERR_NETWORK_UNKNOWN', text, {
+    hint: `Make it with \`tsnet create ${options.network}\` and run this again.`,
+  });
 }
 
 function run(program: string, input: string): Promise<{ status: number | null; stdout: string }> {

@@ -52,9 +52,14 @@ const versions = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
 function placeOptions(): Option[] {
   return [
     new Option('--runtime <RUNTIME>', 'for which runtime').choices(runtimes).makeOptionMandatory(),
-    new Option('--bin-dir <DIR>', "where the runtime looks for plugins (default: the runtime's, the first that is there)"),
+    new Option(
+      '--bin-dir <DIR>',
+      "where the runtime looks for plugins (default: the runtime's, the first that is there)",
+    ),
     new Option('--conf-dir <DIR>', "where it looks for configurations (default: the runtime's)"),
-    new Option('--name <NAME>', 'name of the network as the runtime sees it (default: NETWORK-RUNTIME)').argParser(parseName),
+    new Option('--name <NAME>', 'name of the network as the runtime sees it (default: NETWORK-RUNTIME)').argParser(
+      parseName,
+    ),
   ];
 }
 
@@ -76,10 +81,16 @@ interface Places {
 
 function placesFor(cli: CliContext, options: PlaceFlags & { readonly network: string }): Places {
   const { binDirs, confDir, filePrefix } = runtimePlaces[options.runtime];
-  const binDir = options.binDir === undefined ? (binDirs.find(isFolder) ?? binDirs[0] ?? '') : resolve(cli.cwd, options.binDir);
+  const binDir =
+    options.binDir === undefined ? (binDirs.find(isFolder) ?? binDirs[0] ?? '') : resolve(cli.cwd, options.binDir);
   const folder = resolve(cli.cwd, options.confDir ?? confDir);
   const name = options.name ?? `${options.network}-${options.runtime}`;
-  return { name, binary: join(binDir, 'tsnet'), confDir: folder, conflist: join(folder, `${filePrefix}${name}.conflist`) };
+  return {
+    name,
+    binary: join(binDir, 'tsnet'),
+    confDir: folder,
+    conflist: join(folder, `${filePrefix}${name}.conflist`),
+  };
 }
 
 const installCommand: CommandSpec<InstallFlags> = {
@@ -96,7 +107,10 @@ const installCommand: CommandSpec<InstallFlags> = {
       .default('1.0.0'),
   ],
   examples: [
-    { does: 'So that `podman run --network frontend-podman` works', line: 'tsnet cni install --runtime podman --network frontend' },
+    {
+      does: 'So that `podman run --network frontend-podman` works',
+      line: 'tsnet cni install --runtime podman --network frontend',
+    },
     {
       does: 'For a containerd with folders of its own',
       line: 'tsnet cni install --runtime containerd --network pods --bin-dir /opt/cni/bin --conf-dir /etc/cni/net.d',
@@ -111,7 +125,13 @@ const installCommand: CommandSpec<InstallFlags> = {
     const changed: string[] = [];
     if (replaceFile(binary, readPlugin(cli), 0o755)) changed.push(binary);
     const socket = agentSocket(cli);
-    const list: ConflistOptions = { name, runtime, network, cniVersion, agentSocket: socket === defaultAgentSocket ? null : socket };
+    const list: ConflistOptions = {
+      name,
+      runtime,
+      network,
+      cniVersion,
+      agentSocket: socket === defaultAgentSocket ? null : socket,
+    };
     const { askStatus } = await import('../cni/status.js');
     await askStatus(binary, list);
     if (replaceFile(conflist, formatConflist(list), 0o644)) changed.push(conflist);
@@ -177,7 +197,8 @@ async function isPluginIdle(
 ): Promise<boolean> {
   const sharing = Object.values(runtimePlaces).filter(({ binDirs }) => binDirs.includes(dirname(binary)));
   const folders = new Set([confDir, ...sharing.map((each) => each.confDir)]);
-  for (const folder of folders) if (listConfigs(folder).some(({ text }) => /"type"\s*:\s*"tsnet"/.test(text))) return false;
+  for (const folder of folders)
+    if (listConfigs(folder).some(({ text }) => /"type"\s*:\s*"tsnet"/.test(text))) return false;
   try {
     const endpoints = await calls.agent<readonly EndpointView[]>('GET', '/v1/agent/endpoints');
     return !endpoints.some(({ labels }) => 'cni.name' in labels);

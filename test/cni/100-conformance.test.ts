@@ -40,56 +40,289 @@ const badIfname = 'interface name contains / or : or whitespace characters';
 const old = 'Debian’s plugins know no 1.1.0';
 
 const rows: readonly Row[] = [
-  { name: 'an unknown verb', env: { ...add, CNI_COMMAND: 'NOPE' }, stdin: config(), code: 4, msg: 'unknown CNI_COMMAND: NOPE' },
-  { name: 'an unknown verb without a configuration', env: { ...add, CNI_COMMAND: 'NOPE' }, stdin: '', code: 6, msg: /^error unmarshall network config/ },
-  { name: 'verbs are upper case', env: { ...add, CNI_COMMAND: 'add' }, stdin: config(), code: 4, msg: 'unknown CNI_COMMAND: add' },
-  { name: 'ADD with an id only', env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c1' }, code: 4, msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing' },
-  { name: 'ADD with nothing', env: { CNI_COMMAND: 'ADD' }, code: 4, msg: 'required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing' },
-  { name: 'DEL with nothing needs no sandbox', env: { CNI_COMMAND: 'DEL' }, code: 4, msg: 'required env variables [CNI_CONTAINERID,CNI_IFNAME,CNI_PATH] missing' },
-  { name: 'CHECK with an id only', env: { CNI_COMMAND: 'CHECK', CNI_CONTAINERID: 'c1' }, code: 4, msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing' },
-  { name: 'empty variables are missing ones', env: { ...add, CNI_NETNS: '' }, stdin: config(), code: 4, msg: 'required env variables [CNI_NETNS] missing' },
-  { name: 'GC without a path', env: { CNI_COMMAND: 'GC' }, stdin: config({ cniVersion: '1.1.0' }), code: 4, msg: 'required env variables [CNI_PATH] missing', onlyOurs: old },
-  { name: 'variables come before the configuration', env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: '-c1' }, stdin: '{x', code: 4, msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing' },
-  { name: 'the configuration comes before the id', env: { ...add, CNI_CONTAINERID: '-c1' }, stdin: '{x', code: 6, msg: /^error unmarshall network config/ },
-  { name: 'the name comes before the id', env: { ...add, CNI_CONTAINERID: '-c1' }, stdin: '{}', code: 7, msg: 'missing network name' },
-  { name: 'an id that begins with a dash', env: { ...add, CNI_CONTAINERID: '-c1' }, stdin: config(), code: 4, msg: 'invalid characters in containerID', details: '-c1' },
-  { name: 'an id with a slash', env: { ...add, CNI_CONTAINERID: 'a/b' }, stdin: config(), code: 4, msg: 'invalid characters in containerID', details: 'a/b' },
-  { name: 'an id with a line break', env: { ...add, CNI_CONTAINERID: 'a\nb' }, stdin: config(), code: 4, msg: 'invalid characters in containerID', details: 'a\nb' },
-  { name: 'an interface name of 16 bytes', env: ifname('0123456789abcdef'), stdin: config(), code: 4, msg: 'interface name is too long', details: 'interface name should be less than 16 characters' },
-  { name: 'an interface name of 16 bytes in 8 characters', env: ifname('éééééééé'), stdin: config(), code: 4, msg: 'interface name is too long', details: 'interface name should be less than 16 characters' },
+  {
+    name: 'an unknown verb',
+    env: { ...add, CNI_COMMAND: 'NOPE' },
+    stdin: config(),
+    code: 4,
+    msg: 'unknown CNI_COMMAND: NOPE',
+  },
+  {
+    name: 'an unknown verb without a configuration',
+    env: { ...add, CNI_COMMAND: 'NOPE' },
+    stdin: '',
+    code: 6,
+    msg: /^error unmarshall network config/,
+  },
+  {
+    name: 'verbs are upper case',
+    env: { ...add, CNI_COMMAND: 'add' },
+    stdin: config(),
+    code: 4,
+    msg: 'unknown CNI_COMMAND: add',
+  },
+  {
+    name: 'ADD with an id only',
+    env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c1' },
+    code: 4,
+    msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'ADD with nothing',
+    env: { CNI_COMMAND: 'ADD' },
+    code: 4,
+    msg: 'required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'DEL with nothing needs no sandbox',
+    env: { CNI_COMMAND: 'DEL' },
+    code: 4,
+    msg: 'required env variables [CNI_CONTAINERID,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'CHECK with an id only',
+    env: { CNI_COMMAND: 'CHECK', CNI_CONTAINERID: 'c1' },
+    code: 4,
+    msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'empty variables are missing ones',
+    env: { ...add, CNI_NETNS: '' },
+    stdin: config(),
+    code: 4,
+    msg: 'required env variables [CNI_NETNS] missing',
+  },
+  {
+    name: 'GC without a path',
+    env: { CNI_COMMAND: 'GC' },
+    stdin: config({ cniVersion: '1.1.0' }),
+    code: 4,
+    msg: 'required env variables [CNI_PATH] missing',
+    onlyOurs: old,
+  },
+  {
+    name: 'variables come before the configuration',
+    env: { CNI_COMMAND: 'ADD', CNI_CONTAINERID: '-c1' },
+    stdin: '{x',
+    code: 4,
+    msg: 'required env variables [CNI_NETNS,CNI_IFNAME,CNI_PATH] missing',
+  },
+  {
+    name: 'the configuration comes before the id',
+    env: { ...add, CNI_CONTAINERID: '-c1' },
+    stdin: '{x',
+    code: 6,
+    msg: /^error unmarshall network config/,
+  },
+  {
+    name: 'the name comes before the id',
+    env: { ...add, CNI_CONTAINERID: '-c1' },
+    stdin: '{}',
+    code: 7,
+    msg: 'missing network name',
+  },
+  {
+    name: 'an id that begins with a dash',
+    env: { ...add, CNI_CONTAINERID: '-c1' },
+    stdin: config(),
+    code: 4,
+    msg: 'invalid characters in containerID',
+    details: '-c1',
+  },
+  {
+    name: 'an id with a slash',
+    env: { ...add, CNI_CONTAINERID: 'a/b' },
+    stdin: config(),
+    code: 4,
+    msg: 'invalid characters in containerID',
+    details: 'a/b',
+  },
+  {
+    name: 'an id with a line break',
+    env: { ...add, CNI_CONTAINERID: 'a\nb' },
+    stdin: config(),
+    code: 4,
+    msg: 'invalid characters in containerID',
+    details: 'a\nb',
+  },
+  {
+    name: 'an interface name of 16 bytes',
+    env: ifname('0123456789abcdef'),
+    stdin: config(),
+    code: 4,
+    msg: 'interface name is too long',
+    details: 'interface name should be less than 16 characters',
+  },
+  {
+    name: 'an interface name of 16 bytes in 8 characters',
+    env: ifname('éééééééé'),
+    stdin: config(),
+    code: 4,
+    msg: 'interface name is too long',
+    details: 'interface name should be less than 16 characters',
+  },
   { name: 'an interface name .', env: ifname('.'), stdin: config(), code: 4, msg: 'interface name is . or ..' },
   { name: 'an interface name ..', env: ifname('..'), stdin: config(), code: 4, msg: 'interface name is . or ..' },
   { name: 'an interface name with a slash', env: ifname('a/b'), stdin: config(), code: 4, msg: badIfname },
   { name: 'an interface name with a colon', env: ifname('a:b'), stdin: config(), code: 4, msg: badIfname },
   { name: 'an interface name with a space', env: ifname('a b'), stdin: config(), code: 4, msg: badIfname },
-  { name: 'an interface name with a no-break space', env: ifname('a\u00a0b'), stdin: config(), code: 4, msg: badIfname },
-  { name: 'an interface name with an ideographic space', env: ifname('a\u3000b'), stdin: config(), code: 4, msg: badIfname },
-  { name: 'no configuration', env: add, stdin: '', code: 6, msg: /^error unmarshall network config: unexpected end of JSON input/ },
-  { name: 'half a configuration', env: add, stdin: '{"name":"n"', code: 6, msg: /^error unmarshall network config: unexpected end of JSON input/ },
+  {
+    name: 'an interface name with a no-break space',
+    env: ifname('a\u00a0b'),
+    stdin: config(),
+    code: 4,
+    msg: badIfname,
+  },
+  {
+    name: 'an interface name with an ideographic space',
+    env: ifname('a\u3000b'),
+    stdin: config(),
+    code: 4,
+    msg: badIfname,
+  },
+  {
+    name: 'no configuration',
+    env: add,
+    stdin: '',
+    code: 6,
+    msg: /^error unmarshall network config: unexpected end of JSON input/,
+  },
+  {
+    name: 'half a configuration',
+    env: add,
+    stdin: '{"name":"n"',
+    code: 6,
+    msg: /^error unmarshall network config: unexpected end of JSON input/,
+  },
   { name: 'no JSON', env: add, stdin: '{x', code: 6, msg: /^error unmarshall network config: invalid character/ },
-  { name: 'something after the configuration', env: add, stdin: '{"name":"n"} x', code: 6, msg: /^error unmarshall network config: invalid character/ },
-  { name: 'a byte order mark', env: add, stdin: '\ufeff{"name":"n"}', code: 6, msg: /^error unmarshall network config/ },
+  {
+    name: 'something after the configuration',
+    env: add,
+    stdin: '{"name":"n"} x',
+    code: 6,
+    msg: /^error unmarshall network config: invalid character/,
+  },
+  {
+    name: 'a byte order mark',
+    env: add,
+    stdin: '\ufeff{"name":"n"}',
+    code: 6,
+    msg: /^error unmarshall network config/,
+  },
   { name: 'an array', env: add, stdin: '[]', code: 6, msg: /^error unmarshall network config/ },
   { name: 'a text', env: add, stdin: '"net"', code: 6, msg: /^error unmarshall network config/ },
   { name: 'null is an empty object', env: add, stdin: 'null', code: 7, msg: 'missing network name' },
   { name: 'no name', env: add, stdin: '{}', code: 7, msg: 'missing network name' },
   { name: 'an empty name', env: add, stdin: '{"name":""}', code: 7, msg: 'missing network name' },
   { name: 'a name that is null', env: add, stdin: '{"name":null}', code: 7, msg: 'missing network name' },
-  { name: 'a name with a space', env: add, stdin: '{"name":"a b"}', code: 7, msg: 'invalid characters found in network name', details: 'a b' },
-  { name: 'a name with an escaped space', env: add, stdin: '{"name":"a\\u0020b"}', code: 7, msg: 'invalid characters found in network name', details: 'a b' },
+  {
+    name: 'a name with a space',
+    env: add,
+    stdin: '{"name":"a b"}',
+    code: 7,
+    msg: 'invalid characters found in network name',
+    details: 'a b',
+  },
+  {
+    name: 'a name with an escaped space',
+    env: add,
+    stdin: '{"name":"a\\u0020b"}',
+    code: 7,
+    msg: 'invalid characters found in network name',
+    details: 'a b',
+  },
   { name: 'a name that is a number', env: add, stdin: '{"name":5}', code: 6, msg: /^error unmarshall network config/ },
-  { name: 'a version that is a number', env: add, stdin: '{"name":"n","cniVersion":5}', code: 6, msg: /^decoding version from network config/ },
-  { name: 'a version from the future', env: add, stdin: config({ cniVersion: '9.9.9' }), code: 1, msg: 'incompatible CNI versions', details: /^config is "9\.9\.9", plugin supports \["0\.1\.0" "0\.2\.0" "0\.3\.0" "0\.3\.1" "0\.4\.0" "1\.0\.0"/ },
-  { name: 'DEL with a version from the future', env: { ...add, CNI_COMMAND: 'DEL' }, stdin: config({ cniVersion: '9.9.9' }), code: 1, msg: 'incompatible CNI versions', details: /9\.9\.9/ },
-  { name: 'a version that is none', env: add, stdin: config({ cniVersion: 'abc' }), code: 1, msg: 'incompatible CNI versions', details: /^config is "abc"/ },
-  { name: 'a version of two numbers', env: add, stdin: config({ cniVersion: '1.0' }), code: 1, msg: 'incompatible CNI versions', details: /^config is "1\.0"/ },
-  { name: 'CHECK before there was CHECK', env: { ...add, CNI_COMMAND: 'CHECK' }, stdin: config({ cniVersion: '0.3.1' }), code: 1, msg: 'config version does not allow CHECK' },
-  { name: 'CHECK without a version', env: { ...add, CNI_COMMAND: 'CHECK' }, stdin: '{"name":"n"}', code: 1, msg: 'config version does not allow CHECK' },
-  { name: 'CHECK with a version from the future', env: { ...add, CNI_COMMAND: 'CHECK' }, stdin: config({ cniVersion: '9.9.9' }), code: 1, msg: 'plugin version does not allow CHECK' },
-  { name: 'CHECK with a version of two numbers', env: { ...add, CNI_COMMAND: 'CHECK' }, stdin: config({ cniVersion: '0.4' }), code: 1, msg: 'incompatible CNI versions', details: /^config is "0\.4"/ },
-  { name: 'CHECK with a version that is none', env: { ...add, CNI_COMMAND: 'CHECK' }, stdin: config({ cniVersion: 'abc' }), code: 6, msg: /^failed to convert/ },
-  { name: 'GC before there was GC', env: { ...add, CNI_COMMAND: 'GC' }, stdin: config(), code: 1, msg: 'config version does not allow GC', onlyOurs: old },
-  { name: 'STATUS before there was STATUS', env: { ...add, CNI_COMMAND: 'STATUS' }, stdin: config(), code: 1, msg: 'config version does not allow STATUS', onlyOurs: old },
+  {
+    name: 'a version that is a number',
+    env: add,
+    stdin: '{"name":"n","cniVersion":5}',
+    code: 6,
+    msg: /^decoding version from network config/,
+  },
+  {
+    name: 'a version from the future',
+    env: add,
+    stdin: config({ cniVersion: '9.9.9' }),
+    code: 1,
+    msg: 'incompatible CNI versions',
+    details: /^config is "9\.9\.9", plugin supports \["0\.1\.0" "0\.2\.0" "0\.3\.0" "0\.3\.1" "0\.4\.0" "1\.0\.0"/,
+  },
+  {
+    name: 'DEL with a version from the future',
+    env: { ...add, CNI_COMMAND: 'DEL' },
+    stdin: config({ cniVersion: '9.9.9' }),
+    code: 1,
+    msg: 'incompatible CNI versions',
+    details: /9\.9\.9/,
+  },
+  {
+    name: 'a version that is none',
+    env: add,
+    stdin: config({ cniVersion: 'abc' }),
+    code: 1,
+    msg: 'incompatible CNI versions',
+    details: /^config is "abc"/,
+  },
+  {
+    name: 'a version of two numbers',
+    env: add,
+    stdin: config({ cniVersion: '1.0' }),
+    code: 1,
+    msg: 'incompatible CNI versions',
+    details: /^config is "1\.0"/,
+  },
+  {
+    name: 'CHECK before there was CHECK',
+    env: { ...add, CNI_COMMAND: 'CHECK' },
+    stdin: config({ cniVersion: '0.3.1' }),
+    code: 1,
+    msg: 'config version does not allow CHECK',
+  },
+  {
+    name: 'CHECK without a version',
+    env: { ...add, CNI_COMMAND: 'CHECK' },
+    stdin: '{"name":"n"}',
+    code: 1,
+    msg: 'config version does not allow CHECK',
+  },
+  {
+    name: 'CHECK with a version from the future',
+    env: { ...add, CNI_COMMAND: 'CHECK' },
+    stdin: config({ cniVersion: '9.9.9' }),
+    code: 1,
+    msg: 'plugin version does not allow CHECK',
+  },
+  {
+    name: 'CHECK with a version of two numbers',
+    env: { ...add, CNI_COMMAND: 'CHECK' },
+    stdin: config({ cniVersion: '0.4' }),
+    code: 1,
+    msg: 'incompatible CNI versions',
+    details: /^config is "0\.4"/,
+  },
+  {
+    name: 'CHECK with a version that is none',
+    env: { ...add, CNI_COMMAND: 'CHECK' },
+    stdin: config({ cniVersion: 'abc' }),
+    code: 6,
+    msg: /^failed to convert/,
+  },
+  {
+    name: 'GC before there was GC',
+    env: { ...add, CNI_COMMAND: 'GC' },
+    stdin: config(),
+    code: 1,
+    msg: 'config version does not allow GC',
+    onlyOurs: old,
+  },
+  {
+    name: 'STATUS before there was STATUS',
+    env: { ...add, CNI_COMMAND: 'STATUS' },
+    stdin: config(),
+    code: 1,
+    msg: 'config version does not allow STATUS',
+    onlyOurs: old,
+  },
 ];
 
 function assertRow(t: Test, row: Row, result: PluginResult): void {
@@ -110,7 +343,10 @@ for (const row of rows) {
 }
 
 t.test('without a verb it says what it is, on standard error, and succeeds', async (t) => {
-  for (const [program, versions] of [[shimPath, supportedVersions], [reference, supportedVersions.slice(0, 6)]] as const) {
+  for (const [program, versions] of [
+    [shimPath, supportedVersions],
+    [reference, supportedVersions.slice(0, 6)],
+  ] as const) {
     const result = await runPlugin({ env: {}, program });
     t.same([result.status, result.stdout], [0, '']);
     t.match(result.stderr, new RegExp(`^CNI .*\\nCNI protocol versions supported: ${versions.join(', ')}\\n$`));
@@ -128,7 +364,10 @@ t.test('VERSION lists every version, reads nothing and needs nobody', async (t) 
 
 t.test('errors carry the configuration’s version, and are laid out as the library does', async (t) => {
   const result = await runPlugin({ env: { ...add, CNI_CONTAINERID: '-c1' }, stdin: config({ cniVersion: '0.4.0' }) });
-  t.equal(result.stdout, '{\n    "cniVersion": "0.4.0",\n    "code": 4,\n    "msg": "invalid characters in containerID",\n    "details": "-c1"\n}\n');
+  t.equal(
+    result.stdout,
+    '{\n    "cniVersion": "0.4.0",\n    "code": 4,\n    "msg": "invalid characters in containerID",\n    "details": "-c1"\n}\n',
+  );
   t.equal(result.stderr, '');
 });
 
@@ -139,7 +378,10 @@ t.test('what is no UTF-8 or has to be escaped still makes JSON', async (t) => {
 });
 
 t.test('a configuration of more than 1 MiB is refused', async (t) => {
-  t.match(errorOf(await runPlugin({ env: add, stdin: config({ x: 'x'.repeat(1 << 20) }) })), { code: 6, msg: /too large/ });
+  t.match(errorOf(await runPlugin({ env: add, stdin: config({ x: 'x'.repeat(1 << 20) }) })), {
+    code: 6,
+    msg: /too large/,
+  });
 });
 
 t.test('an agent’s socket is an absolute path of bounded length', async (t) => {
@@ -151,8 +393,17 @@ t.test('an agent’s socket is an absolute path of bounded length', async (t) =>
 t.test('without an agent: ADD and CHECK 11, STATUS 50, GC 11, DEL written down for it', async (t) => {
   const call = (command: string, version = '1.1.0'): Promise<PluginResult> =>
     runPlugin({ env: { ...base, CNI_COMMAND: command }, stdin: config({ cniVersion: version }) });
-  for (const [command, code] of [['ADD', 11], ['CHECK', 11], ['GC', 11], ['STATUS', 50]] as const) {
-    t.match(errorOf(await call(command)), { code, msg: 'tsnet\'s agent is not available', details: /agent\.sock/ }, command);
+  for (const [command, code] of [
+    ['ADD', 11],
+    ['CHECK', 11],
+    ['GC', 11],
+    ['STATUS', 50],
+  ] as const) {
+    t.match(
+      errorOf(await call(command)),
+      { code, msg: "tsnet's agent is not available", details: /agent\.sock/ },
+      command,
+    );
   }
   t.notOk(existsSync(join(folder, 'cni-spool')), 'only a DEL is written down');
   const [first, second] = [await call('DEL'), await call('DEL', '0.3.1')];

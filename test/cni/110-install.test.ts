@@ -74,7 +74,15 @@ t.test('install puts the plugin and a configuration list in place, and again cha
         network: 'frontend',
         runtime: 'podman',
         agentSocket: agent.socket,
-        capabilities: { portMappings: true, ips: true, mac: true, aliases: true, bandwidth: true, dns: true, ipRanges: true },
+        capabilities: {
+          portMappings: true,
+          ips: true,
+          mac: true,
+          aliases: true,
+          bandwidth: true,
+          dns: true,
+          ipRanges: true,
+        },
       },
     ],
   });
@@ -86,7 +94,11 @@ t.test('install puts the plugin and a configuration list in place, and again cha
 
   writeFileSync(binary, 'an older one');
   const update = await agent.run('install', '--runtime', 'podman', '--network', 'frontend', '--cni-version', '0.4.0');
-  t.same((JSON.parse(update.stdout) as { changed: string[] }).changed, [binary, conflist], 'both are brought up to date');
+  t.same(
+    (JSON.parse(update.stdout) as { changed: string[] }).changed,
+    [binary, conflist],
+    'both are brought up to date',
+  );
 });
 
 t.test('the configuration is written last, once the agent can attach', async (t) => {
@@ -94,7 +106,11 @@ t.test('the configuration is written last, once the agent can attach', async (t)
   agent.isReady = false;
   const refused = await agent.run('install', '--runtime', 'containerd', '--network', 'frontend');
   t.equal(refused.code, 1);
-  t.match(JSON.parse(refused.stderr), { code: 'ERR_NETWORK_UNKNOWN', message: /cannot attach to network frontend/, hint: /tsnet create frontend/ });
+  t.match(JSON.parse(refused.stderr), {
+    code: 'ERR_NETWORK_UNKNOWN',
+    message: /cannot attach to network frontend/,
+    hint: /tsnet create frontend/,
+  });
   t.same(readdirSync(agent.folder).includes('conf'), false);
   await agent.stop();
   const away = await agent.run('install', '--runtime', 'containerd', '--network', 'frontend');
@@ -118,7 +134,8 @@ t.test('somebody else’s file or name is left alone', async (t) => {
 t.test('uninstall takes away its own, and the plugin once nobody needs it', async (t) => {
   const agent = await new StubAgent().start(t);
   const binary = join(agent.bin, 'tsnet');
-  for (const runtime of ['podman', 'nerdctl']) t.equal((await agent.run('install', '--runtime', runtime, '--network', 'a')).code, 0);
+  for (const runtime of ['podman', 'nerdctl'])
+    t.equal((await agent.run('install', '--runtime', runtime, '--network', 'a')).code, 0);
   await agent.run('install', '--runtime', 'podman', '--network', 'b');
   writeFileSync(join(agent.conf, 'foreign.conflist'), '{"name":"x","plugins":[{"type":"bridge"}]}');
   const one = await agent.run('uninstall', '--runtime', 'podman', '--network', 'b');

@@ -5,7 +5,7 @@ import { withLab } from '../lab/with-lab.js';
 import { errorOf } from './program.js';
 import { idsOf, namesIn, pathOf, Runtime } from './runtime.js';
 
-t.test('a DEL without an agent is done when there is one, before any ADD; a crash leaves no link', async (t) => {
+t.test('a DEL without an agent is done when there is one, before any ADD', async (t) => {
   await withLab(t, { hosts: 1 }, async (lab) => {
     const host = lab.host(1);
     await host.create({ name: 'net' });
@@ -19,7 +19,13 @@ t.test('a DEL without an agent is done when there is one, before any ADD; a cras
     t.match(errorOf(await runtime.call('STATUS', { id: '' })), { code: 50 });
     t.match(errorOf(await runtime.call('CHECK', { id: 'c1', netns: pathOf(one) })), { code: 11 });
     t.match(errorOf(await runtime.call('GC', { id: '' })), { code: 11 });
-    t.same([(await runtime.call('DEL', { id: 'c1', netns: pathOf(one) })).status, (await runtime.call('DEL', { id: 'c1' })).status], [0, 0]);
+    t.same(
+      [
+        (await runtime.call('DEL', { id: 'c1', netns: pathOf(one) })).status,
+        (await runtime.call('DEL', { id: 'c1' })).status,
+      ],
+      [0, 0],
+    );
     await host.startAgent();
     t.same(await ids(), ['c2'], 'done before the agent answers');
     t.same(await namesIn(one), ['lo']);
@@ -36,3 +42,30 @@ t.test('a DEL without an agent is done when there is one, before any ADD; a cras
     t.ok(await canPing(two, again.ips[0]?.gateway ?? ''));
   });
 });
+
+t.test(
+  'an agent that dies between a DEL’s answer and the deletion of the link finishes it when it is back',
+  async (t) => {
+    await withLab(t, { hosts: 1 }, async (lab) => {
+      const host = lab.host(1);
+      await host.create({ name: 'net' });
+      const runtime = new Runtime(host);
+      const one = await lab.sandbox();
+      const links = async (): Promise<string[]> => {
+        const all = JSON.parse((await host.exec('ip', '-j', 'link')).stdout) as { ifname: string }[];
+        return all.map(({ ifname }) => ifname).filter((name) => name.startsWith('tsv-'));
+      };
+      await runtime.add('c1', one);
+      t.equal((await links()).length, 1);
+      await host.agent.stop();
+      await host.startAgent({ env: { TSNET_FAILPOINT: 'detach.done=kill' } });
+      t.equal((await runtime.call('DEL', { id: 'c1', netns: pathOf(one) })).status, 0);
+      await host.agent.ended();
+      t.same(await namesIn(one), ['lo'], 'the name is free');
+      t.equal((await links()).length, 1, 'the link is still there');
+      await host.startAgent();
+      t.same(await links(), [], 'until the agent is back');
+      t.same(await idsOf(host), []);
+    });
+  },
+);

@@ -24,7 +24,10 @@ export interface PluginCall {
 /** Starts a plugin as a runtime does, with nothing in its environment that is not given. */
 export function startPlugin({ env, stdin = '', enter = [], program = shimPath }: PluginCall) {
   const [command = '', ...args] = [...enter, program];
-  const child = spawn(command, args, { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(command, args, {
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);
   const chunks = { stdout: '', stderr: '' };
@@ -44,7 +47,10 @@ export function runPlugin(call: PluginCall): Promise<PluginResult> {
 }
 
 /** The variables of a call for a container. */
-export function cniEnv(command: string, container: { id: string; netns?: string; ifname?: string; args?: string }): Record<string, string> {
+export function cniEnv(
+  command: string,
+  container: { id: string; netns?: string; ifname?: string; args?: string },
+): Record<string, string> {
   return {
     CNI_COMMAND: command,
     CNI_CONTAINERID: container.id,

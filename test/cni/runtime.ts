@@ -21,12 +21,23 @@ export class Runtime {
     readonly config: Readonly<Record<string, unknown>> = {},
   ) {}
 
-  call(command: string, container: { id: string; netns?: string; ifname?: string; args?: string }, more: object = {}): Promise<PluginResult> {
+  call(
+    command: string,
+    container: { id: string; netns?: string; ifname?: string; args?: string },
+    more: object = {},
+  ): Promise<PluginResult> {
     return this.start(command, container, more).ended;
   }
 
   start(command: string, container: { id: string; netns?: string; ifname?: string; args?: string }, more: object = {}) {
-    const stdin = JSON.stringify({ cniVersion: '1.1.0', name: 'net', type: 'tsnet', agentSocket: this.host.socket, ...this.config, ...more });
+    const stdin = JSON.stringify({
+      cniVersion: '1.1.0',
+      name: 'net',
+      type: 'tsnet',
+      agentSocket: this.host.socket,
+      ...this.config,
+      ...more,
+    });
     return startPlugin({ env: cniEnv(command, container), stdin, enter: enterArgs(netnsPath(this.host.netns)) });
   }
 
