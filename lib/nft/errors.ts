@@ -15,14 +15,36 @@ export class NftError extends Error {
 
 const shownLength = 200;
 
+/** What ends a statement's line, when all stand on one. */
+const separator = (line: string): string => (line.endsWith('{') ? ' ' : '; ');
+
 /**
- * Makes an error of what libnftables printed, with the statement that the first message points at.
+ * Writes statements, one a line, on one line: of several lines libnftables shows the first whichever failed, of one it
+ * points at the place.
+ */
+export function formatOneLine(script: string): string {
+  return script
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => line + separator(line))
+    .join('');
+}
+
+/**
+ * Makes an error of what libnftables printed about a script on one line: the reason, the line, and carets below the
+ * place in it.
  *
- * @param script the statements, one a line, in the order they were sent.
+ * @param script the statements, one a line.
  */
 export function parseNftError(script: string, printed: string): NftError {
-  const match = /^[^\n]*?:(\d+):\d+-\d+: Error: ([^\n]*)/m.exec(printed);
-  if (match === null) return new NftError('', printed.split('\n', 1)[0] ?? 'failed without a message');
-  const statement = script.split('\n')[Number(match[1]) - 1]?.trim() ?? '';
-  return new NftError(statement.slice(0, shownLength), match[2] ?? '');
+  const lines = printed.split('\n');
+  const at = lines.findIndex((line) => line.includes('Error: '));
+  const reason = (lines[at] ?? '').replace(/^.*?Error: /, '') || 'failed without a message';
+  let offset = (lines[at + 2] ?? '').indexOf('^');
+  for (const line of script.split('\n')) {
+    if (offset < 0 || line.trim() === '') continue;
+    offset -= line.length + separator(line).length;
+    if (offset < 0) return new NftError(line.trim().slice(0, shownLength), reason);
+  }
+  return new NftError('', reason);
 }

@@ -1,5 +1,5 @@
 import type { NftContext } from '../../native/api.js';
-import { NftError, parseNftError } from './errors.js';
+import { formatOneLine, NftError, parseNftError } from './errors.js';
 
 /**
  * Runs statements, one a line, as one transaction.
@@ -8,7 +8,7 @@ import { NftError, parseNftError } from './errors.js';
  * Errors: NftError with the statement that failed; nothing is applied then.
  */
 export async function runNft(context: NftContext, script: string): Promise<void> {
-  const { rc, error } = await context.run(script);
+  const { rc, error } = await context.run(formatOneLine(script));
   if (rc !== 0) throw parseNftError(script, error);
 }
 
