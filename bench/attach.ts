@@ -1,3 +1,4 @@
+import { callServer } from '../cli/exchange.js';
 import type { EndpointView, NetworkView } from '../core/api.js';
 import { addrReplaceMessage } from '../lib/netlink/addr.js';
 import { assertBatch } from '../lib/netlink/batch.js';
@@ -132,14 +133,21 @@ async function timed(act: () => Promise<void>): Promise<number> {
   return performance.now() - startedMs;
 }
 
+/** As the CLI and a runtime's plugin call: a connection of its own for each. */
 function agentAttacher(host: LabHost): Attacher {
-  const target = (plan: Plan): string => `netns:${plan.path}`;
+  const server = { base: host.api.base, unreachable: 'ERR_AGENT_UNREACHABLE' } as const;
+  const post = (verb: string, plan: Plan): Promise<unknown> =>
+    callServer(
+      server,
+      { method: 'POST', path: `/v1/agent/${verb}` },
+      { body: { network: 'net', target: `netns:${plan.path}` } },
+    );
   return {
     attach: async (plan) => {
-      await host.api.call('POST', '/v1/agent/attach', { body: { network: 'net', target: target(plan) } });
+      await post('attach', plan);
     },
     detach: async (plan) => {
-      await host.api.call('POST', '/v1/agent/detach', { body: { network: 'net', target: target(plan) } });
+      await post('detach', plan);
     },
   };
 }

@@ -259,7 +259,8 @@ export class Attachments {
       return await steps.attach(network, entry, { sandbox, defaultRoutes, takeOver: defaultRoute === true });
     } catch (error) {
       const now = own.get(entry.record.id);
-      if (now !== undefined) await this.#undo(now, { ...at, reserved: entry });
+      if (now === undefined) steps.forget(entry);
+      else await this.#undo(now, { ...at, reserved: entry });
       throw error;
     }
   }

@@ -88,10 +88,10 @@ export class Steps {
     return this.#parts.ports.check(network, request.ports ?? []);
   }
 
-  /** Allocates addresses and a MAC and writes the record; nothing in the kernel yet. */
+  /** Claims ports, allocates addresses and a MAC, and makes the record. Nothing in the journal and the kernel yet: the next step writes it, or `forget` lets go. */
   async reserve(options: ReserveOptions): Promise<OwnEndpoint> {
     const { network, request, callerId, ifname } = options;
-    const { journal, own, ports, allocate, releaseAddresses, host, bootId } = this.#parts;
+    const { journal, ports, allocate, releaseAddresses, host, bootId } = this.#parts;
     failpoint('attach.reserve.before');
     const id = formatId('endpoint', randomBytes(8));
     const published = await ports.claim(id, request.ports ?? []);
@@ -128,7 +128,6 @@ export class Steps {
         defaultRoutes: [],
         step: 'reserve',
       };
-      own.put(entry);
       failpoint('attach.reserve.after');
       return entry;
     } catch (error) {
@@ -136,6 +135,12 @@ export class Steps {
       releaseAddresses(network.id, addresses);
       throw error;
     }
+  }
+
+  /** Lets go of what was reserved for a record that was never written. */
+  forget({ record }: OwnEndpoint): void {
+    this.#parts.ports.release(record.id);
+    this.#parts.releaseAddresses(record.network, record.addresses);
   }
 
   /** Makes the link into the sandbox and configures it; returns the endpoint as attached. */
