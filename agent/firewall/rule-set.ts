@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { TsnetError } from '../../core/errors.js';
 import type { TableElement } from '../../core/nft/element.js';
 import type { Table } from '../../core/nft/table.js';
@@ -24,6 +23,8 @@ const mendPauseMs = 500;
 const retryMs = 1000;
 const lossPauseMs = 30_000;
 const removed = { family: 'inet', name: 'tsnet' } as const;
+/** A chain without rules that is part of each load: its first notification tells which port id is ours. */
+const marker = 'loaded-by-agent';
 
 interface Waiter {
   resolve(): void;
@@ -41,11 +42,10 @@ export class RuleSet {
   readonly #options: RuleSetOptions;
   readonly #context: NftContext;
   readonly #elements = new ElementStore();
-  /** Names a chain without rules: its notification tells which port id is ours. */
-  readonly #session = `agent-${randomBytes(4).toString('hex')}`;
   readonly #foreignListeners = new Set<() => void>();
   #monitor: { close(): void } | undefined;
   #ownPortid: number | undefined;
+  #hasLoaded = false;
   #table: Table | null = null;
   /** Null: not known to be there. */
   #loaded: Table | null | 'unknown' = 'unknown';
@@ -180,8 +180,9 @@ export class RuleSet {
         this.#loaded = 'unknown';
       }
     }
-    const named = { ...table, chains: [...table.chains, { name: this.#session, rules: [] }] };
+    const named = { ...table, chains: [...table.chains, { name: marker, rules: [] }] };
     const all = this.#elements.takeAll();
+    this.#hasLoaded = true;
     try {
       await this.#run(replaceTable(named, all));
       this.#loaded = table;
@@ -209,7 +210,7 @@ export class RuleSet {
       if (this.#table !== null) this.#mend(lossPauseMs, 'notifications were lost');
       return;
     }
-    if (event.kind === 'object' && event.chain === this.#session) {
+    if (this.#ownPortid === undefined && this.#hasLoaded && event.kind === 'object' && event.chain === marker) {
       this.#ownPortid = event.portid;
       return;
     }

@@ -31,7 +31,7 @@ export async function takeSnapshot(path: string): Promise<NetnsSnapshot> {
     inside('ip', '-6', '-j', 'route', 'show', 'table', 'all'),
     inside('ip', '-4', '-j', 'rule'),
     inside('ip', '-6', '-j', 'rule'),
-    inside('nft', 'list', 'ruleset'),
+    inside('nft', '--stateless', 'list', 'ruleset'),
   ]);
   return {
     links: normalise(links, [
