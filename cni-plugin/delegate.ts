@@ -19,7 +19,7 @@ const maxOutputBytes = 1024 * 1024;
  * configuration.
  *
  * Source: CNI spec 1.1.0 §4 "Plugin Delegation".
- * Errors: the delegate's own; 7 where there is none of that name; 11 when it takes longer than 3 s.
+ * Errors: the delegate's own; 4 without CNI_PATH; 7 where there is none of that name; 11 when it takes longer than 3 s.
  */
 export const runDelegate: Delegate = async (command, config, environment) => {
   const type = config.delegate ?? '';
@@ -52,6 +52,7 @@ export const runDelegate: Delegate = async (command, config, environment) => {
 };
 
 async function findProgram(type: string, path: string): Promise<string> {
+  if (path === '') throw new CniError(cniCode.invalidEnvironment, 'required env variables [CNI_PATH] missing');
   for (const folder of path.split(':')) {
     if (!folder.startsWith('/')) continue;
     const program = join(folder, type);

@@ -69,6 +69,9 @@ export interface RemovalOptions {
 
 const settleMs = 5000;
 const deleteAgainMs = 2000;
+/** Deletions in the background are gathered this long, or until there are so many. */
+const gatherMs = 200;
+const gatheredLinks = 64;
 
 /**
  * The steps of an attach and of a detach, each writing the journal before it touches the kernel. What calls them
@@ -76,8 +79,10 @@ const deleteAgainMs = 2000;
  */
 export class Steps {
   readonly #parts: StepParts;
-  /** Under way in the background, by ifindex. */
+  /** Links to be deleted in the background, by ifindex: those that still wait, with their endpoint's id, and those under way. */
+  readonly #discarded = new Map<number, string>();
   readonly #deletions = new Map<number, Promise<void>>();
+  #gathering: NodeJS.Timeout | undefined;
 
   constructor(parts: StepParts) {
     this.#parts = parts;
@@ -252,6 +257,7 @@ export class Steps {
 
   /** Resolves when no link is left to be deleted in the background. */
   async idle(): Promise<void> {
+    this.#deleteDiscarded();
     await Promise.all(this.#deletions.values());
   }
 
@@ -311,15 +317,31 @@ export class Steps {
     }
   }
 
+  /**
+   * Gathers deletions: each holds the kernel's lock of all links for 10 to 20 ms, several together no longer, and the next
+   * attach or detach would wait for it. Most sandboxes end meanwhile, and take the link with them.
+   */
   #deleteSoon(ifindex: number, id: string): void {
-    const deletion = this.#parts
-      .deleteLink(ifindex)
-      .catch(() => {
-        const again = setTimeout(() => void this.#deleteAgain(id), deleteAgainMs);
-        again.unref();
-      })
-      .finally(() => this.#deletions.delete(ifindex));
-    this.#deletions.set(ifindex, deletion);
+    this.#discarded.set(ifindex, id);
+    if (this.#discarded.size >= gatheredLinks) this.#deleteDiscarded();
+    this.#gathering ??= setTimeout(() => this.#deleteDiscarded(), gatherMs);
+  }
+
+  #deleteDiscarded(): void {
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
+    const discarded = [...this.#discarded];
+    this.#discarded.clear();
+    for (const [ifindex, id] of discarded) {
+      const deletion = this.#parts
+        .deleteLink(ifindex)
+        .catch(() => {
+          const again = setTimeout(() => void this.#deleteAgain(id), deleteAgainMs);
+          again.unref();
+        })
+        .finally(() => this.#deletions.delete(ifindex));
+      this.#deletions.set(ifindex, deletion);
+    }
   }
 
   /** By name and mark: the ifindex may be another link's by now. */
