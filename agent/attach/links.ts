@@ -271,20 +271,31 @@ export async function removeSandboxLink(native: NativeApi, netns: NetnsRef, link
  * Takes an interface inside a sandbox down and gives it another name, so that its own is free at once. Reports whether
  * the name is free: not where an interface of that name is not ours.
  *
+ * @param link.ifindex where it should be; another interface cannot have the number, since it was chosen at random.
+ *
  * Equivalent to: `ip -n $ns link set $ifname down`, `ip -n $ns link set $ifname name $aside`
  * Errors: ERR_KERNEL.
  */
 export async function setAsideSandboxLink(
   native: NativeApi,
   netns: NetnsRef,
-  link: { ifname: string; alias: string; mac: string; aside: string },
+  link: { ifindex: number; ifname: string; alias: string; mac: string; aside: string },
 ): Promise<boolean> {
-  const found = await getSandboxLink(native, netns, link.ifname);
+  const { ifname, aside } = link;
+  const messages = [...asideMessages(link.ifindex, aside), linkGetMessage(ifname)];
+  const [, , remaining] = await exchange(native, netns, messages);
+  if (isNetlinkError(remaining, 'ENODEV')) return true;
+  const found = await getSandboxLink(native, netns, ifname);
   if (found === undefined) return true;
   const isOurs = found.alias === undefined ? found.address === link.mac : found.alias === link.alias;
   if (!isOurs) return false;
-  const messages = [linkSetMessage(found.ifindex, { up: false }), linkSetMessage(found.ifindex, { ifname: link.aside })];
-  const failed = (await exchange(native, netns, messages)).find((result) => result !== undefined && !isNetlinkError(result, 'ENODEV'));
+  const failed = (await exchange(native, netns, asideMessages(found.ifindex, aside))).find(
+    (result) => result !== undefined && !isNetlinkError(result, 'ENODEV'),
+  );
   if (failed !== undefined) throw kernelError(failed);
   return true;
+}
+
+function asideMessages(ifindex: number, aside: string): NetlinkMessage[] {
+  return [linkSetMessage(ifindex, { up: false }), linkSetMessage(ifindex, { ifname: aside })];
 }

@@ -290,17 +290,18 @@ export class Steps {
   }
 
   /**
-   * Frees an interface's name in its sandbox. The ifindex of the host's end, which is still to be deleted; null where
+   * Frees an interface's name in its sandbox, where it has the ifindex of the host's end. The ifindex of the host's end, which is still to be deleted; null where
    * the whole link is gone.
    */
   async #discardLink(entry: OwnEndpoint): Promise<number | null> {
-    const ifindex = await this.#hostLink(entry);
-    if (ifindex !== undefined && (await this.#freeName(entry))) return ifindex;
+    const known = this.#parts.linkIndex(vethName(entry.record.id));
+    const ifindex = known !== undefined && known === entry.ifindexHint ? known : await this.#hostLink(entry);
+    if (ifindex !== undefined && (await this.#freeName(entry, ifindex))) return ifindex;
     await this.#removeLink(entry);
     return null;
   }
 
-  async #freeName(entry: OwnEndpoint): Promise<boolean> {
+  async #freeName(entry: OwnEndpoint, ifindex: number): Promise<boolean> {
     const { native, bootId } = this.#parts;
     const { sandbox, ifname, id, mac } = entry.record;
     if (sandbox === null || entry.cookie === null || entry.bootId !== bootId) return true;
@@ -308,7 +309,8 @@ export class Steps {
     if (netns === null) return true;
     try {
       if (String(netns.cookie) !== entry.cookie) return true;
-      return await setAsideSandboxLink(native, { fd: netns.fd }, { ifname, alias: markOf('peer', id), mac, aside: asideName(id) });
+      const link = { ifindex, ifname, alias: markOf('peer', id), mac, aside: asideName(id) };
+      return await setAsideSandboxLink(native, { fd: netns.fd }, link);
     } catch {
       // Its deletion frees the name as well, only later.
       return false;
