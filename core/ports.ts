@@ -23,7 +23,8 @@ function refuse(code: 'ERR_INVALID_PORT' | 'ERR_INVALID_ADDRESS', message: strin
  */
 export function parsePortSpec(text: string): PortRequest {
   const match = text.length > 128 ? null : SPEC.exec(text);
-  if (match === null) throw refuse('ERR_INVALID_PORT', `${JSON.stringify(text.slice(0, 128))} is no mapping of ports`, text);
+  if (match === null)
+    throw refuse('ERR_INVALID_PORT', `${JSON.stringify(text.slice(0, 128))} is no mapping of ports`, text);
   const [, address, hostPort, hostPortEnd, port, portEnd, protocol] = match;
   const request: PortRequest = {
     ...(address === undefined || address === '' ? {} : { hostAddress: address.replace(/^\[(.*)\]$/, '$1') }),
@@ -40,7 +41,8 @@ export function parsePortSpec(text: string): PortRequest {
 /** A mapping with everything in it; `hostPort` 0 still stands for one to be chosen. */
 function complete(request: PortRequest): PortMapping {
   const { hostPort, port } = request;
-  const length = (request.portEnd ?? (request.hostPortEnd === undefined ? port : port + request.hostPortEnd - hostPort)) - port;
+  const length =
+    (request.portEnd ?? (request.hostPortEnd === undefined ? port : port + request.hostPortEnd - hostPort)) - port;
   return {
     hostAddress: checkHostAddress(request.hostAddress ?? null),
     hostPort,
@@ -70,14 +72,21 @@ export function checkPort(request: PortRequest): PortMapping {
   const mapping = complete(request);
   const text = formatPort(mapping);
   if (!PROTOCOLS.includes(mapping.protocol)) {
-    throw refuse('ERR_INVALID_PORT', `protocol ${JSON.stringify(mapping.protocol)} of ${text} is none of tcp, udp and sctp`, text);
+    throw refuse(
+      'ERR_INVALID_PORT',
+      `protocol ${JSON.stringify(mapping.protocol)} of ${text} is none of tcp, udp and sctp`,
+      text,
+    );
   }
   const isPort = (port: number, least: number): boolean => Number.isInteger(port) && port >= least && port <= lastPort;
-  if (!isPort(mapping.hostPort, 0)) throw refuse('ERR_INVALID_PORT', `host port ${mapping.hostPort} is not from 0 to 65535`, text);
+  if (!isPort(mapping.hostPort, 0))
+    throw refuse('ERR_INVALID_PORT', `host port ${mapping.hostPort} is not from 0 to 65535`, text);
   if (!isPort(mapping.port, 1)) throw refuse('ERR_INVALID_PORT', `port ${mapping.port} is not from 1 to 65535`, text);
-  if (!isPort(mapping.portEnd, mapping.port)) throw refuse('ERR_INVALID_PORT', `range ${mapping.port}-${mapping.portEnd} of ${text} is none`, text);
+  if (!isPort(mapping.portEnd, mapping.port))
+    throw refuse('ERR_INVALID_PORT', `range ${mapping.port}-${mapping.portEnd} of ${text} is none`, text);
   if (mapping.hostPort === 0) {
-    if ((request.hostPortEnd ?? 0) !== 0) throw refuse('ERR_INVALID_PORT', `host port 0 of ${text} takes no range`, text);
+    if ((request.hostPortEnd ?? 0) !== 0)
+      throw refuse('ERR_INVALID_PORT', `host port 0 of ${text} takes no range`, text);
     return mapping;
   }
   if (!isPort(mapping.hostPortEnd, mapping.hostPort)) {

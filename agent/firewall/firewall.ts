@@ -3,7 +3,14 @@ import { parseAddr } from '../../core/addr.js';
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import type { Endpoint, Network } from '../../core/model.js';
-import { carriedElements, definitionElements, guardedElements, isBridged, portElements, vtepElements } from '../../core/nft/element.js';
+import {
+  carriedElements,
+  definitionElements,
+  guardedElements,
+  isBridged,
+  portElements,
+  vtepElements,
+} from '../../core/nft/element.js';
 import { newTable, type Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnEndpoint } from '../journal/entries.js';
@@ -55,7 +62,8 @@ export class Firewall {
   constructor(options: FirewallOptions) {
     this.#options = options;
     const { state, ruleSet } = options;
-    for (const network of state.networks()) ruleSet.setElements(owners.definition(network.id), definitionElements(network));
+    for (const network of state.networks())
+      ruleSet.setElements(owners.definition(network.id), definitionElements(network));
     this.#stop = state.onChange((change) => this.#follow(change));
     ruleSet.onForeign(() => this.#lookSoon());
     ruleSet.setTable(null);
@@ -63,7 +71,10 @@ export class Firewall {
 
   get warnings(): readonly Warning[] {
     const failure: TsnetError | null = this.#options.ruleSet.failure;
-    return [...(failure === null ? [] : [{ code: failure.code, message: failure.message }]), ...this.#options.neighbourhood.warnings];
+    return [
+      ...(failure === null ? [] : [{ code: failure.code, message: failure.message }]),
+      ...this.#options.neighbourhood.warnings,
+    ];
   }
 
   get repairs(): number {
@@ -84,7 +95,8 @@ export class Firewall {
     const { ruleSet, state } = this.#options;
     ruleSet.setElements(owners.definition(network.id), definitionElements(network));
     ruleSet.setElements(owners.carried(network.id), carriedElements(network, own));
-    for (const carrier of state.carriersOf(network.id)) ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
+    for (const carrier of state.carriersOf(network.id))
+      ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
     this.#bringUp();
   }
 
@@ -111,7 +123,8 @@ export class Firewall {
   /** Resolves when all that was said so far holds; a network's bridge must be there. Errors: ERR_KERNEL. */
   async settled(network?: string): Promise<void> {
     await this.#changing;
-    if (network !== undefined && this.#carried.has(network)) await this.#options.forwarding.ensureLink(bridgeName(network));
+    if (network !== undefined && this.#carried.has(network))
+      await this.#options.forwarding.ensureLink(bridgeName(network));
     await this.#options.ruleSet.settled();
   }
 
@@ -135,7 +148,10 @@ export class Firewall {
     const { record, defaultRoutes } = entry;
     const isLinked = record.state === 'linked' || record.state === 'attached';
     if (!isLinked || record.ports === undefined) return this.unpublish(record);
-    this.#options.ruleSet.setElements(owners.endpoint(record.id), portElements(record, { defaultRoutes, isElsewhere: siblings > 1 }));
+    this.#options.ruleSet.setElements(
+      owners.endpoint(record.id),
+      portElements(record, { defaultRoutes, isElsewhere: siblings > 1 }),
+    );
   }
 
   #bringUp(): void {
@@ -207,7 +223,13 @@ export class Firewall {
 /** Names of the links of this namespace that packets come in by, from what the kernel shows of them. */
 export async function listLinkNames(): Promise<string[]> {
   const names = await readdir('/proc/sys/net/ipv4/conf');
-  return names.filter((name) => !['all', 'default', 'lo'].includes(name) && !name.startsWith('tsv-') && !name.startsWith('tsx-') && !name.startsWith('tsp-'));
+  return names.filter(
+    (name) =>
+      !['all', 'default', 'lo'].includes(name) &&
+      !name.startsWith('tsv-') &&
+      !name.startsWith('tsx-') &&
+      !name.startsWith('tsp-'),
+  );
 }
 
 /** Addresses and ports of URLs; names are looked up with `resolve`. */

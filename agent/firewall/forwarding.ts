@@ -54,7 +54,8 @@ export class Forwarding {
   async restore(): Promise<void> {
     await this.#load();
     const { ipv4, ipv6, acceptRa } = this.#changed;
-    if ((await this.#read('net/ipv4/ip_forward')) === '0') for (const link of ipv4) await this.#write(`net/ipv4/conf/${link}/forwarding`, '0');
+    if ((await this.#read('net/ipv4/ip_forward')) === '0')
+      for (const link of ipv4) await this.#write(`net/ipv4/conf/${link}/forwarding`, '0');
     if (ipv6 && (await this.#read('net/ipv6/conf/default/forwarding')) === '0') {
       await this.#write('net/ipv6/conf/all/forwarding', '0');
       for (const link of acceptRa) await this.#write(`net/ipv6/conf/${link}/accept_ra`, '1');
@@ -87,7 +88,11 @@ export class Forwarding {
     for (const link of [...(await this.#options.links()), 'default']) {
       if ((await this.#read(`net/ipv6/conf/${link}/accept_ra`)) === '1') acceptRa.push(link);
     }
-    await this.#save({ ...this.#changed, ipv6: true, acceptRa: [...new Set([...this.#changed.acceptRa, ...acceptRa])] });
+    await this.#save({
+      ...this.#changed,
+      ipv6: true,
+      acceptRa: [...new Set([...this.#changed.acceptRa, ...acceptRa])],
+    });
     for (const link of acceptRa) await this.#write(`net/ipv6/conf/${link}/accept_ra`, '2');
     await this.#write('net/ipv6/conf/all/forwarding', '1');
     await this.#write('net/ipv6/conf/default/forwarding', '0');
@@ -101,10 +106,14 @@ export class Forwarding {
     if (text === null) return;
     try {
       const { ipv4, ipv6, acceptRa } = JSON.parse(text) as Partial<Changed>;
-      const names = (value: unknown): string[] => (Array.isArray(value) ? value.filter((each): each is string => typeof each === 'string' && isName(each)) : []);
+      const names = (value: unknown): string[] =>
+        Array.isArray(value) ? value.filter((each): each is string => typeof each === 'string' && isName(each)) : [];
       this.#changed = { ipv4: names(ipv4), ipv6: ipv6 === true, acceptRa: names(acceptRa) };
     } catch {
-      this.#options.log.warn({ file: fileName }, 'what was changed for forwarding cannot be read: it will not be changed back');
+      this.#options.log.warn(
+        { file: fileName },
+        'what was changed for forwarding cannot be read: it will not be changed back',
+      );
     }
   }
 

@@ -49,7 +49,9 @@ export class Neighbourhood {
     const warnings: Warning[] = [];
     const opened = new Set<string>();
     for (const { family, program } of families) {
-      const hasChain = chains.some((chain) => chain.family === family && chain.table === 'filter' && chain.name === 'DOCKER-USER');
+      const hasChain = chains.some(
+        (chain) => chain.family === family && chain.table === 'filter' && chain.name === 'DOCKER-USER',
+      );
       if (hasChain && this.#options.dockerUser && (await this.#ensureRule(program))) opened.add(family);
     }
     for (const chain of chains) {

@@ -126,7 +126,8 @@ export class RuleSet {
     clearTimeout(this.#timer);
     this.#monitor?.close();
     await this.#running?.catch(() => undefined);
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
+    for (const waiter of this.#waiters.splice(0))
+      waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
     await this.#context.close();
   }
 

@@ -39,7 +39,9 @@ export function newFindListener(
 ): FindListener {
   return async (mappings) => {
     for (const { protocol, port, holder } of reserved()) {
-      const mapping = mappings.find((each) => each.protocol === protocol && each.hostPort <= port && port <= each.hostPortEnd);
+      const mapping = mappings.find(
+        (each) => each.protocol === protocol && each.hostPort <= port && port <= each.hostPortEnd,
+      );
       if (mapping !== undefined) return { mapping, holder };
     }
     for (const protocol of new Set(mappings.map((mapping) => mapping.protocol))) {
@@ -47,7 +49,9 @@ export function newFindListener(
       for (const listener of await listenerList(connection, protocol)) {
         const mapping = asked.find((each) => takesFrom(listener, each));
         if (mapping === undefined) continue;
-        const place = listener.address.includes(':') ? `[${listener.address}]:${listener.port}` : `${listener.address}:${listener.port}`;
+        const place = listener.address.includes(':')
+          ? `[${listener.address}]:${listener.port}`
+          : `${listener.address}:${listener.port}`;
         const holder = (await processOf(listener.inode)) ?? 'a socket of the host';
         return { mapping, holder: `${holder}, which listens on ${place}/${protocol}` };
       }

@@ -4,7 +4,9 @@ import type { PortMapping, PortProtocol } from '../../core/model.js';
 import { formatPort, portCount, portsConflict } from '../../core/ports.js';
 
 /** Who else may hold a port of this host: sockets. Names the first that stands in the way, or null. */
-export type FindListener = (mappings: readonly PortMapping[]) => Promise<{ readonly mapping: PortMapping; readonly holder: string } | null>;
+export type FindListener = (
+  mappings: readonly PortMapping[],
+) => Promise<{ readonly mapping: PortMapping; readonly holder: string } | null>;
 
 interface Claim {
   readonly endpoint: string;
@@ -25,7 +27,8 @@ class ProtocolBook {
     const { hostPort, hostPortEnd } = mapping;
     for (const claim of this.#ranges) if (portsConflict(claim.mapping, mapping)) return claim;
     if (hostPortEnd - hostPort > this.#singles.size) {
-      for (const claims of this.#singles.values()) for (const claim of claims) if (portsConflict(claim.mapping, mapping)) return claim;
+      for (const claims of this.#singles.values())
+        for (const claim of claims) if (portsConflict(claim.mapping, mapping)) return claim;
       return undefined;
     }
     for (let port = hostPort; port <= hostPortEnd; port++) {
@@ -57,7 +60,11 @@ class ProtocolBook {
 
 /** Which endpoint of this host holds which port of it. */
 export class PortBook {
-  readonly #books: Readonly<Record<PortProtocol, ProtocolBook>> = { tcp: new ProtocolBook(), udp: new ProtocolBook(), sctp: new ProtocolBook() };
+  readonly #books: Readonly<Record<PortProtocol, ProtocolBook>> = {
+    tcp: new ProtocolBook(),
+    udp: new ProtocolBook(),
+    sctp: new ProtocolBook(),
+  };
   readonly #claims = new Map<string, Claim[]>();
   readonly #findListener: FindListener;
   /** Says who an endpoint is, for messages. */
@@ -118,7 +125,9 @@ export class PortBook {
     const taken: PortMapping[] = [];
     try {
       // Chosen last, so that they go round those that are given.
-      const order = [...mappings.keys()].sort((a, b) => Number(mappings[a]?.hostPort === 0) - Number(mappings[b]?.hostPort === 0));
+      const order = [...mappings.keys()].sort(
+        (a, b) => Number(mappings[a]?.hostPort === 0) - Number(mappings[b]?.hostPort === 0),
+      );
       for (const index of order) {
         const mapping = mappings[index];
         if (mapping === undefined) continue;
@@ -159,7 +168,8 @@ export class PortBook {
   #assertFree(mappings: readonly PortMapping[]): void {
     for (const mapping of mappings) {
       const claim = this.#books[mapping.protocol].conflict(mapping);
-      if (claim !== undefined) throw portInUse(mapping, `${this.#nameOf(claim.endpoint)}, which publishes ${formatPort(claim.mapping)}`);
+      if (claim !== undefined)
+        throw portInUse(mapping, `${this.#nameOf(claim.endpoint)}, which publishes ${formatPort(claim.mapping)}`);
     }
   }
 
@@ -177,5 +187,7 @@ function portInUse(mapping: PortMapping, holder: string): TsnetError {
 
 function noneLeft(mapping: PortMapping): TsnetError {
   const message = `ports: no ${portCount(mapping)} free ${mapping.protocol} ports in a row from ${firstChosen} to ${lastChosen}`;
-  return new TsnetError('ERR_PORT_IN_USE', message, { details: { field: 'ports', value: formatPort(mapping), holder: '' } });
+  return new TsnetError('ERR_PORT_IN_USE', message, {
+    details: { field: 'ports', value: formatPort(mapping), holder: '' },
+  });
 }

@@ -105,7 +105,11 @@ export class PublishedPorts {
 
   async #dropFlows(endpoint: Endpoint): Promise<void> {
     const own = await this.#hostAddresses();
-    await dropStaleFlows(this.#options.conntrack, endpoint, (address) => own.has(address) || isLoopback(parseAddr(address)));
+    await dropStaleFlows(
+      this.#options.conntrack,
+      endpoint,
+      (address) => own.has(address) || isLoopback(parseAddr(address)),
+    );
   }
 
   async #hostAddresses(): Promise<ReadonlySet<string>> {
@@ -116,7 +120,9 @@ export class PublishedPorts {
   async #checkPossible(network: Network, mappings: readonly PortMapping[]): Promise<void> {
     checkFeature(network.driver, 'ports');
     if (network.internal) {
-      throw new TsnetError('ERR_PORT_INTERNAL', `network ${network.name} is internal: nothing can be published on it`, { details: { network: network.name } });
+      throw new TsnetError('ERR_PORT_INTERNAL', `network ${network.name} is internal: nothing can be published on it`, {
+        details: { network: network.name },
+      });
     }
     const families = new Set(network.subnets.map(({ subnet }) => (subnet.includes(':') ? 6 : 4)));
     let own: ReadonlySet<string> | undefined;
@@ -126,11 +132,19 @@ export class PublishedPorts {
       const addr = parseAddr(hostAddress);
       const details = { field: 'ports', value: formatPort(mapping) };
       if (!families.has(addr.family)) {
-        throw new TsnetError('ERR_PORT_HOST_ADDRESS', `ports: ${formatPort(mapping)}: network ${network.name} has no IPv${addr.family} subnet`, { details });
+        throw new TsnetError(
+          'ERR_PORT_HOST_ADDRESS',
+          `ports: ${formatPort(mapping)}: network ${network.name} has no IPv${addr.family} subnet`,
+          { details },
+        );
       }
       own ??= await this.#hostAddresses();
       if (own.has(hostAddress) || (addr.family === 4 && isLoopback(addr))) continue;
-      throw new TsnetError('ERR_PORT_HOST_ADDRESS', `ports: ${formatPort(mapping)}: this host has no address ${hostAddress}`, { details });
+      throw new TsnetError(
+        'ERR_PORT_HOST_ADDRESS',
+        `ports: ${formatPort(mapping)}: this host has no address ${hostAddress}`,
+        { details },
+      );
     }
   }
 }

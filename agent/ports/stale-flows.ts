@@ -7,7 +7,11 @@ import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
 /** So many ports are asked for one by one, with the kernel filtering; more are picked out of one listing. */
 const askedSingly = 8;
 
-function covers(mapping: PortMapping, flow: { readonly dst: string; readonly dstPort: number }, isOwnAddress: (address: string) => boolean): boolean {
+function covers(
+  mapping: PortMapping,
+  flow: { readonly dst: string; readonly dstPort: number },
+  isOwnAddress: (address: string) => boolean,
+): boolean {
   if (flow.dstPort < mapping.hostPort || flow.dstPort > mapping.hostPortEnd) return false;
   return mapping.hostAddress === null ? isOwnAddress(flow.dst) : flow.dst === mapping.hostAddress;
 }
@@ -40,7 +44,11 @@ export async function dropStaleFlows(
     const count = mappings.reduce((sum, each) => sum + each.hostPortEnd - each.hostPort + 1, 0);
     const ports: (number | undefined)[] = count > askedSingly ? [undefined] : portsOf(mappings);
     for (const dstPort of ports) {
-      const flows = await conntrackList(connection, { family, protocol: first.protocol, ...(dstPort === undefined ? {} : { dstPort }) });
+      const flows = await conntrackList(connection, {
+        family,
+        protocol: first.protocol,
+        ...(dstPort === undefined ? {} : { dstPort }),
+      });
       const stale = flows.filter((flow) => mappings.some((mapping) => covers(mapping, flow, isOwnAddress)));
       if (stale.length > 0) dropped += await conntrackDelete(connection, family, stale);
     }
@@ -49,5 +57,7 @@ export async function dropStaleFlows(
 }
 
 function portsOf(mappings: readonly PortMapping[]): number[] {
-  return mappings.flatMap(({ hostPort, hostPortEnd }) => Array.from({ length: hostPortEnd - hostPort + 1 }, (_, offset) => hostPort + offset));
+  return mappings.flatMap(({ hostPort, hostPortEnd }) =>
+    Array.from({ length: hostPortEnd - hostPort + 1 }, (_, offset) => hostPort + offset),
+  );
 }

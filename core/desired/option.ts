@@ -14,10 +14,20 @@ interface DriverOption {
 /** Source: net/core/dev.c, dev_valid_name. */
 const linkName = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 
+/** What a network behind a bridge of ours can be told about its way out. */
+const bridged: Readonly<Record<string, DriverOption>> = {
+  masquerade: {
+    values: ['true', 'false'],
+    valueText: '`true` (default) or `false`',
+    required: false,
+    meaning: 'whether what leaves all tsnet networks leaves from an address of the host',
+  },
+};
+
 /** The options of each driver, from which the list in docs/drivers.md is made. */
 export const driverOptions: Readonly<Record<DriverName, Readonly<Record<string, DriverOption>>>> = {
-  overlay: {},
-  bridge: {},
+  overlay: bridged,
+  bridge: bridged,
   macvlan: {
     parent: {
       values: linkName,

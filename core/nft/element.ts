@@ -49,7 +49,8 @@ export function carriedElements(network: Network, own: readonly string[]): Table
     const address = own.find((text) => containsAddr(prefix, parseAddr(text)));
     if (address !== undefined) elements.push({ set: `own${prefix.family}`, key: subnet, value: address });
     for (const other of network.subnets) {
-      if (parsePrefix(other.subnet).family === prefix.family) elements.push({ set: `same${prefix.family}`, key: join(subnet, other.subnet) });
+      if (parsePrefix(other.subnet).family === prefix.family)
+        elements.push({ set: `same${prefix.family}`, key: join(subnet, other.subnet) });
     }
     if (isMasqueraded(network)) elements.push({ set: `masq${prefix.family}`, key: subnet });
   }
@@ -73,7 +74,8 @@ function mappingElements(mapping: PortMapping, address: string): TableElement[] 
   const family = familyOf(address);
   const { hostAddress, hostPort, hostPortEnd, port, protocol } = mapping;
   const at = hostAddress === null ? '' : '-at';
-  const key = (ports: string | number): string => (hostAddress === null ? join(protocol, ports) : join(hostAddress, protocol, ports));
+  const key = (ports: string | number): string =>
+    hostAddress === null ? join(protocol, ports) : join(hostAddress, protocol, ports);
   if (hostPort !== hostPortEnd && hostPort === port) {
     return [{ set: `range${at}${family}`, key: key(`${hostPort}-${hostPortEnd}`), value: address }];
   }
@@ -106,7 +108,9 @@ export function portElements(endpoint: Pick<Endpoint, 'addresses' | 'ports'>, pa
 }
 
 /** What no sandbox may reach: an address and port of the cluster's own. */
-export function guardedElements(places: readonly { readonly address: string; readonly port: number }[]): TableElement[] {
+export function guardedElements(
+  places: readonly { readonly address: string; readonly port: number }[],
+): TableElement[] {
   return places.map(({ address, port }) => ({ set: `guarded${familyOf(address)}`, key: join(address, port) }));
 }
 

@@ -42,7 +42,19 @@ const families = [
   { suffix: '6', ip: 'ip6', type: 'ipv6_addr' },
 ] as const;
 
-type PerFamily = 'nets' | 'own' | 'same' | 'masq' | 'port' | 'range' | 'port-at' | 'range-at' | 'detour' | 'crossed' | 'vteps' | 'guarded';
+type PerFamily =
+  | 'nets'
+  | 'own'
+  | 'same'
+  | 'masq'
+  | 'port'
+  | 'range'
+  | 'port-at'
+  | 'range-at'
+  | 'detour'
+  | 'crossed'
+  | 'vteps'
+  | 'guarded';
 
 /** Sets by name; those of addresses exist once for each family. */
 export type SetName = 'links' | 'open' | 'joined' | 'closed' | `${PerFamily}${'4' | '6'}`;
@@ -149,10 +161,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'input',
         hook: { type: 'filter', hook: 'input', priority: -5 },
-        rules: [
-          ...both(`${vxlan} ${ourVni} IP saddr != @vteps# counter drop`),
-          'iifname @links jump to-host',
-        ],
+        rules: [...both(`${vxlan} ${ourVni} IP saddr != @vteps# counter drop`), 'iifname @links jump to-host'],
       },
       {
         name: 'to-host',
@@ -168,7 +177,11 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'forward',
         hook: { type: 'filter', hook: 'forward', priority: -5 },
-        rules: ['iifname @links goto from-sandbox', 'oifname @links goto to-sandbox', 'meta nfproto @closed counter drop'],
+        rules: [
+          'iifname @links goto from-sandbox',
+          'oifname @links goto to-sandbox',
+          'meta nfproto @closed counter drop',
+        ],
       },
       {
         name: 'from-sandbox',

@@ -82,7 +82,8 @@ function listMessage(filter: ConntrackFilter): NetlinkMessage {
     type: (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET,
     flags: NLM_F_DUMP,
     body: (writer) => filterBody(writer, filter),
-    subject: () => `conntrack -L -p ${filter.protocol}${filter.dstPort === undefined ? '' : ` --orig-port-dst ${filter.dstPort}`}`,
+    subject: () =>
+      `conntrack -L -p ${filter.protocol}${filter.dstPort === undefined ? '' : ` --orig-port-dst ${filter.dstPort}`}`,
   };
 }
 
@@ -113,7 +114,9 @@ export function decodeConntrack(reader: Reader): Conntrack | undefined {
       }
     });
   });
-  return dst === undefined || protocol === undefined || dstPort === undefined ? undefined : { dst, protocol, dstPort, identity };
+  return dst === undefined || protocol === undefined || dstPort === undefined
+    ? undefined
+    : { dst, protocol, dstPort, identity };
 }
 
 /**
@@ -128,7 +131,9 @@ export async function conntrackList(connection: NetlinkConnection, filter: Connt
   const number = protocolNumbers[filter.protocol];
   const found = await connection.dump(listMessage(filter), (_header, reader) => decodeConntrack(reader));
   // Kernels before 5.8 know no filter and list everything.
-  return found.filter((each) => each.protocol === number && (filter.dstPort === undefined || each.dstPort === filter.dstPort));
+  return found.filter(
+    (each) => each.protocol === number && (filter.dstPort === undefined || each.dstPort === filter.dstPort),
+  );
 }
 
 /**
@@ -137,7 +142,11 @@ export async function conntrackList(connection: NetlinkConnection, filter: Connt
  * Equivalent to: `conntrack -D …`
  * Errors: NetlinkError; none for one that has just ended.
  */
-export async function conntrackDelete(connection: NetlinkConnection, family: 4 | 6, entries: readonly Conntrack[]): Promise<number> {
+export async function conntrackDelete(
+  connection: NetlinkConnection,
+  family: 4 | 6,
+  entries: readonly Conntrack[],
+): Promise<number> {
   const messages = entries.map((entry): NetlinkMessage => ({
     type: (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE,
     flags: 0,

@@ -47,7 +47,8 @@ function ratespec(writer: Writer, rate: number): void {
 function encodeTbf(writer: Writer, tbf: Tbf): void {
   const { rateBytesPerSec, burstBytes, limitBytes } = tbf;
   for (const [name, value] of Object.entries({ rateBytesPerSec, burstBytes, limitBytes })) {
-    if (!Number.isSafeInteger(value) || value < 1) throw new EncodeError(`tbf ${name}`, String(value), 'is no positive integer');
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new EncodeError(`tbf ${name}`, String(value), 'is no positive integer');
   }
   tcmsg(writer, tbf.ifindex);
   attrText(writer, TCA_KIND, 'tbf');
@@ -81,7 +82,8 @@ export function tbfReplaceMessage(tbf: Tbf): NetlinkMessage {
     type: RTM_NEWQDISC,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
     body: (writer) => encodeTbf(writer, tbf),
-    subject: () => `qdisc #${tbf.ifindex} root tbf rate ${tbf.rateBytesPerSec}bps burst ${tbf.burstBytes} limit ${tbf.limitBytes}`,
+    subject: () =>
+      `qdisc #${tbf.ifindex} root tbf rate ${tbf.rateBytesPerSec}bps burst ${tbf.burstBytes} limit ${tbf.limitBytes}`,
   };
 }
 
@@ -92,5 +94,10 @@ export function tbfReplaceMessage(tbf: Tbf): NetlinkMessage {
  * Errors: the kernel's ENOENT or EINVAL when there is none but the default.
  */
 export function qdiscDeleteMessage(ifindex: number): NetlinkMessage {
-  return { type: RTM_DELQDISC, flags: 0, body: (writer) => tcmsg(writer, ifindex), subject: () => `qdisc del #${ifindex} root` };
+  return {
+    type: RTM_DELQDISC,
+    flags: 0,
+    body: (writer) => tcmsg(writer, ifindex),
+    subject: () => `qdisc del #${ifindex} root`,
+  };
 }

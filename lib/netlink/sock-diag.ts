@@ -79,13 +79,19 @@ export function decodeListener(reader: Reader): Listener {
  * Source: linux/inet_diag.h
  * Errors: NetlinkError, NetlinkTimeout; none, and an empty list, where the kernel does not know the protocol.
  */
-export async function listenerList(connection: NetlinkConnection, protocol: keyof typeof protocolNumbers): Promise<Listener[]> {
+export async function listenerList(
+  connection: NetlinkConnection,
+  protocol: keyof typeof protocolNumbers,
+): Promise<Listener[]> {
   const found: Listener[] = [];
   for (const family of [AF_INET, AF_INET6]) {
     try {
-      found.push(...(await connection.dump(listMessage(protocol, family), (_header, reader) => decodeListener(reader))));
+      found.push(
+        ...(await connection.dump(listMessage(protocol, family), (_header, reader) => decodeListener(reader))),
+      );
     } catch (error) {
-      if (!isNetlinkError(error, 'ENOENT') && !isNetlinkError(error, 'EINVAL') && !isNetlinkError(error, 'EOPNOTSUPP')) throw error;
+      if (!isNetlinkError(error, 'ENOENT') && !isNetlinkError(error, 'EINVAL') && !isNetlinkError(error, 'EOPNOTSUPP'))
+        throw error;
     }
   }
   return found;

@@ -23,7 +23,9 @@ export interface ListedChain {
 }
 
 interface Listing {
-  readonly nftables?: readonly { readonly chain?: Partial<Record<'family' | 'table' | 'name' | 'hook' | 'policy', string>> }[];
+  readonly nftables?: readonly {
+    readonly chain?: Partial<Record<'family' | 'table' | 'name' | 'hook' | 'policy', string>>;
+  }[];
 }
 
 /**
@@ -45,6 +47,14 @@ export async function listChains(context: NftContext): Promise<ListedChain[]> {
   }
   return (listing.nftables ?? []).flatMap(({ chain }) => {
     if (chain?.family === undefined || chain.table === undefined || chain.name === undefined) return [];
-    return [{ family: chain.family, table: chain.table, name: chain.name, hook: chain.hook ?? null, policy: chain.policy ?? null }];
+    return [
+      {
+        family: chain.family,
+        table: chain.table,
+        name: chain.name,
+        hook: chain.hook ?? null,
+        policy: chain.policy ?? null,
+      },
+    ];
   });
 }

@@ -8,7 +8,11 @@ const statementMaxElements = 200;
 
 type TableName = Pick<NftTable, 'family' | 'name'>;
 
-function* elementStatements(verb: 'add' | 'delete', table: TableName, elements: readonly NftElement[]): Iterable<string> {
+function* elementStatements(
+  verb: 'add' | 'delete',
+  table: TableName,
+  elements: readonly NftElement[],
+): Iterable<string> {
   const bySet = new Map<string, string[]>();
   for (const element of elements) {
     const text = formatElement(verb === 'add' ? element : { set: element.set, key: element.key });
@@ -24,11 +28,16 @@ function* elementStatements(verb: 'add' | 'delete', table: TableName, elements: 
   }
 }
 
-function scripts(table: TableName, head: readonly string[], changes: readonly (readonly ['add' | 'delete', NftElement])[]): string[] {
+function scripts(
+  table: TableName,
+  head: readonly string[],
+  changes: readonly (readonly ['add' | 'delete', NftElement])[],
+): string[] {
   const made: string[] = [];
   for (let at = 0; at === 0 || at < changes.length; at += batchMaxElements) {
     const some = changes.slice(at, at + batchMaxElements);
-    const of = (verb: 'add' | 'delete'): NftElement[] => some.filter(([each]) => each === verb).map(([, element]) => element);
+    const of = (verb: 'add' | 'delete'): NftElement[] =>
+      some.filter(([each]) => each === verb).map(([, element]) => element);
     const lines = [
       ...(at === 0 ? head : []),
       ...elementStatements('delete', table, of('delete')),
@@ -49,11 +58,19 @@ export function replaceTable(table: NftTable, elements: readonly NftElement[]): 
   const name = formatTableName(table);
   // Adding first makes deleting one that is not there no error.
   const head = [`add table ${name}`, `delete table ${name}`, ...formatTable(table).split('\n')];
-  return scripts(table, head, elements.map((element) => ['add', element] as const));
+  return scripts(
+    table,
+    head,
+    elements.map((element) => ['add', element] as const),
+  );
 }
 
 /** The transactions that remove and add elements; removals go first within each. */
-export function changeElements(table: TableName, removed: readonly NftElement[], added: readonly NftElement[]): string[] {
+export function changeElements(
+  table: TableName,
+  removed: readonly NftElement[],
+  added: readonly NftElement[],
+): string[] {
   const total = removed.length + added.length;
   const changes = [...removed.map((each) => ['delete', each] as const), ...added.map((each) => ['add', each] as const)];
   return total === 0 ? [] : scripts(table, [], changes);

@@ -23,7 +23,12 @@ async function answers(from: Sandbox, protocol: 'tcp' | 'udp', address: string, 
   );
 }
 
-async function withServer(lab: Lab, network: string, ports: readonly object[], body: (server: { sandbox: Sandbox; endpoint: EndpointView }) => Promise<void>): Promise<void> {
+async function withServer(
+  lab: Lab,
+  network: string,
+  ports: readonly object[],
+  body: (server: { sandbox: Sandbox; endpoint: EndpointView }) => Promise<void>,
+): Promise<void> {
   const sandbox = await lab.sandbox();
   const endpoint = await lab.host(1).attach(network, sandbox, { ports: ports as never, name: 'server' });
   const listeners: Traffic[] = [];
@@ -35,7 +40,8 @@ async function withServer(lab: Lab, network: string, ports: readonly object[], b
   }
 }
 
-const rulesOf = async (lab: Lab, host = 1): Promise<string> => (await lab.host(host).exec('nft', 'list', 'ruleset')).stdout;
+const rulesOf = async (lab: Lab, host = 1): Promise<string> =>
+  (await lab.host(host).exec('nft', 'list', 'ruleset')).stdout;
 
 t.test('a published port is reached from everywhere, in both families', async (t) => {
   await withLab(t, { hosts: 2 }, async (lab) => {
@@ -67,8 +73,17 @@ t.test('a published port is reached from everywhere, in both families', async (t
           else t.notOk(await reach(place(lab, 'h1'), '::1'), `not from the host by [::1], ${what}`);
         }
       }
-      const views = await lab.host(1).json<PortView[]>('port', 'ls').catch(() => lab.host(1).api.call<PortView[]>('GET', '/v1/agent/ports'));
-      t.same(views.map(({ hostPort, protocol, name }) => [hostPort, protocol, name]), [[8080, 'tcp', 'server'], [8080, 'udp', 'server']]);
+      const views = await lab
+        .host(1)
+        .json<PortView[]>('port', 'ls')
+        .catch(() => lab.host(1).api.call<PortView[]>('GET', '/v1/agent/ports'));
+      t.same(
+        views.map(({ hostPort, protocol, name }) => [hostPort, protocol, name]),
+        [
+          [8080, 'tcp', 'server'],
+          [8080, 'udp', 'server'],
+        ],
+      );
     });
     const server = await lab.host(1).api.call<EndpointView[]>('GET', '/v1/agent/endpoints');
     const sandboxOf = server.find(({ name }) => name === 'server');
@@ -146,15 +161,28 @@ t.test('what cannot be published is refused before anything is made, naming who 
     await refused('front', { hostPort: 8990, hostPortEnd: 9010, port: 8990 }, 'ERR_PORT_IN_USE', /9000/);
     await refused('front', { hostPort: 4789, port: 80, protocol: 'udp' }, 'ERR_PORT_IN_USE', /VXLAN/);
     await refused('inside', { hostPort: 8080, port: 80 }, 'ERR_PORT_INTERNAL', /inside/);
-    await refused('front', { hostAddress: '198.18.0.99', hostPort: 8080, port: 80 }, 'ERR_PORT_HOST_ADDRESS', /198\.18\.0\.99/);
+    await refused(
+      'front',
+      { hostAddress: '198.18.0.99', hostPort: 8080, port: 80 },
+      'ERR_PORT_HOST_ADDRESS',
+      /198\.18\.0\.99/,
+    );
     t.notMatch(await rulesOf(lab), /tsnet/, 'no table is there');
     const holder = await lab.sandbox();
-    await lab.host(1).attach('front', holder, { name: 'holder', ports: [{ hostAddress: host1[4], hostPort: 8080, hostPortEnd: 8089, port: 8080 }] });
+    await lab
+      .host(1)
+      .attach('front', holder, {
+        name: 'holder',
+        ports: [{ hostAddress: host1[4], hostPort: 8080, hostPortEnd: 8089, port: 8080 }],
+      });
     await refused('front', { hostPort: 8085, port: 80 }, 'ERR_PORT_IN_USE', /endpoint holder/);
     await listener.end();
     await lab.host(1).detach('front', holder);
     const next = await lab.sandbox();
-    await t.resolves(lab.host(1).attach('front', next, { ports: [{ hostPort: 8085, port: 80 }] }), 'once given back it can be had');
+    await t.resolves(
+      lab.host(1).attach('front', next, { ports: [{ hostPort: 8085, port: 80 }] }),
+      'once given back it can be had',
+    );
   });
 });
 
@@ -162,7 +190,11 @@ async function mended(t: Test, lab: Lab, harm: readonly string[]): Promise<void>
   const before = (await lab.host(1).status()).firewall?.repairs ?? 0;
   t.equal((await lab.host(1).exec(...harm)).status, 0, harm.join(' '));
   const startedMs = performance.now();
-  await waitFor('the rules to be back', async () => /8080/.test(await rulesOf(lab)) && ((await lab.host(1).status()).firewall?.repairs ?? 0) > before, 5000);
+  await waitFor(
+    'the rules to be back',
+    async () => /8080/.test(await rulesOf(lab)) && ((await lab.host(1).status()).firewall?.repairs ?? 0) > before,
+    5000,
+  );
   t.ok(performance.now() - startedMs < 2000, `${harm.join(' ')} is mended within 2 s`);
 }
 

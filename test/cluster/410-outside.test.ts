@@ -48,7 +48,17 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
       await client.end();
       await server.end();
       t.notOk(await canPing(closed.sandbox, outsideAddress, quick), 'not from an internal network');
-      await mustExecIn(closed.sandbox, 'ip', 'route', 'add', 'default', 'via', closed.endpoint.addresses[0]?.replace(/\d+$/, '1') ?? '', 'dev', 'eth0').catch(() => undefined);
+      await mustExecIn(
+        closed.sandbox,
+        'ip',
+        'route',
+        'add',
+        'default',
+        'via',
+        closed.endpoint.addresses[0]?.replace(/\d+$/, '1') ?? '',
+        'dev',
+        'eth0',
+      ).catch(() => undefined);
       t.notOk(await canPing(closed.sandbox, outsideAddress, quick), 'also with a route made by hand');
     });
 
@@ -57,42 +67,76 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
         const via = subnet.includes(':') ? underlayAddress6(11) : underlayAddress(11);
         await lab.router(`route add ${subnet} via ${via}`);
       }
-      for (const address of web.endpoint.addresses) t.notOk(await canPing(lan, address, quick), `${address} from outside`);
-      for (const address of web.endpoint.addresses) t.ok(await canPing(place(lab, 'h1'), address), `${address} from its host`);
+      for (const address of web.endpoint.addresses)
+        t.notOk(await canPing(lan, address, quick), `${address} from outside`);
+      for (const address of web.endpoint.addresses)
+        t.ok(await canPing(place(lab, 'h1'), address), `${address} from its host`);
     });
 
     await t.test('forwarding is on for nobody else', async (t) => {
       t.equal(await sysctl(lab, 1, 'net.ipv4.ip_forward'), '0', 'others can still tell that it is off');
-      t.equal(await sysctl(lab, 1, 'net.ipv6.conf.eth0.accept_ra'), acceptRa === '1' ? '2' : acceptRa, 'the host goes on listening to routers');
+      t.equal(
+        await sysctl(lab, 1, 'net.ipv6.conf.eth0.accept_ra'),
+        acceptRa === '1' ? '2' : acceptRa,
+        'the host goes on listening to routers',
+      );
       const h2 = place(lab, 'h2');
       await mustExecIn(h2, 'ip', 'route', 'add', outsideAddress, 'via', underlayAddress(11));
       await mustExecIn(h2, 'ip', '-6', 'route', 'add', underlayAddress6(1), 'via', underlayAddress6(11));
       t.notOk(await canPing(h2, outsideAddress, quick), 'IPv4');
       t.notOk(await canPing(h2, underlayAddress6(1), quick), 'IPv6');
       await lab.host(1).exec('busybox', 'sysctl', '-w', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-      await waitFor('forwarding for others', async () => (await canPing(h2, outsideAddress, quick)) && (await canPing(h2, underlayAddress6(1), quick)));
+      await waitFor(
+        'forwarding for others',
+        async () => (await canPing(h2, outsideAddress, quick)) && (await canPing(h2, underlayAddress6(1), quick)),
+      );
       t.pass('once somebody else turns it on, it is on');
       await lab.host(1).exec('busybox', 'sysctl', '-w', 'net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0');
-      await waitFor('the way out again', async () => (await canPing(web.sandbox, outsideAddress, quick)) && (await canPing(web.sandbox, underlayAddress6(1), quick)));
+      await waitFor(
+        'the way out again',
+        async () =>
+          (await canPing(web.sandbox, outsideAddress, quick)) &&
+          (await canPing(web.sandbox, underlayAddress6(1), quick)),
+      );
       t.notOk(await canPing(h2, outsideAddress, quick), 'and once turned off again, off for others');
     });
 
     await t.test('a FORWARD policy of drop is reported, with what to do', async (t) => {
       await lab.host(1).exec('nft', 'add', 'table', 'ip', 'filter');
-      await lab.host(1).exec('nft', 'add', 'chain', 'ip', 'filter', 'FORWARD', '{ type filter hook forward priority 0; policy drop; }');
-      const status = await lab.host(1).waitForAgent('the warning', ({ warnings }) => warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
-      t.match(status.warnings.map(({ message }) => message).join(), /iptables -I FORWARD -m mark --mark 0x1000\/0x1000 -j ACCEPT/);
+      await lab
+        .host(1)
+        .exec(
+          'nft',
+          'add',
+          'chain',
+          'ip',
+          'filter',
+          'FORWARD',
+          '{ type filter hook forward priority 0; policy drop; }',
+        );
+      const status = await lab
+        .host(1)
+        .waitForAgent('the warning', ({ warnings }) => warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
+      t.match(
+        status.warnings.map(({ message }) => message).join(),
+        /iptables -I FORWARD -m mark --mark 0x1000\/0x1000 -j ACCEPT/,
+      );
       t.notOk(await canPing(web.sandbox, outsideAddress, quick), 'it does drop');
       await lab.host(1).exec('nft', 'add', 'chain', 'ip', 'filter', 'DOCKER-USER');
       await lab.host(1).exec('nft', 'add', 'rule', 'ip', 'filter', 'FORWARD', 'jump', 'DOCKER-USER');
       await waitFor('the way through DOCKER-USER', () => canPing(web.sandbox, outsideAddress, quick));
-      await lab.host(1).waitForAgent('no warning', ({ warnings }) => !warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
+      await lab
+        .host(1)
+        .waitForAgent('no warning', ({ warnings }) => !warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
       t.match((await lab.host(1).exec('iptables', '-S', 'DOCKER-USER')).stdout, /--comment tsnet -j ACCEPT/);
     });
 
     await lab.host(1).detach('front', web.sandbox);
     await lab.host(1).detach('inside', closed.sandbox);
-    await waitFor('the table to go with the last network', async () => !/tsnet/.test((await lab.host(1).exec('nft', 'list', 'ruleset')).stdout));
+    await waitFor(
+      'the table to go with the last network',
+      async () => !/tsnet/.test((await lab.host(1).exec('nft', 'list', 'ruleset')).stdout),
+    );
     t.equal(await sysctl(lab, 1, 'net.ipv4.conf.eth0.forwarding'), '0', 'forwarding is as before');
     t.equal(await sysctl(lab, 1, 'net.ipv6.conf.all.forwarding'), '0', 'over IPv6 as well');
     t.equal(await sysctl(lab, 1, 'net.ipv6.conf.eth0.accept_ra'), acceptRa);
@@ -114,33 +158,63 @@ t.test('an attacker in a sandbox reaches no other network, tunnel or controller'
       const listener = await listenIn(victim.sandbox, 'listen-group', '0.0.0.0', 7777, 'eth0');
       const nearListener = await listenIn(near.sandbox, 'listen-group', '0.0.0.0', 7777, 'eth0');
       const send = (from: Sandbox, text: string, to: Joined, vtep: string): Promise<string> =>
-        mustExecIn(from, process.execPath, vxlanProgram, vtep, '4789', String(blue.vni), to.endpoint.mac, to === near ? nearAddress : address, '7777', text);
+        mustExecIn(
+          from,
+          process.execPath,
+          vxlanProgram,
+          vtep,
+          '4789',
+          String(blue.vni),
+          to.endpoint.mac,
+          to === near ? nearAddress : address,
+          '7777',
+          text,
+        );
       await send(attacker.sandbox, 'from the attacker', victim, underlayAddress(12));
       await send(attacker.sandbox, 'from the attacker', near, underlayAddress(11));
       await send(place(lab, 'lan'), 'from a stranger', victim, underlayAddress(12));
       // The way a host that carries the network sends it: what is wrong with the others is who they are.
       await send(place(lab, 'h1'), 'from a host', victim, underlayAddress(12));
       await listener.expect('text');
-      t.same(listener.lines.flatMap(({ text }) => text ?? []), ['from a host'], 'only a known VTEP is heard');
+      t.same(
+        listener.lines.flatMap(({ text }) => text ?? []),
+        ['from a host'],
+        'only a known VTEP is heard',
+      );
       await listener.end();
       t.same((await nearListener.end()).text, undefined, 'nor by its own host');
     });
 
     await t.test('gateways of other networks', async (t) => {
       for (const { gateway } of red.subnets) t.ok(await canPing(attacker.sandbox, gateway ?? ''), 'its own');
-      for (const { gateway } of blue.subnets) t.notOk(await canPing(attacker.sandbox, gateway ?? '', quick), `${gateway}`);
+      for (const { gateway } of blue.subnets)
+        t.notOk(await canPing(attacker.sandbox, gateway ?? '', quick), `${gateway}`);
       await lab.host(1).create({ name: 'green' });
       const green = await join(lab, 2, 'green');
-      for (const address of green.endpoint.addresses) t.notOk(await canPing(attacker.sandbox, address, quick), 'nor a network that its host does not carry');
+      for (const address of green.endpoint.addresses)
+        t.notOk(await canPing(attacker.sandbox, address, quick), 'nor a network that its host does not carry');
     });
 
     await t.test('the controller', async (t) => {
       const reach = (from: Sandbox, port: number): Promise<boolean> =>
-        echoBytes(from, 'tcp', { address: underlayAddress(2), port, sizeBytes: 1 }).then(() => true, (error: unknown) => /ECONNRESET|socket|receivedBytes/.test(String(error)) && !/silent|ECONNREFUSED/.test(String(error)));
+        echoBytes(from, 'tcp', { address: underlayAddress(2), port, sizeBytes: 1 }).then(
+          () => true,
+          (error: unknown) =>
+            /ECONNRESET|socket|receivedBytes/.test(String(error)) && !/silent|ECONNREFUSED/.test(String(error)),
+        );
       const listener = await listenIn(place(lab, 'ctl'), 'listen-tcp', 7999);
       t.ok(await reach(attacker.sandbox, 7999), 'another port of that machine is reached');
       await listener.end();
-      const answer = await execIn(attacker.sandbox, 'busybox', 'timeout', '1', 'busybox', 'wget', '-qO-', `http://${underlayAddress(2)}:7420/v1/status`);
+      const answer = await execIn(
+        attacker.sandbox,
+        'busybox',
+        'timeout',
+        '1',
+        'busybox',
+        'wget',
+        '-qO-',
+        `http://${underlayAddress(2)}:7420/v1/status`,
+      );
       t.not(answer.status, 0, 'the controller is not');
       t.match(answer.stderr, /^(?!.*(401|403|HTTP)).*$/s, 'not even to be turned away');
     });
@@ -150,13 +224,26 @@ t.test('an attacker in a sandbox reaches no other network, tunnel or controller'
       const listener = await listenIn(host, 'listen-group', '0.0.0.0', 6666, 'lo');
       await mustExecIn(attacker.sandbox, 'ip', 'addr', 'del', '127.0.0.1/8', 'dev', 'lo');
       await mustExecIn(attacker.sandbox, 'busybox', 'sysctl', '-w', 'net.ipv4.conf.eth0.route_localnet=1');
-      await mustExecIn(attacker.sandbox, 'ip', 'route', 'add', '127.0.0.1/32', 'via', red.subnets[0]?.gateway ?? '', 'dev', 'eth0');
+      await mustExecIn(
+        attacker.sandbox,
+        'ip',
+        'route',
+        'add',
+        '127.0.0.1/32',
+        'via',
+        red.subnets[0]?.gateway ?? '',
+        'dev',
+        'eth0',
+      );
       const client = await listenIn(attacker.sandbox, 'send-group', '127.0.0.1', 6666, 'eth0', 'from the attacker');
-      await waitFor('the packet to be dropped', async () => /daddr 127\.0\.0\.0\/8 counter packets [1-9]/.test((await host1Rules(lab)).stdout));
+      await waitFor('the packet to be dropped', async () =>
+        /daddr 127\.0\.0\.0\/8 counter packets [1-9]/.test((await host1Rules(lab)).stdout),
+      );
       await client.end();
       t.same((await listener.end()).text, undefined);
     });
   });
 });
 
-const host1Rules = (lab: Lab): ReturnType<typeof execIn> => lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-in');
+const host1Rules = (lab: Lab): ReturnType<typeof execIn> =>
+  lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-in');

@@ -20,14 +20,20 @@ t.test('an endpoint’s traffic is limited in each direction, within 10 %', asyn
     await lab.host(1).create({ name: 'front' });
     const client = await lab.sandbox();
     await lab.host(2).attach('front', client);
-    const limits = { 'into it': { ingressRateBps: rateBps }, 'out of it': { egressRateBps: rateBps, egressBurstBytes: 131_072 } };
+    const limits = {
+      'into it': { ingressRateBps: rateBps },
+      'out of it': { egressRateBps: rateBps, egressBurstBytes: 131_072 },
+    };
     for (const [what, bandwidth] of Object.entries(limits)) {
       const limited = await lab.sandbox();
       const endpoint = await lab.host(1).attach('front', limited, { bandwidth });
       t.same(endpoint.bandwidth, bandwidth, 'shown as asked for');
       const server = await listenIn(limited, 'listen-tcp', 80);
       const measured = await measureBps(client, endpoint.addresses[0] ?? '');
-      t.ok(Math.abs(measured / rateBps - 1) < 0.1, `${what}: ${(measured / 1e6).toFixed(2)} of ${rateBps / 1e6} Mbit/s`);
+      t.ok(
+        Math.abs(measured / rateBps - 1) < 0.1,
+        `${what}: ${(measured / 1e6).toFixed(2)} of ${rateBps / 1e6} Mbit/s`,
+      );
       await server.end();
       await lab.host(1).detach('front', limited);
       t.notMatch((await lab.host(1).exec('tc', 'qdisc', 'show')).stdout, /tbf/, 'nothing of it is left in the host');

@@ -4,11 +4,20 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import type { Network, PortMapping } from '../../core/model.js';
-import { carriedElements, definitionElements, elementKey, guardedElements, portElements, vtepElements, type TableElement } from '../../core/nft/element.js';
+import {
+  carriedElements,
+  definitionElements,
+  elementKey,
+  guardedElements,
+  portElements,
+  vtepElements,
+  type TableElement,
+} from '../../core/nft/element.js';
 import { newTable } from '../../core/nft/table.js';
 import { changeElements, replaceTable } from '../../lib/nft/transaction.js';
 
-const goldenPath = (name: string): string => fileURLToPath(new URL(`../../../../test/golden/nft/${name}.nft`, import.meta.url));
+const goldenPath = (name: string): string =>
+  fileURLToPath(new URL(`../../../../test/golden/nft/${name}.nft`, import.meta.url));
 
 function golden(name: string, actual: string): string {
   if (process.env['UPDATE_GOLDEN'] === '1') writeFileSync(goldenPath(name), actual);
@@ -45,11 +54,22 @@ const single = (hostPort: number, port: number, more: Partial<PortMapping> = {})
 });
 
 const direct = { defaultRoutes: [4, 6], isElsewhere: false } as const;
-const endpoint = (ports: readonly PortMapping[]): { addresses: string[]; ports: readonly PortMapping[] } => ({ addresses: ['10.64.0.10', 'fd00:1::10'], ports });
+const endpoint = (ports: readonly PortMapping[]): { addresses: string[]; ports: readonly PortMapping[] } => ({
+  addresses: ['10.64.0.10', 'fd00:1::10'],
+  ports,
+});
 
 t.test('whole rule sets read as they should', (t) => {
-  const outside: TableElement[] = [...definitionElements(network()), ...carriedElements(network(), ['10.64.0.2', 'fd00:1::2'])];
-  const internal = network({ id: '89abcdef', name: 'inside', internal: true, subnets: [{ subnet: '10.65.0.0/24', gateway: '10.65.0.1' }] });
+  const outside: TableElement[] = [
+    ...definitionElements(network()),
+    ...carriedElements(network(), ['10.64.0.2', 'fd00:1::2']),
+  ];
+  const internal = network({
+    id: '89abcdef',
+    name: 'inside',
+    internal: true,
+    subnets: [{ subnet: '10.65.0.0/24', gateway: '10.65.0.1' }],
+  });
   const scenarios: Record<string, TableElement[]> = {
     empty: [],
     'published-ports': [
@@ -107,7 +127,10 @@ const mapping: fc.Arbitrary<PortMapping> = fc
   });
 
 /** What the rules of chain `published` do with a packet, by the elements. */
-function decide(elements: readonly TableElement[], packet: { to: string; protocol: string; port: number }): string | null {
+function decide(
+  elements: readonly TableElement[],
+  packet: { to: string; protocol: string; port: number },
+): string | null {
   const family = packet.to.includes(':') ? 6 : 4;
   const find = (set: string, prefix: string): string | undefined => {
     for (const element of elements) {
@@ -127,14 +150,22 @@ function decide(elements: readonly TableElement[], packet: { to: string; protoco
 
 t.test('a mapping and its elements decide alike', (t) => {
   fc.assert(
-    fc.property(mapping, fc.constantFrom('198.18.0.11', '127.0.0.1', '2001:db8::1', '198.18.0.12'), fc.integer({ min: -2, max: 22 }), (published, to, offset) => {
-      const elements = portElements(endpoint([published]), direct);
-      const hit = published.hostPort + offset;
-      const isIn = hit >= published.hostPort && hit <= published.hostPortEnd && (published.hostAddress === null || published.hostAddress === to);
-      const address = to.includes(':') ? 'fd00:1::10' : '10.64.0.10';
-      const expected = isIn ? `${address} . ${published.port + offset}` : null;
-      return decide(elements, { to, protocol: published.protocol, port: hit }) === expected;
-    }),
+    fc.property(
+      mapping,
+      fc.constantFrom('198.18.0.11', '127.0.0.1', '2001:db8::1', '198.18.0.12'),
+      fc.integer({ min: -2, max: 22 }),
+      (published, to, offset) => {
+        const elements = portElements(endpoint([published]), direct);
+        const hit = published.hostPort + offset;
+        const isIn =
+          hit >= published.hostPort &&
+          hit <= published.hostPortEnd &&
+          (published.hostAddress === null || published.hostAddress === to);
+        const address = to.includes(':') ? 'fd00:1::10' : '10.64.0.10';
+        const expected = isIn ? `${address} . ${published.port + offset}` : null;
+        return decide(elements, { to, protocol: published.protocol, port: hit }) === expected;
+      },
+    ),
   );
   t.pass();
   t.end();
@@ -147,11 +178,22 @@ t.test('a range that keeps its numbers is one element for each family, whatever 
 });
 
 t.test('transactions hold 4000 elements at most, and every element is in one', (t) => {
-  const elements = Array.from({ length: 9001 }, (_, index): TableElement => ({ set: 'port4', key: `tcp . ${index + 1}`, value: `10.64.0.10 . ${index + 1}` }));
+  const elements = Array.from({ length: 9001 }, (_, index): TableElement => ({
+    set: 'port4',
+    key: `tcp . ${index + 1}`,
+    value: `10.64.0.10 . ${index + 1}`,
+  }));
   const scripts = changeElements({ family: 'inet', name: 'tsnet' }, [], elements);
-  t.same(scripts.map((script) => script.match(/tcp/g)?.length), [4000, 4000, 1001]);
+  t.same(
+    scripts.map((script) => script.match(/tcp/g)?.length),
+    [4000, 4000, 1001],
+  );
   t.equal(new Set(elements.map(elementKey)).size, 9001);
   t.equal(changeElements({ family: 'inet', name: 'tsnet' }, [], []).length, 0, 'nothing is no transaction');
-  t.throws(() => changeElements({ family: 'inet', name: 'tsnet' }, [], [{ set: 'port4', key: 'tcp . 80 } ; flush ruleset' }]), RangeError, 'text that is no element');
+  t.throws(
+    () => changeElements({ family: 'inet', name: 'tsnet' }, [], [{ set: 'port4', key: 'tcp . 80 } ; flush ruleset' }]),
+    RangeError,
+    'text that is no element',
+  );
   t.end();
 });

@@ -49,18 +49,35 @@ t.test('what is none is refused, with the field', (t) => {
 
 const port = fc.integer({ min: 1, max: 100 });
 const mapping: fc.Arbitrary<PortMapping> = fc
-  .record({ hostPort: port, port, length: fc.nat({ max: 5 }), hostAddress: fc.constantFrom(null, '10.0.0.1', '10.0.0.2'), protocol: fc.constantFrom('tcp', 'udp') })
-  .map(({ hostPort, port: inner, length, hostAddress, protocol }) => ({ hostAddress, hostPort, hostPortEnd: hostPort + length, port: inner, portEnd: inner + length, protocol }));
+  .record({
+    hostPort: port,
+    port,
+    length: fc.nat({ max: 5 }),
+    hostAddress: fc.constantFrom(null, '10.0.0.1', '10.0.0.2'),
+    protocol: fc.constantFrom('tcp', 'udp'),
+  })
+  .map(({ hostPort, port: inner, length, hostAddress, protocol }) => ({
+    hostAddress,
+    hostPort,
+    hostPortEnd: hostPort + length,
+    port: inner,
+    portEnd: inner + length,
+    protocol,
+  }));
 
 t.test('text and mapping are each other’s', (t) => {
-  fc.assert(fc.property(mapping, (value) => formatPort(checkPort(parsePortSpec(formatPort(value)))) === formatPort(value)));
+  fc.assert(
+    fc.property(mapping, (value) => formatPort(checkPort(parsePortSpec(formatPort(value)))) === formatPort(value)),
+  );
   t.pass();
   t.end();
 });
 
 t.test('two mappings conflict exactly when some packet is for both', (t) => {
   const isFor = (value: PortMapping, address: string, number: number): boolean =>
-    value.hostPort <= number && number <= value.hostPortEnd && (value.hostAddress === null || value.hostAddress === address);
+    value.hostPort <= number &&
+    number <= value.hostPortEnd &&
+    (value.hostAddress === null || value.hostAddress === address);
   fc.assert(
     fc.property(mapping, mapping, (a, b) => {
       let both = false;
@@ -85,7 +102,14 @@ t.test('two mappings conflict exactly when some packet is for both', (t) => {
 
 t.test('a repeated request is the same one, whichever port was chosen', (t) => {
   const asked = checkPorts([{ hostPort: 0, port: 80 }]);
-  const held: PortMapping = { hostAddress: null, hostPort: 50_000, hostPortEnd: 50_000, port: 80, portEnd: 80, protocol: 'tcp' };
+  const held: PortMapping = {
+    hostAddress: null,
+    hostPort: 50_000,
+    hostPortEnd: 50_000,
+    port: 80,
+    portEnd: 80,
+    protocol: 'tcp',
+  };
   t.ok(isSamePorts([held], asked));
   t.notOk(isSamePorts([{ ...held, port: 81, portEnd: 81 }], asked));
   t.notOk(isSamePorts([], asked));

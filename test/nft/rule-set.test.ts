@@ -19,14 +19,23 @@ const path4 = { defaultRoutes: [4], isElsewhere: false } as const;
 
 const ports = (first: number, count: number): TableElement[] =>
   Array.from({ length: count }, (_, index): TableElement => {
-    return { set: index % 2 === 0 ? 'port4' : 'port6', key: `tcp . ${first + index}`, value: index % 2 === 0 ? '10.64.0.10 . 80' : 'fd00::10 . 80' };
+    return {
+      set: index % 2 === 0 ? 'port4' : 'port6',
+      key: `tcp . ${first + index}`,
+      value: index % 2 === 0 ? '10.64.0.10 . 80' : 'fd00::10 . 80',
+    };
   });
 
 async function open(t: Test): Promise<{ scratch: Scratch; ruleSet: RuleSet; nft: (...args: string[]) => string }> {
   const scratch = await scratchNetns(t);
-  const ruleSet = await RuleSet.open({ native: scratch.native, log: newLogger('test', 'silent'), netns: { path: scratch.path } });
+  const ruleSet = await RuleSet.open({
+    native: scratch.native,
+    log: newLogger('test', 'silent'),
+    netns: { path: scratch.path },
+  });
   t.teardown(() => ruleSet.close());
-  const nft = (...args: string[]): string => execFileSync('nsenter', [`--net=${scratch.path}`, 'nft', ...args], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+  const nft = (...args: string[]): string =>
+    execFileSync('nsenter', [`--net=${scratch.path}`, 'nft', ...args], { encoding: 'utf8', maxBuffer: 2 ** 28 });
   return { scratch, ruleSet, nft };
 }
 
@@ -48,7 +57,11 @@ t.test('owners’ elements come and go, an element of two stays for the other', 
   await ruleSet.settled();
   ruleSet.setElements('a', [{ set: 'port4', key: 'tcp . 80', value: '10.64.0.11 . 80' }]);
   await ruleSet.settled();
-  t.match(nft('list', 'map', 'inet', 'tsnet', 'port4'), /tcp \. 80 : 10\.64\.0\.11 \. 80/, 'a changed value replaces the old one');
+  t.match(
+    nft('list', 'map', 'inet', 'tsnet', 'port4'),
+    /tcp \. 80 : 10\.64\.0\.11 \. 80/,
+    'a changed value replaces the old one',
+  );
   ruleSet.setElements('b', []);
   ruleSet.setTable(null);
   await ruleSet.settled();
@@ -60,7 +73,18 @@ t.test('20 000 ports in batches, whose own notifications are not taken for other
   ruleSet.setTable(table);
   await ruleSet.settled();
   for (let owner = 0; owner < 20; owner++) ruleSet.setElements(`e${owner}`, ports(1 + owner * 1000, 1000));
-  ruleSet.setElements('range', portElements({ addresses: ['10.64.0.10'], ports: [{ hostAddress: null, hostPort: 40_000, hostPortEnd: 49_999, port: 40_000, portEnd: 49_999, protocol: 'udp' }] }, path4));
+  ruleSet.setElements(
+    'range',
+    portElements(
+      {
+        addresses: ['10.64.0.10'],
+        ports: [
+          { hostAddress: null, hostPort: 40_000, hostPortEnd: 49_999, port: 40_000, portEnd: 49_999, protocol: 'udp' },
+        ],
+      },
+      path4,
+    ),
+  );
   await ruleSet.settled();
   t.equal(countPorts(nft('list', 'table', 'inet', 'tsnet')), 20_000);
   ruleSet.setElements('e3', []);
@@ -71,7 +95,11 @@ t.test('20 000 ports in batches, whose own notifications are not taken for other
   await sleep(400);
   t.equal(ruleSet.repairs, 0);
   nft('flush', 'ruleset');
-  await waitFor('all of it to be back', () => ruleSet.repairs === 1 && countPorts(nft('list', 'ruleset')) === 19_000, 5000);
+  await waitFor(
+    'all of it to be back',
+    () => ruleSet.repairs === 1 && countPorts(nft('list', 'ruleset')) === 19_000,
+    5000,
+  );
   t.equal(ruleSet.failure, null);
 });
 
@@ -84,7 +112,10 @@ t.test('other tables are nobody’s business, and who changes them is heard', as
   nft('add', 'table', 'ip', 'filter');
   nft('add', 'chain', 'ip', 'filter', 'FORWARD', '{ type filter hook forward priority 0; policy drop; }');
   await waitFor('both changes', () => heard >= 2);
-  t.same((await ruleSet.chains()).filter(({ table: name }) => name === 'filter'), [{ family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }]);
+  t.same(
+    (await ruleSet.chains()).filter(({ table: name }) => name === 'filter'),
+    [{ family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }],
+  );
   t.equal(ruleSet.repairs, 0);
 });
 
@@ -92,7 +123,10 @@ t.test('what nftables refuses is an error with its statement, and heals when it 
   const { scratch, ruleSet } = await open(t);
   const context = await scratch.native.nftOpen({ path: scratch.path });
   t.teardown(() => context.close());
-  await t.rejects(runNft(context, 'add table inet x\nadd chain inet y z\n'), { name: 'NftError', statement: 'add chain inet y z' });
+  await t.rejects(runNft(context, 'add table inet x\nadd chain inet y z\n'), {
+    name: 'NftError',
+    statement: 'add chain inet y z',
+  });
   t.equal((await context.run('list tables')).output, '', 'nothing of a refused transaction is applied');
   await t.rejects(runNft(context, 'nonsense'), NftError);
   const long = changeElements({ family: 'inet', name: 'tsnet' }, [], ports(1, 4000)).join('');
@@ -112,17 +146,24 @@ t.test('listeners and flows of the host are told apart', async (t) => {
   scratch.ip('link', 'set', 'lo', 'up');
   nft('add', 'table', 'inet', 'x');
   nft('add', 'chain', 'inet', 'x', 'c', '{ type filter hook output priority 0; ct state new accept; }');
-  const enter = (script: string): ReturnType<typeof execFileSync> => execFileSync('nsenter', [`--net=${scratch.path}`, 'bash', '-c', script]);
+  const enter = (script: string): ReturnType<typeof execFileSync> =>
+    execFileSync('nsenter', [`--net=${scratch.path}`, 'bash', '-c', script]);
   enter('echo x > /dev/udp/127.0.0.1/5001; echo x > /dev/udp/127.0.0.1/5002');
   const conntrack = await NetlinkConnection.open(scratch.native, { netns, protocol: NETLINK_NETFILTER });
   t.teardown(() => conntrack.close());
   const udp = { family: 4, protocol: 'udp' } as const;
-  t.same((await conntrackList(conntrack, udp)).map(({ dst, dstPort }) => [dst, dstPort]).sort(), [['127.0.0.1', 5001], ['127.0.0.1', 5002]]);
+  t.same((await conntrackList(conntrack, udp)).map(({ dst, dstPort }) => [dst, dstPort]).sort(), [
+    ['127.0.0.1', 5001],
+    ['127.0.0.1', 5002],
+  ]);
   const one = await conntrackList(conntrack, { ...udp, dstPort: 5001 });
   t.equal(one.length, 1);
   t.equal(await conntrackDelete(conntrack, 4, one), 1);
   t.equal(await conntrackDelete(conntrack, 4, one), 0, 'again: it is gone, which is no error');
-  t.same((await conntrackList(conntrack, udp)).map(({ dstPort }) => dstPort), [5002]);
+  t.same(
+    (await conntrackList(conntrack, udp)).map(({ dstPort }) => dstPort),
+    [5002],
+  );
   t.same(await conntrackList(conntrack, { family: 6, protocol: 'tcp' }), []);
   const diag = await NetlinkConnection.open(scratch.native, { netns, protocol: NETLINK_SOCK_DIAG });
   t.teardown(() => diag.close());

@@ -19,7 +19,17 @@ const payload = Buffer.from(text);
 const vxlan = Buffer.alloc(8);
 vxlan.writeUInt8(0x08, 0);
 vxlan.writeUIntBE(Number(vni), 4, 3);
-const ethernet = Buffer.from([...mac.split(':').map((byte) => Number.parseInt(byte, 16)), 2, 0, 0, 0, 0, 0x66, 0x08, 0x00]);
+const ethernet = Buffer.from([
+  ...mac.split(':').map((byte) => Number.parseInt(byte, 16)),
+  2,
+  0,
+  0,
+  0,
+  0,
+  0x66,
+  0x08,
+  0x00,
+]);
 const ip = Buffer.alloc(20);
 ip.writeUInt8(0x45, 0);
 ip.writeUInt16BE(20 + 8 + payload.length, 2);
