@@ -1,4 +1,4 @@
-import type { Attached, Attacher } from '../core/attacher.js';
+import type { Attached, Attacher, AttacherRequest } from '../core/attacher.js';
 import { TsnetError } from '../core/errors.js';
 import type { Logger } from '../lib/log.js';
 import { KeyedQueue } from '../lib/sync/keyed-queue.js';
@@ -119,7 +119,11 @@ export class CniPlugin {
     let attached: Attached | undefined;
     try {
       const addresses = given === null ? {} : { addresses: given.ips.map(({ address }) => withoutLength(address)) };
-      attached = await this.#attach(config, (made) => made.attach({ ...request, ...addresses }));
+      attached = await this.#attach(config, (attacher) => attacher.attach({ ...request, ...addresses })).catch(
+        (error: unknown) => {
+          throw isUnsupported(error) ? unsupported(error, request) : error;
+        },
+      );
       assertWanted(caller);
       const own = resultOf(attached, environment.netns);
       const dns = dnsFor(document, given !== null && Object.keys(given.dns).length > 0 ? given.dns : own.dns);
@@ -286,4 +290,17 @@ function validAttachments(config: NetConfig): ReadonlySet<string> {
 
 function versionText(): string {
   return `${JSON.stringify({ cniVersion: latestVersion, supportedVersions })}\n`;
+}
+
+function isUnsupported(error: unknown): error is TsnetError {
+  return error instanceof TsnetError && error.code === 'ERR_DRIVER_UNSUPPORTED';
+}
+
+/** A driver cannot do all that a runtime may ask for: the specification wants key and value named. */
+function unsupported(error: TsnetError, { ports, bandwidth }: AttacherRequest): CniError {
+  const asked = {
+    ...(ports === undefined ? {} : { portMappings: ports }),
+    ...(bandwidth === undefined ? {} : { bandwidth }),
+  };
+  return new CniError(cniCode.unsupportedField, `runtimeConfig ${JSON.stringify(asked)}: ${error.message}`, error.hint);
 }

@@ -271,6 +271,9 @@ t.test('what a call asks for has its order of precedence', async (t) => {
     [{ driver: 'magic' }, /magic/],
   ];
   for (const [config, msg] of refused) t.match(errorOf(await rig.call('ADD', config)), { code: 7, msg });
+  rig.attacher.onAttach = () => Promise.reject(new TsnetError('ERR_DRIVER_UNSUPPORTED', 'macvlan has no ports'));
+  const ports = { runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80 }] } };
+  t.match(errorOf(await rig.call('ADD', ports)), { code: 2, msg: /portMappings.*8080.*macvlan has no ports/ });
   t.match(errorOf(await rig.call('ADD', {}, { args: 'foo' })), { code: 4, msg: 'ARGS: invalid pair "foo"' });
 });
 
