@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import type { AgentStatus } from '../core/api.js';
 import type { Attacher } from '../core/attacher.js';
-import { TsnetError } from '../core/errors.js';
+import type { TsnetError } from '../core/errors.js';
 import { parseMark } from '../core/ids.js';
 import type { Endpoint } from '../core/model.js';
 
