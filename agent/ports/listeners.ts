@@ -13,15 +13,21 @@ function takesFrom(listener: Listener, mapping: PortMapping): boolean {
   return own.family === asked.family && own.value === asked.value;
 }
 
+/**
+ * Processes that hold sockets of published ports open for their containers without ever accepting: podman and CRI-O
+ * bind each port beside publishing it, and would be in their own way when a container is attached anew.
+ */
+const reservers: ReadonlySet<string> = new Set(['conmon']);
+
 /** The process that has a socket open; null where none is found: a kernel's socket, or one of another PID namespace. */
-async function processOf(inode: number): Promise<string | null> {
+async function processOf(inode: number): Promise<{ readonly name: string; readonly pid: string } | null> {
   const link = `socket:[${inode}]`;
   for (const pid of await readdir('/proc').catch(() => [])) {
     if (!/^\d+$/.test(pid)) continue;
     for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
       if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== link) continue;
       const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
-      return `process ${name.trim()} (pid ${pid})`;
+      return { name: name.trim(), pid };
     }
   }
   return null;
@@ -52,7 +58,9 @@ export function newFindListener(
         const place = listener.address.includes(':')
           ? `[${listener.address}]:${listener.port}`
           : `${listener.address}:${listener.port}`;
-        const holder = (await processOf(listener.inode)) ?? 'a socket of the host';
+        const process = await processOf(listener.inode);
+        if (process !== null && reservers.has(process.name)) continue;
+        const holder = process === null ? 'a socket of the host' : `process ${process.name} (pid ${process.pid})`;
         return { mapping, holder: `${holder}, which listens on ${place}/${protocol}` };
       }
     }
