@@ -74,7 +74,11 @@ export interface Agent {
  * serves attaches whether or not a controller can be reached.
  * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_KERNEL.
  */
-export async function startAgent(options: AgentOptions, log: Logger, frontEnds: readonly FrontEnd[] = []): Promise<Agent> {
+export async function startAgent(
+  options: AgentOptions,
+  log: Logger,
+  frontEnds: readonly FrontEnd[] = [],
+): Promise<Agent> {
   const host = parseHostName(options.hostName);
   const closers: (() => Promise<void> | void)[] = [];
   const stop = async (): Promise<void> => {
@@ -112,16 +116,25 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const faults = (error: TsnetError): void => log.error({ code: error.code }, error.message);
   const { journal, warnings } = Journal.open(options.dataDir, faults);
   closers.push(() => journal.close());
-  const state = new ClusterState({ dataDir: options.dataDir, host, onFault: faults, onOwn: (sighting) => journal.observeOwn(sighting) });
+  const state = new ClusterState({
+    dataDir: options.dataDir,
+    host,
+    onFault: faults,
+    onOwn: (sighting) => journal.observeOwn(sighting),
+  });
   closers.push(() => state.close());
-  for (const warning of [...warnings, ...state.warnings]) log.error({ code: warning.code, ...warning.details }, warning.message);
+  for (const warning of [...warnings, ...state.warnings])
+    log.error({ code: warning.code, ...warning.details }, warning.message);
 
   const client = new ControllerClient({ urls: options.controllers, host, tokenFile: options.tokenFile });
   closers.push(() => client.close());
   const reconciler = await Reconciler.start({ native, log, auditMs: options.auditMs });
   closers.push(() => reconciler.close());
   // By netlink: /sys shows the namespace that it was mounted in, not the agent's own.
-  const underlay = await findUnderlay(options.underlay, async (iface) => (await linkGet(reconciler.connection, iface)).mtu ?? 1500);
+  const underlay = await findUnderlay(
+    options.underlay,
+    async (iface) => (await linkGet(reconciler.connection, iface)).mtu ?? 1500,
+  );
   const networks = new Networks(state, client);
   const own = new OwnIndex(journal);
   const addresses = new HostAddresses({ host, journal, state, client, log, quarantineMs: options.quarantineMs });
@@ -146,7 +159,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     state,
     own,
     defaultVxlanPort: ianaVxlanPort,
-    guarded: () => placesOf(options.controllers, async (name) => (await lookup(name, { all: true })).map(({ address }) => address)),
+    guarded: () =>
+      placesOf(options.controllers, async (name) => (await lookup(name, { all: true })).map(({ address }) => address)),
     log,
   });
   closers.push(() => firewall.close());
@@ -156,7 +170,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => sockDiag.close());
   const ports = new PublishedPorts({
     book: new PortBook({
-      findListener: newFindListener(sockDiag, () => [{ protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' }]),
+      findListener: newFindListener(sockDiag, () => [
+        { protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' },
+      ]),
       nameOf: (id) => formatEndpoint(own.get(id)?.record, id),
     }),
     firewall,
@@ -182,7 +198,13 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     },
   };
   const linkIndex = (name: string): number | undefined => reconciler.linkIndex(name);
-  const announcer = new MacAnnouncer({ host, sendFrame: (ifindex, frame) => native.frameSend(ifindex, frame), linkIndex, settled, log });
+  const announcer = new MacAnnouncer({
+    host,
+    sendFrame: (ifindex, frame) => native.frameSend(ifindex, frame),
+    linkIndex,
+    settled,
+    log,
+  });
   const datapath = new Datapath({
     sink,
     state,
@@ -238,13 +260,17 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const withdrawLost = async (loss: BlockLoss): Promise<void> => {
     const { network, cidr, endpoints, hostAddress } = loss;
     const removals = endpoints.map(async (id) => {
-      log.error({ code: 'ERR_BLOCK_FENCED', endpoint: id, network, cidr }, 'withdrew an endpoint: its address is another host\'s by now');
+      log.error(
+        { code: 'ERR_BLOCK_FENCED', endpoint: id, network, cidr },
+        "withdrew an endpoint: its address is another host's by now",
+      );
       await attachments.removeInTurn(id, () => true);
     });
     const known = networks.known(network);
     if (hostAddress && known !== undefined) removals.push(carry.renumber(known));
     for (const result of await Promise.allSettled(removals)) {
-      if (result.status === 'rejected') log.error({ network, cidr, error: String(result.reason) }, 'while withdrawing from a lost block');
+      if (result.status === 'rejected')
+        log.error({ network, cidr, error: String(result.reason) }, 'while withdrawing from a lost block');
     }
   };
   ports.restore();
@@ -254,10 +280,19 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   }
   const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
   closers.push(stopLosses);
-  await recover({ journal, own, attachments, markedLinks: reconciler.markedLinks(), deleteLink: (ifindex) => reconciler.deleteLink(ifindex), bootId, log });
+  await recover({
+    journal,
+    own,
+    attachments,
+    markedLinks: reconciler.markedLinks(),
+    deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
+    bootId,
+    log,
+  });
   for (const { record } of journal.carriers()) carry.release(record.network);
   const stopFollowing = state.onChange((change) => {
-    if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0) carry.drop(change.previous.id);
+    if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0)
+      carry.drop(change.previous.id);
   });
   closers.push(stopFollowing);
 
@@ -299,7 +334,15 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       warnings: [...opening, ...syncWarnings, ...firewall.warnings],
     };
   };
-  const api = newLocalApi({ log, attachments, journal, client, knownNetwork: (id) => networks.known(id), status, ports: () => ports.list() });
+  const api = newLocalApi({
+    log,
+    attachments,
+    journal,
+    client,
+    knownNetwork: (id) => networks.known(id),
+    status,
+    ports: () => ports.list(),
+  });
   closers.push(() => attachments.idle());
   const socket = join(options.runDir, 'agent.sock');
   const attacher = new LocalAttacher({
@@ -321,7 +364,10 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => listening.close());
   sync.start();
   closers.push(() => sync.stop());
-  log.info({ host, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers }, 'agent is ready');
+  log.info(
+    { host, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers },
+    'agent is ready',
+  );
   return socket;
 }
 
@@ -331,5 +377,9 @@ function formatEndpoint(record: Endpoint | undefined, id: string): string {
 
 function reconcileStatus(reconciler: Reconciler): AgentStatus['reconcile'] {
   const { objects, repairs, failing } = reconciler.status();
-  return { objects, repairs, failing: failing.map(({ object, code, message }) => ({ object, error: `${message} (${code})` })) };
+  return {
+    objects,
+    repairs,
+    failing: failing.map(({ object, code, message }) => ({ object, error: `${message} (${code})` })),
+  };
 }

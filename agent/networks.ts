@@ -34,13 +34,19 @@ export class Networks {
 
   async #ask(ref: string): Promise<NetworkView> {
     try {
-      return await this.#client.call<NetworkView>('GET', `/v1/networks/${encodeURIComponent(ref)}`, { timeoutMs: 2000 });
+      return await this.#client.call<NetworkView>('GET', `/v1/networks/${encodeURIComponent(ref)}`, {
+        timeoutMs: 2000,
+      });
     } catch (error) {
       if (!(error instanceof TsnetError) || !error.retryable) throw error;
-      throw new TsnetError('ERR_NETWORK_UNKNOWN', `network "${ref}" is not known on this host, and no controller can be asked: ${error.message}`, {
-        details: { network: ref },
-        cause: error,
-      });
+      throw new TsnetError(
+        'ERR_NETWORK_UNKNOWN',
+        `network "${ref}" is not known on this host, and no controller can be asked: ${error.message}`,
+        {
+          details: { network: ref },
+          cause: error,
+        },
+      );
     }
   }
 

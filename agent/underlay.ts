@@ -15,14 +15,19 @@ export interface Underlay {
  * Equivalent to: `ip route show default`, `ip addr show dev $iface`
  * Errors: ERR_UNDERLAY_UNKNOWN, naming what was looked for.
  */
-export async function findUnderlay(wanted: string | null, readMtu: (iface: string) => Promise<number>): Promise<Underlay> {
+export async function findUnderlay(
+  wanted: string | null,
+  readMtu: (iface: string) => Promise<number>,
+): Promise<Underlay> {
   const name = wanted ?? (await defaultRouteInterface());
   if (name === null) {
     throw new TsnetError('ERR_UNDERLAY_UNKNOWN', 'this host has no default route to tell the underlay interface by');
   }
   const found = isIP(name) === 0 ? byInterface(name) : byAddress(name);
   if (found === null) {
-    throw new TsnetError('ERR_UNDERLAY_UNKNOWN', `no interface of this host is, or has the address, "${name}"`, { details: { underlay: name } });
+    throw new TsnetError('ERR_UNDERLAY_UNKNOWN', `no interface of this host is, or has the address, "${name}"`, {
+      details: { underlay: name },
+    });
   }
   return { ...found, mtu: await readMtu(found.iface) };
 }

@@ -5,5 +5,7 @@ import { runDaemon } from './daemon.js';
 
 /** Runs the agent in this process until a signal stops it. */
 export function runAgentDaemon(options: AgentOptions): Promise<void> {
-  return runDaemon('agent', options.logLevel, (context) => runAgent(options, { ...context, frontEnds: [startCniService] }));
+  return runDaemon('agent', options.logLevel, (context) =>
+    runAgent(options, { ...context, frontEnds: [startCniService] }),
+  );
 }

@@ -75,7 +75,14 @@ async function planGrant(
     };
     const address = request.address === undefined ? {} : { address: canonicalAddr(request.address) };
     const isAhead = request.ahead === true;
-    const plan = planBlock({ ...state, grid: gridOfSubnet(network, request.subnet), host, refusedBy, isAhead, ...address });
+    const plan = planBlock({
+      ...state,
+      grid: gridOfSubnet(network, request.subnet),
+      host,
+      refusedBy,
+      isAhead,
+      ...address,
+    });
     if (plan.kind === 'grant') putBlockChange(txn, network.id, plan);
     return plan;
   });

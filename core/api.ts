@@ -245,10 +245,24 @@ export type EntryKind = Entry['kind'];
  * `bye` says why the controller ends the stream.
  */
 export type WatchLine =
-  | { readonly type: 'hello'; readonly stream: string; readonly epoch: string; readonly revision: number; readonly beatMs: number; readonly resumed: boolean }
+  | {
+      readonly type: 'hello';
+      readonly stream: string;
+      readonly epoch: string;
+      readonly revision: number;
+      readonly beatMs: number;
+      readonly resumed: boolean;
+    }
   | { readonly type: 'begin'; readonly scope: string; readonly revision: number }
   | ({ readonly type: 'put'; readonly revision: number } & Entry)
-  | { readonly type: 'gone'; readonly revision: number; readonly kind: EntryKind; readonly network: string; readonly id: string; readonly generation: number }
+  | {
+      readonly type: 'gone';
+      readonly revision: number;
+      readonly kind: EntryKind;
+      readonly network: string;
+      readonly id: string;
+      readonly generation: number;
+    }
   | { readonly type: 'end'; readonly scope: string; readonly revision: number }
   | { readonly type: 'beat'; readonly revision: number }
   | { readonly type: 'bye'; readonly code: string; readonly message: string };

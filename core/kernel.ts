@@ -95,7 +95,8 @@ export interface KernelFdbVtep {
   readonly vtep: string;
 }
 
-export type KernelObject = KernelLink | KernelPort | KernelAddr | KernelRoute | KernelNeigh | KernelFdbPort | KernelFdbVtep;
+export type KernelObject =
+  KernelLink | KernelPort | KernelAddr | KernelRoute | KernelNeigh | KernelFdbPort | KernelFdbVtep;
 
 /** The MAC whose VXLAN entries form the head-end replication list. */
 export const floodMac = '00:00:00:00:00:00';
@@ -121,6 +122,8 @@ export function objectKey(object: KernelObject): string {
     case 'fdb-port':
       return `fdb-port ${object.link} ${object.mac}`;
     case 'fdb-vtep':
-      return object.mac === floodMac ? `fdb-vtep ${object.link} ${object.mac} ${object.vtep}` : `fdb-vtep ${object.link} ${object.mac}`;
+      return object.mac === floodMac
+        ? `fdb-vtep ${object.link} ${object.mac} ${object.vtep}`
+        : `fdb-vtep ${object.link} ${object.mac}`;
   }
 }

@@ -72,7 +72,8 @@ export class Attachments {
     const network = await this.#options.network(request.network);
     const checked = checkRequest(network, request);
     const { callerId } = checked;
-    if (callerId === null) throw new TsnetError('ERR_INVALID_REQUEST', 'a reservation needs an id', { details: { field: 'id' } });
+    if (callerId === null)
+      throw new TsnetError('ERR_INVALID_REQUEST', 'a reservation needs an id', { details: { field: 'id' } });
     return this.#inOrder(network.id, callerId, async () => {
       const known = this.#find(network.id, callerId, checked.ifname);
       if (known !== undefined) return this.#assertSame(known, checked);
@@ -95,7 +96,10 @@ export class Attachments {
         const now = this.#options.own.get(entry.record.id) ?? entry;
         if (now.record.state !== 'reserved') {
           if (now.cookie === (sandbox?.cookie ?? null)) return now;
-          throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${entry.record.id} is in ${now.record.sandbox ?? 'another sandbox'}`);
+          throw new TsnetError(
+            'ERR_ENDPOINT_EXISTS',
+            `endpoint ${entry.record.id} is in ${now.record.sandbox ?? 'another sandbox'}`,
+          );
         }
         await this.#options.carry.ensure(network);
         return this.#link(network, now, { sandbox, defaultRoute: request.defaultRoute ?? null, keepReservation: true });
@@ -108,15 +112,20 @@ export class Attachments {
     const entry = this.#byRef(request.endpoint);
     const network = this.#networkOf(entry);
     const target = request.target ?? entry.record.sandbox;
-    if (target === null) throw new TsnetError('ERR_INVALID_TARGET', 'the configure step needs a target', { details: { field: 'target' } });
+    if (target === null)
+      throw new TsnetError('ERR_INVALID_TARGET', 'the configure step needs a target', { details: { field: 'target' } });
     return this.#withSandbox(target, (sandbox) =>
       this.#inOrder(network.id, entry.record.callerId, () => {
         const now = this.#options.own.get(entry.record.id) ?? entry;
-        const isReady = now.record.state === 'linked' || (now.record.state === 'attached' && now.cookie === sandbox.cookie);
-        if (!isReady) throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${now.record.id} is ${now.record.state}, not linked`);
+        const isReady =
+          now.record.state === 'linked' || (now.record.state === 'attached' && now.cookie === sandbox.cookie);
+        if (!isReady)
+          throw new TsnetError('ERR_ENDPOINT_EXISTS', `endpoint ${now.record.id} is ${now.record.state}, not linked`);
         const defaultRoute = request.defaultRoute ?? null;
         const isAsBefore = now.record.state === 'attached' && defaultRoute === null;
-        const defaultRoutes = isAsBefore ? now.defaultRoutes : this.#defaultRoutes(network, now, { sandbox, defaultRoute });
+        const defaultRoutes = isAsBefore
+          ? now.defaultRoutes
+          : this.#defaultRoutes(network, now, { sandbox, defaultRoute });
         return this.#options.steps.configure(network, now, { sandbox, defaultRoutes, takeOver: defaultRoute === true });
       }),
     );
@@ -167,7 +176,11 @@ export class Attachments {
       if (now === undefined || now.record.state !== 'attached' || now.record.sandbox === null) return;
       await this.#withSandbox(now.record.sandbox, async (sandbox) => {
         if (sandbox.cookie !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
-        await this.#options.steps.attach(this.#networkOf(now), now, { sandbox, defaultRoutes: now.defaultRoutes, takeOver: false });
+        await this.#options.steps.attach(this.#networkOf(now), now, {
+          sandbox,
+          defaultRoutes: now.defaultRoutes,
+          takeOver: false,
+        });
         this.#options.log.warn({ endpoint: id, sandbox: sandbox.text }, 'made a lost link again');
       });
     });
@@ -181,7 +194,9 @@ export class Attachments {
       const now = own.get(entry.record.id) ?? entry;
       const labels = change.labels === undefined ? now.record.labels : applyLabels(now.record.labels, change.labels);
       const aliases = change.aliases === undefined ? now.record.aliases : parseAliases(change.aliases);
-      return Promise.resolve(own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } }));
+      return Promise.resolve(
+        own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } }),
+      );
     });
   }
 
@@ -191,7 +206,10 @@ export class Attachments {
     this.#options.carry.release(entry.record.network);
   }
 
-  async #attach(network: Network, request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox }): Promise<OwnEndpoint> {
+  async #attach(
+    network: Network,
+    request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox },
+  ): Promise<OwnEndpoint> {
     const { checked, callerId, sandbox } = request;
     for (const old of this.#options.own.ofCaller(network.id, callerId)) {
       const isElsewhere = old.cookie !== null && (old.cookie !== sandbox.cookie || old.bootId !== this.#options.bootId);
@@ -212,7 +230,10 @@ export class Attachments {
   }
 
   /** Where the caller leaves the interface's name open, one that somebody else has taken is passed over. */
-  async #attachFresh(network: Network, request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox }): Promise<OwnEndpoint> {
+  async #attachFresh(
+    network: Network,
+    request: { checked: CheckedRequest; callerId: string; sandbox: OpenSandbox },
+  ): Promise<OwnEndpoint> {
     const { checked, callerId, sandbox } = request;
     const taken = new Set(this.#options.own.ofSandbox(sandbox.cookie).map((own) => own.record.ifname));
     for (let number = 0; ; number++) {
@@ -220,7 +241,11 @@ export class Attachments {
       if (checked.ifname === null && taken.has(ifname)) continue;
       const entry = await this.#reserve(network, { checked, callerId, ifname });
       try {
-        return await this.#link(network, entry, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: false });
+        return await this.#link(network, entry, {
+          sandbox,
+          defaultRoute: checked.defaultRoute,
+          keepReservation: false,
+        });
       } catch (error) {
         const isNameTaken = error instanceof TsnetError && error.code === 'ERR_IFNAME_IN_USE';
         if (!isNameTaken || checked.ifname !== null || number >= ifnameTries) throw error;
@@ -228,7 +253,10 @@ export class Attachments {
     }
   }
 
-  async #reserve(network: Network, request: { checked: CheckedRequest; callerId: string; ifname: string }): Promise<OwnEndpoint> {
+  async #reserve(
+    network: Network,
+    request: { checked: CheckedRequest; callerId: string; ifname: string },
+  ): Promise<OwnEndpoint> {
     const { own, steps } = this.#options;
     const pending = this.#ports.get(network.id) ?? 0;
     if (own.countOf(network.id) + pending >= endpointsPerHost[network.driver]) {
@@ -273,7 +301,10 @@ export class Attachments {
         this.#options.own.put({ ...at.reserved, step: null });
       }
     } catch (error) {
-      this.#options.log.error({ endpoint: now.record.id, error: String(error) }, 'could not take back a failed attach; it is tried again');
+      this.#options.log.error(
+        { endpoint: now.record.id, error: String(error) },
+        'could not take back a failed attach; it is tried again',
+      );
     }
   }
 
@@ -290,13 +321,20 @@ export class Attachments {
       try {
         await this.configure({ endpoint: next.record.id, target: sandbox, defaultRoute: true });
       } catch (error) {
-        log.debug({ endpoint: next.record.id, error: toTsnetError(error).message }, 'the default route was not handed over');
+        log.debug(
+          { endpoint: next.record.id, error: toTsnetError(error).message },
+          'the default route was not handed over',
+        );
       }
       return;
     }
   }
 
-  #defaultRoutes(network: Network, entry: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoute: boolean | null }): Family[] {
+  #defaultRoutes(
+    network: Network,
+    entry: OwnEndpoint,
+    at: { sandbox: OpenSandbox; defaultRoute: boolean | null },
+  ): Family[] {
     if (at.defaultRoute === false) return [];
     const families = gatewayFamilies(network).filter((family) => familiesOf(entry.record.addresses).includes(family));
     if (at.defaultRoute === true) return families;
@@ -331,7 +369,10 @@ export class Attachments {
     }
     const target: Target = parseTarget(request.target);
     const [cookie] = await native.netnsCookies([target.ref]);
-    const found = typeof cookie === 'bigint' ? own.ofSandbox(String(cookie)) : journal.endpointsOf(network.id).filter((each) => each.record.sandbox === target.text);
+    const found =
+      typeof cookie === 'bigint'
+        ? own.ofSandbox(String(cookie))
+        : journal.endpointsOf(network.id).filter((each) => each.record.sandbox === target.text);
     return [...new Set(found.filter((each) => each.record.network === network.id).map((each) => each.record.callerId))];
   }
 
@@ -345,7 +386,9 @@ export class Attachments {
     if (only !== undefined && others.length === 0) return only;
     const ids = found.map(({ record }) => record.id);
     if (only !== undefined) {
-      throw new TsnetError('ERR_INVALID_REQUEST', `"${ref}" names several endpoints of this host: ${ids.join(', ')}`, { details: { endpoints: ids } });
+      throw new TsnetError('ERR_INVALID_REQUEST', `"${ref}" names several endpoints of this host: ${ids.join(', ')}`, {
+        details: { endpoints: ids },
+      });
     }
     throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `this host has no endpoint "${ref}"`, { details: { endpoint: ref } });
   }
@@ -353,7 +396,10 @@ export class Attachments {
   #networkOf(entry: OwnEndpoint): Network {
     const network = this.#options.knownNetwork(entry.record.network);
     if (network !== undefined) return network;
-    throw new TsnetError('ERR_NETWORK_UNKNOWN', `network ${entry.record.network} of endpoint ${entry.record.id} is not known here`);
+    throw new TsnetError(
+      'ERR_NETWORK_UNKNOWN',
+      `network ${entry.record.network} of endpoint ${entry.record.id} is not known here`,
+    );
   }
 
   /** Opens a target for as long as it is worked on; an open namespace would outlive its sandbox. */

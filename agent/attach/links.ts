@@ -9,7 +9,14 @@ import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import type { BatchResult, OnReply } from '../../lib/netlink/batch.js';
 import { exchange } from '../../lib/netlink/exchange.js';
-import { linkAddMessage, linkDeleteMessage, linkFromDump, linkGet, linkGetMessage, linkSetMessage } from '../../lib/netlink/link.js';
+import {
+  linkAddMessage,
+  linkDeleteMessage,
+  linkFromDump,
+  linkGet,
+  linkGetMessage,
+  linkSetMessage,
+} from '../../lib/netlink/link.js';
 import type { Link } from '../../lib/netlink/link-value.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
@@ -69,9 +76,14 @@ const ifindexTries = 5;
 
 const newIfindex = (): number => randomInt(firstChosenIfindex, 2 ** 31 - 1);
 
-async function makeVeth(kernel: KernelAccess, plan: VethPlan, at: { netnsFd: number | null; objects: readonly KernelObject[] }): Promise<LinkMade> {
+async function makeVeth(
+  kernel: KernelAccess,
+  plan: VethPlan,
+  at: { netnsFd: number | null; objects: readonly KernelObject[] },
+): Promise<LinkMade> {
   const master = kernel.linkIndex(plan.master);
-  if (master === undefined) throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
+  if (master === undefined)
+    throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
   for (let tries = 1; ; tries++) {
     const ifindex = newIfindex();
     const sandboxIfindex = at.netnsFd === null ? newIfindex() : ifindex;
@@ -83,7 +95,8 @@ async function makeVeth(kernel: KernelAccess, plan: VethPlan, at: { netnsFd: num
     const [creation] = results;
     const failed = results.find((result) => result !== undefined);
     if (failed === undefined) return { ifindex, sandboxIfindex };
-    if (!isNetlinkError(creation, 'EBUSY') || tries === ifindexTries) throw await linkError(kernel, plan, creation ?? failed);
+    if (!isNetlinkError(creation, 'EBUSY') || tries === ifindexTries)
+      throw await linkError(kernel, plan, creation ?? failed);
   }
 }
 
@@ -93,7 +106,12 @@ async function makeVeth(kernel: KernelAccess, plan: VethPlan, at: { netnsFd: num
  */
 function vethRequests(
   plan: VethPlan,
-  at: { readonly ifindex: number; readonly sandboxIfindex: number; readonly master: number; readonly netnsFd: number | null },
+  at: {
+    readonly ifindex: number;
+    readonly sandboxIfindex: number;
+    readonly master: number;
+    readonly netnsFd: number | null;
+  },
 ): NetlinkMessage[] {
   const { ifindex, sandboxIfindex, master, netnsFd } = at;
   const peer = { ifindex: sandboxIfindex, ifname: plan.peer.ifname, address: plan.peer.mac, mtu: plan.mtu };
@@ -129,7 +147,9 @@ async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: num
   if (failed !== undefined) throw await linkError(kernel, plan, failed);
   const mark = linkSetMessage(plan.ifname, { alias: plan.alias });
   const made = await batchWithLink([mark, linkGetMessage(plan.ifname)], (messages, onReply) =>
-    netnsFd === null ? kernel.connection.batch(messages, { onReply }) : exchange(kernel.native, { fd: netnsFd }, messages, { onReply }),
+    netnsFd === null
+      ? kernel.connection.batch(messages, { onReply })
+      : exchange(kernel.native, { fd: netnsFd }, messages, { onReply }),
   );
   if ('error' in made) throw kernelError(made.error);
   return { ifindex: null, sandboxIfindex: made.link.ifindex };
@@ -145,25 +165,42 @@ async function batchWithLink(
     if (index === messages.length - 1) link = linkFromDump(reader);
   });
   const refused = results.find((result) => result !== undefined);
-  if (refused !== undefined || link === undefined) return { error: refused ?? new Error('the kernel did not describe the link') };
+  if (refused !== undefined || link === undefined)
+    return { error: refused ?? new Error('the kernel did not describe the link') };
   return { link };
 }
 
 function parentUnknown(parent: string): TsnetError {
-  return new TsnetError('ERR_PARENT_UNKNOWN', `parent interface "${parent}" does not exist on this host`, { details: { parent } });
+  return new TsnetError('ERR_PARENT_UNKNOWN', `parent interface "${parent}" does not exist on this host`, {
+    details: { parent },
+  });
 }
 
 async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error: unknown): Promise<TsnetError> {
   const ifname = plan.kind === 'veth' ? plan.peer.ifname : plan.ifname;
   if (isNetlinkError(error, 'EEXIST')) {
     // The kernel does not say which of the two names is taken.
-    const hostSide = plan.kind === 'veth' && (await linkGet(kernel.connection, plan.name).then(() => true, () => false));
+    const hostSide =
+      plan.kind === 'veth' &&
+      (await linkGet(kernel.connection, plan.name).then(
+        () => true,
+        () => false,
+      ));
     return hostSide
-      ? new TsnetError('ERR_LINK_CONFLICT', `link ${plan.name} exists already`, { details: { link: plan.name }, cause: error })
-      : new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${ifname}" already`, { details: { field: 'ifname', value: ifname }, cause: error });
+      ? new TsnetError('ERR_LINK_CONFLICT', `link ${plan.name} exists already`, {
+          details: { link: plan.name },
+          cause: error,
+        })
+      : new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${ifname}" already`, {
+          details: { field: 'ifname', value: ifname },
+          cause: error,
+        });
   }
   if (plan.kind === 'veth' && isNetlinkError(error, 'EXFULL')) {
-    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${plan.master} has no free port`, { details: { link: plan.master }, cause: error });
+    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${plan.master} has no free port`, {
+      details: { link: plan.master },
+      cause: error,
+    });
   }
   if (plan.kind === 'macvlan' && isNetlinkError(error, 'EINVAL')) {
     const message = `interface "${plan.parent}" cannot carry macvlan links: ${(error as Error).message}`;
@@ -189,7 +226,9 @@ function sandboxEnd(plan: SandboxPlan): { readonly ifname: string; readonly alia
  * Equivalent to: `ip -n $ns -d link show dev $ifname`
  */
 export async function getSandboxLink(native: NativeApi, netns: NetnsRef, ifname: string): Promise<Link | undefined> {
-  const got = await batchWithLink([linkGetMessage(ifname)], (messages, onReply) => exchange(native, netns, messages, { onReply }));
+  const got = await batchWithLink([linkGetMessage(ifname)], (messages, onReply) =>
+    exchange(native, netns, messages, { onReply }),
+  );
   if ('link' in got) return got.link;
   if (isNetlinkError(got.error, 'ENODEV')) return undefined;
   throw kernelError(got.error);
@@ -202,7 +241,11 @@ export async function getSandboxLink(native: NativeApi, netns: NetnsRef, ifname:
  * Equivalent to: `ip link set dev tsp-… netns $ns name $ifname`
  * Errors: ERR_IFNAME_IN_USE, ERR_KERNEL.
  */
-export async function moveWaitingLink(kernel: KernelAccess, names: { waiting: string; ifname: string }, netnsFd: number): Promise<boolean> {
+export async function moveWaitingLink(
+  kernel: KernelAccess,
+  names: { waiting: string; ifname: string },
+  netnsFd: number,
+): Promise<boolean> {
   const link = await linkGet(kernel.connection, names.waiting).catch((error: unknown) => {
     if (isNetlinkError(error, 'ENODEV')) return undefined;
     throw kernelError(error);
@@ -211,7 +254,10 @@ export async function moveWaitingLink(kernel: KernelAccess, names: { waiting: st
   const [failed] = await kernel.connection.batch([linkSetMessage(link.ifindex, { netnsFd, ifname: names.ifname })]);
   if (isNetlinkError(failed, 'EEXIST')) {
     const details = { field: 'ifname', value: names.ifname };
-    throw new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${names.ifname}" already`, { details, cause: failed });
+    throw new TsnetError('ERR_IFNAME_IN_USE', `the sandbox has an interface "${names.ifname}" already`, {
+      details,
+      cause: failed,
+    });
   }
   if (failed !== undefined) throw kernelError(failed);
   return true;
@@ -243,13 +289,17 @@ export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at:
   const { alias } = sandboxEnd(plan);
   const messages: NetlinkMessage[] = [
     linkSetMessage('lo', { up: true }),
-    ...plan.addrs.map((addr) => addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 })),
+    ...plan.addrs.map((addr) =>
+      addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 }),
+    ),
     linkSetMessage(ifindex, { alias, up: true }),
     ...plan.routes.map((route) => routeMessage(route, at)),
   ];
   const results = await exchange(native, at.netns, messages, { sysctls: plan.sysctls });
   const firstRoute = messages.length - plan.routes.length;
-  const failed = results.find((result, index) => result !== undefined && !(index >= firstRoute && isNetlinkError(result, 'EEXIST')));
+  const failed = results.find(
+    (result, index) => result !== undefined && !(index >= firstRoute && isNetlinkError(result, 'EEXIST')),
+  );
   if (failed !== undefined) throw kernelError(failed);
 }
 
@@ -259,7 +309,11 @@ export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at:
  *
  * Equivalent to: `ip -n $ns link delete $ifname`
  */
-export async function removeSandboxLink(native: NativeApi, netns: NetnsRef, link: { ifname: string; alias: string; mac: string }): Promise<void> {
+export async function removeSandboxLink(
+  native: NativeApi,
+  netns: NetnsRef,
+  link: { ifname: string; alias: string; mac: string },
+): Promise<void> {
   const found = await getSandboxLink(native, netns, link.ifname);
   const isOurs = found?.alias === undefined ? found?.address === link.mac : found.alias === link.alias;
   if (found === undefined || !isOurs) return;

@@ -35,7 +35,10 @@ export async function recover(options: RecoveryOptions): Promise<void> {
         await attachments.removeInTurn(id, () => true);
         log.info({ endpoint: id, sandbox, state, step: entry.step }, 'cleaned up what the last run left');
       } catch (error) {
-        log.error({ endpoint: id, error: toTsnetError(error).message }, 'could not clean up what the last run left; it is tried again');
+        log.error(
+          { endpoint: id, error: toTsnetError(error).message },
+          'could not clean up what the last run left; it is tried again',
+        );
       }
     }),
     ...strays.map(async (link) => {
@@ -43,7 +46,10 @@ export async function recover(options: RecoveryOptions): Promise<void> {
         await options.deleteLink(link.ifindex);
         log.info({ link: link.name, alias: link.alias }, 'removed a link of ours that no record speaks of');
       } catch (error) {
-        log.error({ link: link.name, error: toTsnetError(error).message }, 'could not remove a link that no record speaks of');
+        log.error(
+          { link: link.name, error: toTsnetError(error).message },
+          'could not remove a link that no record speaks of',
+        );
       }
     }),
   ]);

@@ -55,7 +55,11 @@ function checkAddresses(network: Network, texts: readonly string[]): string[] {
     const details = { field: 'addresses', value: address, network: network.name };
     if (subnet < 0) {
       const subnets = network.subnets.map((each) => each.subnet).join(', ');
-      throw new TsnetError('ERR_ADDRESS_OUTSIDE_SUBNET', `address ${address} is outside the subnets of ${network.name} (${subnets})`, { details });
+      throw new TsnetError(
+        'ERR_ADDRESS_OUTSIDE_SUBNET',
+        `address ${address} is outside the subnets of ${network.name} (${subnets})`,
+        { details },
+      );
     }
     const other = taken.get(subnet);
     if (other !== undefined) {
@@ -70,6 +74,8 @@ function checkAddresses(network: Network, texts: readonly string[]): string[] {
 /** Families for which a network gives a sandbox a way out. */
 export function gatewayFamilies(network: Network): Family[] {
   if (network.internal) return [];
-  const families = network.subnets.filter(({ gateway }) => gateway !== null).map(({ subnet }) => parsePrefix(subnet).family);
+  const families = network.subnets
+    .filter(({ gateway }) => gateway !== null)
+    .map(({ subnet }) => parsePrefix(subnet).family);
   return [...new Set(families)];
 }

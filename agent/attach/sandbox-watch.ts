@@ -56,14 +56,17 @@ export class SandboxWatch {
 
   /** Endpoints that nobody is working on, and those whose removal failed before. */
   #settled(): OwnEndpoint[] {
-    return [...this.#options.journal.endpoints()].filter((own) => own.record.sandbox !== null && (own.step === null || own.step === 'detach'));
+    return [...this.#options.journal.endpoints()].filter(
+      (own) => own.record.sandbox !== null && (own.step === null || own.step === 'detach'),
+    );
   }
 
   async #check(entries: readonly OwnEndpoint[], linkIsGone: boolean): Promise<void> {
     if (entries.length === 0) return;
     const { native, log } = this.#options;
     const refs = new Map<string, NetnsRef>();
-    for (const { record } of entries) if (record.sandbox !== null) refs.set(record.sandbox, parseTarget(record.sandbox).ref);
+    for (const { record } of entries)
+      if (record.sandbox !== null) refs.set(record.sandbox, parseTarget(record.sandbox).ref);
     const targets = [...refs.keys()];
     const cookies = await native.netnsCookies([...refs.values()]);
     const cookieOf = new Map(targets.map((target, index) => [target, cookies[index]]));
@@ -72,7 +75,10 @@ export class SandboxWatch {
         try {
           await this.#settle(entry, cookieOf.get(entry.record.sandbox ?? ''), linkIsGone);
         } catch (error) {
-          log.error({ endpoint: entry.record.id, error: toTsnetError(error).message }, 'could not clean up after a sandbox; it is tried again');
+          log.error(
+            { endpoint: entry.record.id, error: toTsnetError(error).message },
+            'could not clean up after a sandbox; it is tried again',
+          );
         }
       }),
     );
@@ -84,9 +90,17 @@ export class SandboxWatch {
     if (entry.step === 'detach') return attachments.removeInTurn(entry.record.id, (now) => now.step === 'detach');
     if (lives) return linkIsGone ? attachments.relink(entry.record.id) : undefined;
     // Other failures to read (EMFILE, EACCES) say nothing about the sandbox.
-    const vanished = entry.bootId !== bootId || typeof cookie === 'bigint' || cookie === 'ENOENT' || cookie === 'ESRCH' || cookie === 'EINVAL';
+    const vanished =
+      entry.bootId !== bootId ||
+      typeof cookie === 'bigint' ||
+      cookie === 'ENOENT' ||
+      cookie === 'ESRCH' ||
+      cookie === 'EINVAL';
     if (!vanished) return;
     log.info({ endpoint: entry.record.id, sandbox: entry.record.sandbox }, 'sandbox vanished without a detach');
-    await attachments.removeInTurn(entry.record.id, (now) => now.cookie === entry.cookie && now.bootId === entry.bootId);
+    await attachments.removeInTurn(
+      entry.record.id,
+      (now) => now.cookie === entry.cookie && now.bootId === entry.bootId,
+    );
   }
 }

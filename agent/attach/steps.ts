@@ -15,7 +15,15 @@ import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
-import { configureSandbox, getSandboxLink, kernelHasIpv6, makeLink, moveWaitingLink, removeSandboxLink, setAsideSandboxLink } from './links.js';
+import {
+  configureSandbox,
+  getSandboxLink,
+  kernelHasIpv6,
+  makeLink,
+  moveWaitingLink,
+  removeSandboxLink,
+  setAsideSandboxLink,
+} from './links.js';
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
 import { parseTarget } from './target.js';
@@ -149,7 +157,11 @@ export class Steps {
   }
 
   /** Makes the link into the sandbox and configures it; returns the endpoint as attached. */
-  async attach(network: Network, reserved: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean }): Promise<OwnEndpoint> {
+  async attach(
+    network: Network,
+    reserved: OwnEndpoint,
+    at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean },
+  ): Promise<OwnEndpoint> {
     const { own, journal, datapath, bootId } = this.#parts;
     const { sandbox } = at;
     const linking = own.put({
@@ -168,11 +180,20 @@ export class Steps {
     const made = await makeLink(this.#parts, plan.link, { netnsFd: sandbox.fd, objects });
     failpoint('attach.link.after');
     await Promise.all([
-      configureSandbox(this.#parts.native, plan, { netns: { fd: sandbox.fd }, ifindex: made.sandboxIfindex, takeOver: at.takeOver }),
+      configureSandbox(this.#parts.native, plan, {
+        netns: { fd: sandbox.fd },
+        ifindex: made.sandboxIfindex,
+        takeOver: at.takeOver,
+      }),
       this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs),
       this.#parts.ports.publish({ ...linking, record: attached }),
     ]);
-    if (made.ifindex !== null) await this.#limit(attached, { hostIfindex: made.ifindex, sandboxIfindex: made.sandboxIfindex, netns: { fd: sandbox.fd } });
+    if (made.ifindex !== null)
+      await this.#limit(attached, {
+        hostIfindex: made.ifindex,
+        sandboxIfindex: made.sandboxIfindex,
+        netns: { fd: sandbox.fd },
+      });
     failpoint('attach.configure.after');
     const done = own.put({ ...linking, record: attached, ifindexHint: made.ifindex, step: null });
     failpoint('attach.done');
@@ -189,7 +210,8 @@ export class Steps {
     const { link } = this.plan(network, linking);
     const waiting = waitingName(reserved.record.id);
     const linked: Endpoint = { ...linking.record, state: 'linked', generation: journal.nextGeneration() };
-    const waitingLink = link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting };
+    const waitingLink =
+      link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting };
     failpoint('attach.link.before');
     const objects = datapath.setOwn(network, linked);
     const made = await makeLink(this.#parts, waitingLink, { netnsFd: null, objects });
@@ -199,20 +221,38 @@ export class Steps {
   }
 
   /** Numbers a link and brings it up in its sandbox: one that waits in the host namespace, or is there already. */
-  async configure(network: Network, entry: OwnEndpoint, at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean }): Promise<OwnEndpoint> {
+  async configure(
+    network: Network,
+    entry: OwnEndpoint,
+    at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean },
+  ): Promise<OwnEndpoint> {
     const { native, own, journal, datapath, bootId } = this.#parts;
     const { record } = entry;
     const { sandbox } = at;
     const netns = { fd: sandbox.fd };
-    const configuring = own.put({ ...entry, record: { ...record, sandbox: sandbox.text }, cookie: sandbox.cookie, bootId, defaultRoutes: at.defaultRoutes });
+    const configuring = own.put({
+      ...entry,
+      record: { ...record, sandbox: sandbox.text },
+      cookie: sandbox.cookie,
+      bootId,
+      defaultRoutes: at.defaultRoutes,
+    });
     await moveWaitingLink(this.#parts, { waiting: waitingName(record.id), ifname: record.ifname }, sandbox.fd);
     const found = await getSandboxLink(native, netns, record.ifname);
     if (found === undefined || found.address !== record.mac) {
-      throw new TsnetError('ERR_SANDBOX_MISSING', `${sandbox.text} has no interface "${record.ifname}" with MAC ${record.mac}`, {
-        details: { endpoint: record.id, ifname: record.ifname },
-      });
+      throw new TsnetError(
+        'ERR_SANDBOX_MISSING',
+        `${sandbox.text} has no interface "${record.ifname}" with MAC ${record.mac}`,
+        {
+          details: { endpoint: record.id, ifname: record.ifname },
+        },
+      );
     }
-    await configureSandbox(native, this.plan(network, configuring), { netns, ifindex: found.ifindex, takeOver: at.takeOver });
+    await configureSandbox(native, this.plan(network, configuring), {
+      netns,
+      ifindex: found.ifindex,
+      takeOver: at.takeOver,
+    });
     const attached: Endpoint = { ...configuring.record, state: 'attached', generation: journal.nextGeneration() };
     datapath.setOwn(network, attached);
     await this.#parts.ports.publish({ ...configuring, record: attached });
@@ -224,7 +264,10 @@ export class Steps {
   /** What is to be inside the sandbox. */
   plan(network: Network, entry: OwnEndpoint): SandboxPlan {
     const ctx = this.#parts.datapath.context(network);
-    return drivers[network.driver].sandbox(ctx, entry.record, { defaultRouteFamilies: entry.defaultRoutes, kernelHasIpv6 });
+    return drivers[network.driver].sandbox(ctx, entry.record, {
+      defaultRouteFamilies: entry.defaultRoutes,
+      kernelHasIpv6,
+    });
   }
 
   /**
@@ -241,7 +284,11 @@ export class Steps {
     const { record } = entry;
     failpoint('detach.before');
     if (entry.step !== 'detach') {
-      own.put({ ...entry, record: { ...record, state: 'detaching', generation: journal.nextGeneration() }, step: 'detach' });
+      own.put({
+        ...entry,
+        record: { ...record, state: 'detaching', generation: journal.nextGeneration() },
+        step: 'detach',
+      });
     }
     failpoint('detach.journal.after');
     datapath.removeOwn(record);
@@ -364,10 +411,12 @@ export class Steps {
     const [cookie] = await this.#parts.native.netnsCookies([ref]);
     if (typeof cookie !== 'bigint' || String(cookie) !== entry.cookie) return;
     // A macvlan endpoint has no end in the host namespace; a veth's peer that is still there has lost its other end.
-    await removeSandboxLink(this.#parts.native, ref, { ifname, alias: markOf('macvlan', id), mac }).catch((error: unknown) => {
-      const code = (error as { readonly code?: unknown }).code;
-      if (code !== 'ENOENT' && code !== 'ESRCH') throw error;
-    });
+    await removeSandboxLink(this.#parts.native, ref, { ifname, alias: markOf('macvlan', id), mac }).catch(
+      (error: unknown) => {
+        const code = (error as { readonly code?: unknown }).code;
+        if (code !== 'ENOENT' && code !== 'ESRCH') throw error;
+      },
+    );
   }
 }
 

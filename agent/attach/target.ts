@@ -8,11 +8,14 @@ export type Target = { readonly text: string; readonly ref: NetnsRef };
 export function parseTarget(text: string): Target {
   const match = /^(pid|netns):(.+)$/s.exec(text);
   const [, scheme, rest] = match ?? [];
-  if (scheme === 'pid' && rest !== undefined && /^[1-9]\d{0,9}$/.test(rest)) return { text, ref: { pid: Number(rest) } };
+  if (scheme === 'pid' && rest !== undefined && /^[1-9]\d{0,9}$/.test(rest))
+    return { text, ref: { pid: Number(rest) } };
   if (scheme === 'netns' && rest !== undefined && rest.startsWith('/') && rest.length <= 4096 && !rest.includes('\0')) {
     return { text, ref: { path: rest } };
   }
-  throw new TsnetError('ERR_INVALID_TARGET', `target "${text}" is neither pid:N nor netns:/PATH`, { details: { field: 'target', value: text } });
+  throw new TsnetError('ERR_INVALID_TARGET', `target "${text}" is neither pid:N nor netns:/PATH`, {
+    details: { field: 'target', value: text },
+  });
 }
 
 /**
@@ -28,7 +31,9 @@ export async function openTarget(native: NativeApi, target: Target): Promise<Net
   }
   if (handle.cookie === native.netnsOwnCookie()) {
     handle.close();
-    throw new TsnetError('ERR_SANDBOX_IS_HOST', `${target.text} is in the host's own network namespace`, { details: { target: target.text } });
+    throw new TsnetError('ERR_SANDBOX_IS_HOST', `${target.text} is in the host's own network namespace`, {
+      details: { target: target.text },
+    });
   }
   return handle;
 }
@@ -37,7 +42,10 @@ function targetError(target: Target, error: unknown): TsnetError {
   const code = (error as Partial<NativeError>).code;
   const details = { target: target.text };
   if (code === 'ENOENT' || code === 'ESRCH') {
-    return new TsnetError('ERR_SANDBOX_MISSING', `${target.text}: there is no such process or namespace`, { details, cause: error });
+    return new TsnetError('ERR_SANDBOX_MISSING', `${target.text}: there is no such process or namespace`, {
+      details,
+      cause: error,
+    });
   }
   if (code === 'EINVAL' || code === 'EISDIR' || code === 'ENOTTY') {
     return new TsnetError('ERR_INVALID_TARGET', `${target.text} is not a network namespace`, { details, cause: error });

@@ -1,6 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import type { AgentStatus, AttachRequest, DetachRequest, EndpointUpdate, PortView, StepRequest } from '../../core/api.js';
+import type {
+  AgentStatus,
+  AttachRequest,
+  DetachRequest,
+  EndpointUpdate,
+  PortView,
+  StepRequest,
+} from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import {
@@ -40,38 +47,53 @@ const relayed = ['/v1/networks', '/v1/networks/*', '/v1/endpoints', '/v1/hosts',
 export function newLocalApi(options: LocalApiOptions): FastifyInstance {
   const app = newHttpServer({ log: options.log });
   const { attachments, journal } = options;
-  const view = (own: OwnEndpoint) => endpointView(own.record, options.knownNetwork(own.record.network)?.name ?? own.record.network);
+  const view = (own: OwnEndpoint) =>
+    endpointView(own.record, options.knownNetwork(own.record.network)?.name ?? own.record.network);
   const endpoint = { response: { 200: endpointViewSchema } };
 
   app.get('/v1/agent/status', { schema: { response: { 200: agentStatusSchema } } }, () => options.status());
   app.get('/v1/agent/endpoints', () => [...journal.endpoints()].map(view));
   app.get('/v1/agent/ports', { schema: { response: { 200: Type.Array(portViewSchema) } } }, () => options.ports());
-  app.post<{ Body: AttachRequest }>('/v1/agent/attach', { schema: { body: attachRequestSchema, ...endpoint } }, async ({ body }) =>
-    view(await attachments.attach(body)),
+  app.post<{ Body: AttachRequest }>(
+    '/v1/agent/attach',
+    { schema: { body: attachRequestSchema, ...endpoint } },
+    async ({ body }) => view(await attachments.attach(body)),
   );
   app.post<{ Body: DetachRequest }>(
     '/v1/agent/detach',
     { schema: { body: detachRequestSchema, response: { 200: detachResultSchema } } },
     async ({ body }) => ({ detached: await attachments.detach(body) }),
   );
-  app.post<{ Body: Omit<AttachRequest, 'target'> }>('/v1/agent/reserve', { schema: { body: reserveRequestSchema, ...endpoint } }, async ({ body }) =>
-    view(await attachments.reserve(body)),
+  app.post<{ Body: Omit<AttachRequest, 'target'> }>(
+    '/v1/agent/reserve',
+    { schema: { body: reserveRequestSchema, ...endpoint } },
+    async ({ body }) => view(await attachments.reserve(body)),
   );
-  app.post<{ Body: StepRequest }>('/v1/agent/link', { schema: { body: stepRequestSchema, ...endpoint } }, async ({ body }) =>
-    view(await attachments.linkReserved(body)),
+  app.post<{ Body: StepRequest }>(
+    '/v1/agent/link',
+    { schema: { body: stepRequestSchema, ...endpoint } },
+    async ({ body }) => view(await attachments.linkReserved(body)),
   );
-  app.post<{ Body: StepRequest }>('/v1/agent/configure', { schema: { body: stepRequestSchema, ...endpoint } }, async ({ body }) =>
-    view(await attachments.configure(body)),
+  app.post<{ Body: StepRequest }>(
+    '/v1/agent/configure',
+    { schema: { body: stepRequestSchema, ...endpoint } },
+    async ({ body }) => view(await attachments.configure(body)),
   );
   app.patch<{ Body: EndpointUpdate; Params: { ref: string } }>(
     '/v1/agent/endpoints/:ref',
     { schema: { body: endpointUpdateSchema, ...endpoint } },
     async ({ body, params }) => view(await attachments.update(params.ref, body)),
   );
-  for (const url of relayed) app.all(url, async (request, reply) => {
-    if (request.method === 'OPTIONS' || request.method === 'TRACE') throw new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
-    const answer = await options.client.call<unknown>(request.method, request.url, request.body === undefined ? {} : { body: request.body });
-    return answer === undefined ? reply.code(204).send() : answer;
-  });
+  for (const url of relayed)
+    app.all(url, async (request, reply) => {
+      if (request.method === 'OPTIONS' || request.method === 'TRACE')
+        throw new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
+      const answer = await options.client.call<unknown>(
+        request.method,
+        request.url,
+        request.body === undefined ? {} : { body: request.body },
+      );
+      return answer === undefined ? reply.code(204).send() : answer;
+    });
   return app;
 }

@@ -112,7 +112,10 @@ export function requestsOf(operation: Operation, indexOf: IndexOf): NetlinkMessa
     case 'port': {
       if (isRemoval) return [linkSetMessage(indexOf(object.link), { master: 0 })];
       const { learning, neighSuppress, hairpin = false } = object;
-      const settings = linkSetMessage(object.link, { portKind: 'bridge', bridgePort: { learning, neighSuppress, hairpin } });
+      const settings = linkSetMessage(object.link, {
+        portKind: 'bridge',
+        bridgePort: { learning, neighSuppress, hairpin },
+      });
       const isMember =
         operation.verb === 'change' && operation.was.kind === 'port' && operation.was.master === object.master;
       return isMember

@@ -37,7 +37,10 @@ export const runCommandSpec: CommandSpec<RunOptions> = {
   ],
   examples: [
     { does: 'A web server by name', line: 'tsnet run --network frontend --name web -- python3 -m http.server 80' },
-    { does: 'The same, reached by port 8080 of this host', line: 'tsnet run --network frontend -p 8080:80 -- python3 -m http.server 80' },
+    {
+      does: 'The same, reached by port 8080 of this host',
+      line: 'tsnet run --network frontend -p 8080:80 -- python3 -m http.server 80',
+    },
     { does: 'A shell on two networks', line: 'tsnet run --network frontend --network backend --ip 10.1.0.9 -- bash' },
   ],
   common: 'calls',

@@ -57,7 +57,14 @@ export function localEndpointObjects(ctx: DriverContext, endpoint: Endpoint): Ke
   const bridge = bridgeName(ctx.network.id);
   const link = vethName(endpoint.id);
   return [
-    { kind: 'port', link, master: bridge, learning: false, neighSuppress: false, ...(endpoint.ports === undefined ? {} : { hairpin: true }) },
+    {
+      kind: 'port',
+      link,
+      master: bridge,
+      learning: false,
+      neighSuppress: false,
+      ...(endpoint.ports === undefined ? {} : { hairpin: true }),
+    },
     ...neighsOf(bridge, endpoint.addresses, endpoint.mac),
     { kind: 'fdb-port', link, mac: endpoint.mac },
   ];

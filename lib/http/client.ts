@@ -58,7 +58,9 @@ export class HttpClient {
     } catch (error) {
       if (error instanceof TsnetError) throw error;
       if (timer.signal.aborted && call.signal?.aborted !== true) {
-        throw new TsnetError('ERR_DEADLINE', `${method} ${path} at ${this.base} took longer than ${timeoutMs} ms`, { cause: error });
+        throw new TsnetError('ERR_DEADLINE', `${method} ${path} at ${this.base} took longer than ${timeoutMs} ms`, {
+          cause: error,
+        });
       }
       throw this.#unreachable(error);
     } finally {
@@ -71,7 +73,11 @@ export class HttpClient {
    * Opens a stream of JSON lines. Resolves when the server has answered 2xx; iterating ends with the
    * stream, and throws `unreachable` when it breaks or stays silent for `idleMs`.
    */
-  async lines<T>(method: string, path: string, call: HttpCall & { readonly idleMs: number }): Promise<AsyncIterableIterator<T>> {
+  async lines<T>(
+    method: string,
+    path: string,
+    call: HttpCall & { readonly idleMs: number },
+  ): Promise<AsyncIterableIterator<T>> {
     const abort = new AbortController();
     const stop = (): void => abort.abort();
     call.signal?.addEventListener('abort', stop, { once: true });
@@ -103,7 +109,8 @@ export class HttpClient {
           if (line !== '') yield JSON.parse(line) as T;
         }
         rest += chunk.slice(from);
-        if (rest.length > maxAnswerBytes) throw new TsnetError('ERR_TOO_LARGE', `a line from ${this.base} is longer than ${maxAnswerBytes} bytes`);
+        if (rest.length > maxAnswerBytes)
+          throw new TsnetError('ERR_TOO_LARGE', `a line from ${this.base} is longer than ${maxAnswerBytes} bytes`);
       }
     } catch (error) {
       throw error instanceof TsnetError ? error : this.#unreachable(error);
@@ -112,7 +119,11 @@ export class HttpClient {
     }
   }
 
-  #send(method: string, path: string, options: { body: unknown; signal: AbortSignal; idleMs?: number }): Promise<IncomingMessage> {
+  #send(
+    method: string,
+    path: string,
+    options: { body: unknown; signal: AbortSignal; idleMs?: number },
+  ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const text = options.body === undefined ? undefined : JSON.stringify(options.body);
       const headers: Record<string, string | number> = { ...this.#options.headers, accept: 'application/json' };
@@ -122,7 +133,13 @@ export class HttpClient {
       }
       const token = this.#options.token?.();
       if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
-      const target: RequestOptions = { method, headers, agent: this.#agent, signal: options.signal, ...parseBase(this.base, path) };
+      const target: RequestOptions = {
+        method,
+        headers,
+        agent: this.#agent,
+        signal: options.signal,
+        ...parseBase(this.base, path),
+      };
       const request = httpRequest(target, resolve);
       if (options.idleMs !== undefined) {
         request.setTimeout(options.idleMs, () => request.destroy(new Error(`silent for ${options.idleMs} ms`)));
@@ -142,8 +159,13 @@ export class HttpClient {
 function parseBase(base: string, path: string): RequestOptions {
   if (base.startsWith('unix:')) return { socketPath: base.slice(5), path };
   const url = new URL(path, base);
-  if (url.protocol !== 'http:') throw new TsnetError('ERR_USAGE', `"${base}" is neither http://HOST:PORT nor unix:PATH`);
-  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 80 : Number(url.port), path: url.pathname + url.search };
+  if (url.protocol !== 'http:')
+    throw new TsnetError('ERR_USAGE', `"${base}" is neither http://HOST:PORT nor unix:PATH`);
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? 80 : Number(url.port),
+    path: url.pathname + url.search,
+  };
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {

@@ -169,12 +169,10 @@ t.test('what cannot be published is refused before anything is made, naming who 
     );
     t.notMatch(await rulesOf(lab), /tsnet/, 'no table is there');
     const holder = await lab.sandbox();
-    await lab
-      .host(1)
-      .attach('front', holder, {
-        name: 'holder',
-        ports: [{ hostAddress: host1[4], hostPort: 8080, hostPortEnd: 8089, port: 8080 }],
-      });
+    await lab.host(1).attach('front', holder, {
+      name: 'holder',
+      ports: [{ hostAddress: host1[4], hostPort: 8080, hostPortEnd: 8089, port: 8080 }],
+    });
     await refused('front', { hostPort: 8085, port: 80 }, 'ERR_PORT_IN_USE', /endpoint holder/);
     await listener.end();
     await lab.host(1).detach('front', holder);
