@@ -1,11 +1,16 @@
 import { fileURLToPath } from 'node:url';
 import { withAttach } from './attach.js';
+import { withCli } from './cli.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
 
 type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promise<boolean>;
 
-const benchmarks: Readonly<Record<string, WithBenchmark>> = { attach: withAttach, overlay: withOverlay };
+const benchmarks: Readonly<Record<string, WithBenchmark>> = {
+  attach: withAttach,
+  cli: withCli,
+  overlay: withOverlay,
+};
 const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
 
 const [name = ''] = process.argv.slice(2);
