@@ -176,6 +176,8 @@ export class CniPlugin {
       return await make(attacher);
     } catch (error) {
       if (!(error instanceof TsnetError) || error.code !== 'ERR_NETWORK_UNKNOWN') throw error;
+      if (error.cause instanceof TsnetError && error.cause.retryable)
+        throw new CniError(cniCode.tryAgainLater, error.message, error.cause.hint);
       if (config.create === null) {
         const how = `make it with \`tsnet create ${config.network}\`, or give "subnets", "driver" or "options" in the configuration`;
         throw new CniError(error.cni, error.message, how);

@@ -15,6 +15,8 @@ export interface SpoolOptions {
   readonly retryMs?: number;
 }
 
+const sweepMs = 10_000;
+
 /**
  * Deletions that runtimes asked for while no agent was there. They were told that it is done, so it has to be: each
  * call stays in its file until it has succeeded, and all that stand there are done before any ADD.
@@ -37,7 +39,13 @@ export class Spool {
     const { folder, log } = this.#options;
     const watcher = watch(folder, () => void this.drain());
     watcher.on('error', (error) => log.warn({ folder, error: error.message }, 'the CNI spool is no longer watched'));
-    this.#stopWatching = () => watcher.close();
+    // Somebody may have replaced the folder, and then nobody tells.
+    const timer = setInterval(() => void this.drain(), sweepMs);
+    timer.unref();
+    this.#stopWatching = () => {
+      watcher.close();
+      clearInterval(timer);
+    };
     await this.drain();
   }
 

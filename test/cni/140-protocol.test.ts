@@ -164,6 +164,9 @@ t.test('a network that is missing is made where the configuration says how', asy
   ]);
   isThere = false;
   t.match(errorOf(await rig.call('ADD')), { code: 7, msg: /there is no network "net"/, details: /tsnet create net/ });
+  const cause = new TsnetError('ERR_CONTROLLER_UNREACHABLE', 'nobody answers');
+  rig.attacher.onAttach = () => Promise.reject(new TsnetError('ERR_NETWORK_UNKNOWN', 'not known here', { cause }));
+  t.match(errorOf(await rig.call('ADD')), { code: 11, msg: 'not known here' }, 'while nobody can be asked');
 });
 
 t.test('another IPAM plugin gives the addresses, and takes them back when the attach fails', async (t) => {
