@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { plain } from '../lab/plain.js';
 
 /** The checkout, seen from build/js/test/cli. */
 export const root = fileURLToPath(new URL('../../../../', import.meta.url));
@@ -32,7 +33,7 @@ export function startTsnet(
   options: { env?: Readonly<Record<string, string>> } & Omit<SpawnOptions, 'env' | 'stdio'> = {},
 ): Running {
   const { env, ...rest } = options;
-  const child = spawn(tsnetPath, args, { ...rest, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(...plain([tsnetPath, ...args]), { ...rest, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
   const { stdout, stderr } = child as { stdout: Readable; stderr: Readable };
   const outcome = Promise.all([
     text(stdout),

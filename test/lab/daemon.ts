@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { isRunning, pidStamp, type PidStamp } from './pid.js';
+import { plain } from './plain.js';
 import { waitFor } from './wait.js';
 
 export interface DaemonOptions {
@@ -22,10 +23,10 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.options = options;
-    const [program = '', ...args] = options.bound ? ['setpriv', '--pdeathsig', 'KILL', ...options.argv] : options.argv;
+    const argv = options.bound ? ['setpriv', '--pdeathsig', 'KILL', ...options.argv] : options.argv;
     const log = openSync(options.logPath, 'a');
     try {
-      this.#child = spawn(program, args, {
+      this.#child = spawn(...plain(argv), {
         // Of its own process group: Ctrl-C at the terminal is ours to act on, not each daemon's.
         detached: true,
         stdio: ['ignore', log, log],

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { plain } from './plain.js';
 
 export interface ProgramOptions {
   readonly input?: string;
@@ -33,7 +34,7 @@ export function runProgram(
   options: ProgramOptions = {},
 ): Promise<ProgramResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
+    const child = spawn(...plain([program, ...args]), {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       timeout: options.timeoutMs ?? 30_000,

@@ -2,6 +2,7 @@ import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { plain } from './plain.js';
 import { waitFor } from './wait.js';
 
 const program = fileURLToPath(new URL('./traffic-program.js', import.meta.url));
@@ -19,8 +20,7 @@ export class Traffic {
   /** `enter` is what runs a command inside the sandbox. */
   constructor(enter: readonly string[], words: readonly (string | number)[]) {
     this.#words = words.map(String);
-    const [first = '', ...args] = [...enter, process.execPath, program, ...this.#words];
-    this.#child = spawn(first, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(...plain([...enter, process.execPath, program, ...this.#words]), { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child.stdin.on('error', () => undefined);
     this.#child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString('utf8')));
     createInterface(this.#child.stdout).on('line', (line) => this.lines.push(JSON.parse(line) as TrafficLine));
