@@ -61,7 +61,7 @@ export class BlockReturns {
         [next] = this.#journal.returns()
       ) {
         await this.#release(next);
-        this.#journal.finishReturn(next.network, next.cidr);
+        this.#finish(next);
       }
       this.#backoff.reset();
     } catch (error) {
@@ -83,6 +83,15 @@ export class BlockReturns {
       if (reason.retryable || reason.code === 'ERR_INTERNAL') throw error;
       // Granted anew since, or its network is gone: there is nothing to return any more.
       this.#log.debug({ code: reason.code }, `return of ${entry.cidr}: ${reason.message}`);
+    }
+  }
+
+  /** A later grant of the block may have been given up while the call was under way: its return is still to be told. */
+  #finish({ network, cidr, generation }: BlockReturn): void {
+    for (const noted of this.#journal.returns()) {
+      if (noted.network !== network || noted.cidr !== cidr) continue;
+      if (noted.generation === generation) this.#journal.finishReturn(network, cidr);
+      return;
     }
   }
 

@@ -303,6 +303,43 @@ t.test('a block whose grant was never heard of goes back after a while', async (
   t.strictSame(controller.blocks, []);
 });
 
+t.test('a block granted anew and given up again while its return is on its way goes back as well', async (t) => {
+  const { a, controller, clock, settle } = await one(t);
+  const source = controller.source('a');
+  const told: number[] = [];
+  let hearFirst = (): void => undefined;
+  const firstHeard = new Promise<void>((resolve) => (hearFirst = resolve));
+  controller.source = () => ({
+    ...source,
+    release: async (release) => {
+      told.push(release.generation);
+      await source.release(release);
+      if (told.length === 1) await firstHeard;
+    },
+  });
+  await a.restart();
+  const grantUnheard = async (): Promise<number> => {
+    controller.losesAnswer = () => true;
+    await t.rejects(a.attach(), { code: 'ERR_NO_BLOCK' });
+    controller.losesAnswer = () => false;
+    await settle();
+    const [block] = controller.blocksOf('a');
+    clock.nowMs += quarantineMs + 1;
+    a.addresses.sweep();
+    return block?.generation ?? 0;
+  };
+  const first = await grantUnheard();
+  await settle();
+  t.strictSame(controller.blocks, [], 'the controller has it, the host does not know yet');
+  const second = await grantUnheard();
+  t.ok(second > first);
+  hearFirst();
+  await settle();
+  t.strictSame(told, [first, second]);
+  t.strictSame(controller.blocks, []);
+  t.strictSame([...a.journal.returns()], []);
+});
+
 t.test('a return that could not be told is told after a restart', async (t) => {
   const { a, controller, settle } = await one(t);
   const singles = () => controller.blocks.filter(({ cidr }) => cidr === '10.64.0.50/32');
