@@ -32,6 +32,7 @@ import { Forwarding } from './firewall/forwarding.js';
 import { Neighbourhood } from './firewall/neighbourhood.js';
 import { RuleSet } from './firewall/rule-set.js';
 import { readBootId } from './identity.js';
+import { claimNamespace } from './namespace-claim.js';
 import { HostAddresses, type BlockLoss } from './ipam/host-addresses.js';
 import { Journal } from './journal/journal.js';
 import { newLocalApi } from './local-api/server.js';
@@ -110,6 +111,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const native = loadNative();
   const bootId = await readBootId();
   await mkdir(options.runDir, { recursive: true, mode: 0o755 });
+  closers.push(await claimNamespace());
   const lock = await lockDataDir(options.dataDir);
   closers.push(() => lock.release());
 
@@ -290,9 +292,23 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
   for (const { record } of journal.carriers()) carry.release(record.network);
+  /** A network that is no more takes its endpoints with it: its subnet may be another network's by now. */
+  const endNetwork = async (id: string): Promise<void> => {
+    const endpoints = journal.endpointsOf(id);
+    const removals = endpoints.map(({ record }) => {
+      const said = { code: 'ERR_NETWORK_UNKNOWN', endpoint: record.id, network: id, sandbox: record.sandbox };
+      log.error(said, 'removed an endpoint: its network was removed');
+      return attachments.removeInTurn(record.id, () => true);
+    });
+    for (const result of await Promise.allSettled(removals)) {
+      if (result.status === 'rejected') log.error({ network: id, error: String(result.reason) }, 'while ending a network');
+    }
+    if (own.countOf(id) === 0) carry.drop(id);
+  };
   const stopFollowing = state.onChange((change) => {
-    if (change.kind === 'network' && change.op === 'gone' && own.countOf(change.previous.id) === 0)
-      carry.drop(change.previous.id);
+    // Carried before the restart, and unknown until now: the cache was lost.
+    if (change.kind === 'network' && change.op === 'put' && !datapath.isRealised(change.value.id)) carry.resume(change.value);
+    if (change.kind === 'network' && change.op === 'gone') void endNetwork(change.previous.id);
   });
   closers.push(stopFollowing);
 
@@ -314,6 +330,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const pruneOnce = (): void => {
     if (pruned || ![...datapath.realised()].every((network) => state.isLoaded(network))) return;
     pruned = true;
+    const ours = [...journal.carriers(), ...journal.endpoints()].map(({ record }) => record.network);
+    for (const id of new Set(ours)) if (networks.known(id) === undefined) void endNetwork(id);
     reconciler.prune();
   };
 

@@ -170,6 +170,13 @@ export const errorRegistry = {
     retryable: false,
     hint: 'The damaged file was kept beside the journal; what it lost is rebuilt from the kernel and the store.',
   },
+  ERR_AGENT_RUNNING: {
+    http: 500,
+    exit: 1,
+    cni: 101,
+    retryable: false,
+    hint: 'A host has one agent: stop that one first, or start this one in a network namespace of its own.',
+  },
   ERR_DATA_DIR_LOCKED: {
     http: 500,
     exit: 1,

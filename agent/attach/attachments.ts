@@ -136,11 +136,7 @@ export class Attachments {
    * removes nothing and is no error. In the background: see Steps.remove.
    */
   async detach(request: DetachRequest, how: RemovalOptions = {}): Promise<string[]> {
-    const network = await this.#options.network(request.network).catch((error: unknown) => {
-      const code = toTsnetError(error).code;
-      if (code === 'ERR_NETWORK_UNKNOWN' || code === 'ERR_CONTROLLER_UNREACHABLE') return null;
-      throw error;
-    });
+    const network = await this.#networkOfDetach(request);
     if (network === null) return [];
     const callers = await this.#callersOf(network, request);
     const removed: OwnEndpoint[] = [];
@@ -155,6 +151,30 @@ export class Attachments {
     }
     for (const entry of removed) await this.#handOverDefaultRoute(entry);
     return removed.map(({ record }) => record.id);
+  }
+
+  /**
+   * The network of a detach. One that the cluster does not know (any more) may still have endpoints here: by its id, or
+   * as the only one of those unknown that the caller's sandbox or id is in.
+   */
+  async #networkOfDetach(request: DetachRequest): Promise<{ readonly id: string } | null> {
+    try {
+      return await this.#options.network(request.network);
+    } catch (error) {
+      const { code } = toTsnetError(error);
+      if (code !== 'ERR_NETWORK_UNKNOWN' && code !== 'ERR_CONTROLLER_UNREACHABLE') throw error;
+    }
+    const strays = [...this.#options.journal.endpoints()].filter(
+      ({ record }) => this.#options.knownNetwork(record.network) === undefined,
+    );
+    const byId = strays.find(({ record }) => record.network === request.network);
+    if (byId !== undefined) return { id: byId.record.network };
+    const own = strays.filter(
+      ({ record }) => (request.id ?? record.callerId) === record.callerId && (request.target ?? record.sandbox) === record.sandbox,
+    );
+    const networks = new Set(own.map(({ record }) => record.network));
+    const [only] = networks;
+    return only === undefined || networks.size > 1 ? null : { id: only };
   }
 
   /** Removes one endpoint in its caller's turn: for what happens without a caller (a sandbox that vanished). */
@@ -176,11 +196,18 @@ export class Attachments {
       if (now === undefined || now.record.state !== 'attached' || now.record.sandbox === null) return;
       await this.#withSandbox(now.record.sandbox, async (sandbox) => {
         if (sandbox.cookie !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
-        await this.#options.steps.attach(this.#networkOf(now), now, {
-          sandbox,
-          defaultRoutes: now.defaultRoutes,
-          takeOver: false,
-        });
+        if (await this.#options.steps.renameBack(now)) return;
+        try {
+          await this.#options.steps.attach(this.#networkOf(now), now, {
+            sandbox,
+            defaultRoutes: now.defaultRoutes,
+            takeOver: false,
+          });
+        } catch (error) {
+          // It is attached all the same, as far as its owner knows: the next sweep tries again.
+          this.#options.own.put(now);
+          throw error;
+        }
         this.#options.log.warn({ endpoint: id, sandbox: sandbox.text }, 'made a lost link again');
       });
     });
@@ -361,7 +388,7 @@ export class Attachments {
     throw new TsnetError('ERR_ENDPOINT_EXISTS', message, { details: { endpoint: record.id } });
   }
 
-  async #callersOf(network: Network, request: DetachRequest): Promise<string[]> {
+  async #callersOf(network: { readonly id: string }, request: DetachRequest): Promise<string[]> {
     const { own, native, journal } = this.#options;
     if (request.id !== undefined) return [request.id];
     if (request.target === undefined) {

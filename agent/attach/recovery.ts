@@ -26,6 +26,10 @@ export interface RecoveryOptions {
  */
 export async function recover(options: RecoveryOptions): Promise<void> {
   const { journal, attachments, log } = options;
+  for (const entry of journal.endpoints()) {
+    // An attached endpoint whose link was being made again: it stays, and the sandbox watch tries once more.
+    if (isRelinking(entry, options.bootId)) options.own.put({ ...entry, step: null });
+  }
   const unfinished = [...journal.endpoints()].filter((entry) => isUnfinished(entry, options.bootId));
   const strays = options.markedLinks.filter((link) => isStray(link.alias, options.own));
   await Promise.all([
@@ -58,6 +62,10 @@ export async function recover(options: RecoveryOptions): Promise<void> {
 function isUnfinished(entry: OwnEndpoint, bootId: string): boolean {
   const isOfEarlierBoot = entry.record.sandbox !== null && entry.bootId !== bootId;
   return entry.step !== null || entry.record.state === 'detaching' || isOfEarlierBoot;
+}
+
+function isRelinking({ record, step, bootId }: OwnEndpoint, currentBootId: string): boolean {
+  return record.state === 'attached' && step !== null && step !== 'detach' && bootId === currentBootId;
 }
 
 /** Only ends of endpoints: bridges and VXLAN devices are the reconciler's to judge. */

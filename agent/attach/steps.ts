@@ -9,7 +9,7 @@ import type { Endpoint, Network, PortMapping } from '../../core/model.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
-import { linkGet } from '../../lib/netlink/link.js';
+import { linkGet, linkList, linkSet } from '../../lib/netlink/link.js';
 import type { NativeApi } from '../../native/api.js';
 import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
@@ -316,6 +316,20 @@ export class Steps {
 
   async #limit(endpoint: Endpoint, link: LimitedLink): Promise<void> {
     if (endpoint.bandwidth !== undefined) await limitLink(this.#parts, link, endpoint.bandwidth);
+  }
+
+  /**
+   * Gives the host's end of an endpoint's link its name back, where somebody has changed it. Reports whether that was so.
+   *
+   * Equivalent to: `ip link set dev $other name tsv-…`
+   */
+  async renameBack(entry: OwnEndpoint): Promise<boolean> {
+    const { id } = entry.record;
+    const alias = markOf('veth', id);
+    const link = (await linkList(this.#parts.connection, { kind: 'veth' })).find((each) => each.alias === alias);
+    if (link === undefined) return false;
+    await linkSet(this.#parts.connection, link.ifindex, { ifname: vethName(id) });
+    return true;
   }
 
   /** Reports whether the host's end of an endpoint's link is there. Equivalent to: `ip -d link show dev tsv-…` */

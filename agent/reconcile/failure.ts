@@ -32,6 +32,14 @@ export function kernelFailure(object: ReconcileObject, cause: unknown, links: Li
       cause,
     });
   }
+  if (object.kind === 'route' && isNetlinkError(cause, 'EEXIST')) {
+    const text = `this host has another route to ${object.dst}, which is not tsnet's (see \`ip route show ${object.dst}\`)`;
+    return new TsnetError('ERR_SUBNET_OVERLAP', text, {
+      hint: 'Remove that route or its address, or use a network with another subnet.',
+      details: { subnet: object.dst, link: object.link, errno: cause.code },
+      cause,
+    });
+  }
   if (!isNetlinkError(cause)) return toTsnetError(cause);
   const link = isLink(object) ? object.name : object.link;
   return new TsnetError('ERR_KERNEL', `${formatReconcileObject(object)}: ${cause.message}`, {

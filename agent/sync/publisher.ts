@@ -271,8 +271,11 @@ export class Publisher {
     const key = itemKey(item);
     if (this.#queue.has(item)) return;
     // Its network was removed a moment ago: the block goes with it once the stream has said so.
-    const isOrphan = item.kind === 'block' && warning.code === 'ERR_NETWORK_UNKNOWN';
-    if (isOrphan && this.#options.network(item.network) === undefined) return;
+    const isOrphan = warning.code === 'ERR_NETWORK_UNKNOWN' && item.kind !== 'endpoint';
+    if (isOrphan && this.#options.network(item.network) === undefined) {
+      if (item.kind === 'gone') this.#options.journal.acknowledge([{ change: item, generation }]);
+      return;
+    }
     const times = this.#refusedTimes.get(key) ?? 0;
     this.#refusedTimes.set(key, times + 1);
     if (times === (isOrphan ? 1 : 0))

@@ -125,7 +125,7 @@ export class HttpClient {
     options: { body: unknown; signal: AbortSignal; idleMs?: number },
   ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const text = options.body === undefined ? undefined : JSON.stringify(options.body);
+      const text = options.body === undefined ? undefined : encodeBody(options.body);
       const headers: Record<string, string | number> = { ...this.#options.headers, accept: 'application/json' };
       if (text !== undefined) {
         headers['content-type'] = 'application/json';
@@ -153,6 +153,15 @@ export class HttpClient {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const what = this.#options.unreachable === 'ERR_AGENT_UNREACHABLE' ? 'agent' : 'controller';
     return new TsnetError(this.#options.unreachable, `${what} at ${this.base}: ${reason}`, { cause });
+  }
+}
+
+/** Errors: ERR_INVALID_REQUEST for what is nested too deeply to be written. */
+function encodeBody(body: unknown): string {
+  try {
+    return JSON.stringify(body);
+  } catch (error) {
+    throw new TsnetError('ERR_INVALID_REQUEST', 'request: the body is nested too deeply', { cause: error });
   }
 }
 

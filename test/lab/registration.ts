@@ -62,7 +62,10 @@ export async function removeLab(registration: Registration): Promise<void> {
     inside.forEach(killStamped);
     await waitFor(`the processes in ${name} to end`, () => !inside.some(isRunning));
   }
-  await waitFor('the processes of the lab to end', () => !registration.pids.some(isRunning));
+  // What `tsnet run` started outlives it, in a namespace without a name.
+  const left = pidsOfFolder(registration.folder).flatMap((pid) => pidStamp(pid) ?? []);
+  left.forEach(killStamped);
+  await waitFor('the processes of the lab to end', () => ![...registration.pids, ...left].some(isRunning));
   for (const name of netnsOf(registration.prefix)) await runProgram('ip', ['netns', 'delete', name]);
   for (const path of mountsBelow(registration.folder)) await runProgram('umount', ['--lazy', path]);
   rmSync(registration.folder, { recursive: true, force: true });
@@ -126,4 +129,17 @@ async function unmakeFolders(): Promise<void> {
   } catch {
     // Another lab has come up meanwhile, or others use the folder: they stay.
   }
+}
+
+/** Processes whose environment names a lab's folder: whatever was started through one of its agents. */
+export function pidsOfFolder(folder: string): number[] {
+  return readdirSync('/proc').flatMap((name) => {
+    const pid = Number(name);
+    if (!Number.isInteger(pid) || pid === process.pid) return [];
+    try {
+      return readFileSync(`/proc/${pid}/environ`).includes(`=${folder}/`) ? [pid] : [];
+    } catch {
+      return [];
+    }
+  });
 }
