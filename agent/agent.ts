@@ -301,13 +301,15 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       return attachments.removeInTurn(record.id, () => true);
     });
     for (const result of await Promise.allSettled(removals)) {
-      if (result.status === 'rejected') log.error({ network: id, error: String(result.reason) }, 'while ending a network');
+      if (result.status === 'rejected')
+        log.error({ network: id, error: String(result.reason) }, 'while ending a network');
     }
     if (own.countOf(id) === 0) carry.drop(id);
   };
   const stopFollowing = state.onChange((change) => {
     // Carried before the restart, and unknown until now: the cache was lost.
-    if (change.kind === 'network' && change.op === 'put' && !datapath.isRealised(change.value.id)) carry.resume(change.value);
+    if (change.kind === 'network' && change.op === 'put' && !datapath.isRealised(change.value.id))
+      carry.resume(change.value);
     if (change.kind === 'network' && change.op === 'gone') void endNetwork(change.previous.id);
   });
   closers.push(stopFollowing);

@@ -15,7 +15,9 @@ export async function claimNamespace(): Promise<() => Promise<void>> {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const isTaken = error.code === 'EADDRINUSE';
       reject(
-        isTaken ? new TsnetError('ERR_AGENT_RUNNING', 'another agent runs in this network namespace', { cause: error }) : error,
+        isTaken
+          ? new TsnetError('ERR_AGENT_RUNNING', 'another agent runs in this network namespace', { cause: error })
+          : error,
       );
     });
     server.listen(claimName, resolve);

@@ -19,7 +19,10 @@ const conflictExit = 75;
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', `--data-dir ${dataDir}: ${reason}`, { details: { dataDir }, cause: error });
+    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', `--data-dir ${dataDir}: ${reason}`, {
+      details: { dataDir },
+      cause: error,
+    });
   });
   const file = join(dataDir, 'lock');
   const child = spawn(

@@ -170,7 +170,8 @@ export class Attachments {
     const byId = strays.find(({ record }) => record.network === request.network);
     if (byId !== undefined) return { id: byId.record.network };
     const own = strays.filter(
-      ({ record }) => (request.id ?? record.callerId) === record.callerId && (request.target ?? record.sandbox) === record.sandbox,
+      ({ record }) =>
+        (request.id ?? record.callerId) === record.callerId && (request.target ?? record.sandbox) === record.sandbox,
     );
     const networks = new Set(own.map(({ record }) => record.network));
     const [only] = networks;

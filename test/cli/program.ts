@@ -33,7 +33,11 @@ export function startTsnet(
   options: { env?: Readonly<Record<string, string>> } & Omit<SpawnOptions, 'env' | 'stdio'> = {},
 ): Running {
   const { env, ...rest } = options;
-  const child = spawn(...plain([tsnetPath, ...args]), { ...rest, env: cleanEnv(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(...plain([tsnetPath, ...args]), {
+    ...rest,
+    env: cleanEnv(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const { stdout, stderr } = child as { stdout: Readable; stderr: Readable };
   const outcome = Promise.all([
     text(stdout),

@@ -20,7 +20,9 @@ export class Traffic {
   /** `enter` is what runs a command inside the sandbox. */
   constructor(enter: readonly string[], words: readonly (string | number)[]) {
     this.#words = words.map(String);
-    this.#child = spawn(...plain([...enter, process.execPath, program, ...this.#words]), { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(...plain([...enter, process.execPath, program, ...this.#words]), {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
     this.#child.stdin.on('error', () => undefined);
     this.#child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString('utf8')));
     createInterface(this.#child.stdout).on('line', (line) => this.lines.push(JSON.parse(line) as TrafficLine));
