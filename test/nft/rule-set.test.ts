@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { RuleSet } from '../../agent/firewall/rule-set.js';
 import { portElements, type TableElement } from '../../core/nft/element.js';
@@ -91,8 +90,12 @@ t.test('20 000 ports in batches, whose own notifications are not taken for other
   ruleSet.setElements('one', [{ set: 'port4', key: 'udp . 53', value: '10.64.0.10 . 53' }]);
   await ruleSet.settled();
   t.equal(countPorts(nft('list', 'table', 'inet', 'tsnet')), 19_000);
-  // Whatever was taken for somebody else's would be mended after a tenth of a second.
-  await sleep(400);
+  // Notifications come in order: when a later one of somebody else's is heard, all of our own have been judged.
+  let heard = 0;
+  ruleSet.onForeign(() => (heard += 1));
+  nft('add', 'table', 'ip', 'other');
+  await waitFor('a change by somebody else', () => heard > 0);
+  await ruleSet.settled();
   t.equal(ruleSet.repairs, 0);
   nft('flush', 'ruleset');
   await waitFor(
