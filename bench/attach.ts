@@ -69,6 +69,7 @@ export function withAttach(run: (benchmark: Benchmark) => Promise<boolean>): Pro
         units: { 'attach ms': 'ms', 'detach ms': 'ms' },
         subjects,
         rounds: 12,
+        warmups: 6,
         comparisons: [
           { metric: 'attach ms', of: 'tsnet', to: 'netlink', atMost: 2 },
           { metric: 'attach ms', of: 'tsnet', to: 'commands' },
@@ -238,7 +239,10 @@ async function checkSameObjects(
       await mustRun('ip', ['-n', sandbox, '-br', 'link']),
       await mustRun('ip', ['-n', sandbox, 'route']),
     ];
-    const words = [...links.matchAll(/^(\w+)\S*\s+(\w+)/gm)].map(([, link, state]) => `${link ?? ''} ${state ?? ''}`);
+    // The flag, not the operational state: that one follows by itself up to a second later.
+    const words = [...links.matchAll(/^(\w+).*<(.*)>/gm)].map(
+      ([, link = '', flags = '']) => `${link} ${flags.split(',').includes('UP') ? 'up' : 'down'}`,
+    );
     shapes.set(name, [...words, `${routes.trim().split('\n').length} routes`].join(', '));
     await attacher.detach(plan);
     await native.netnsDelete(plan.path);

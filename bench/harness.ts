@@ -29,6 +29,8 @@ export interface Benchmark {
   readonly subjects: readonly Subject[];
   readonly comparisons: readonly Comparison[];
   readonly rounds: number;
+  /** Rounds that are not counted, first; default 1. Daemons run for months: what is measured is compiled code. */
+  readonly warmups?: number;
 }
 
 interface Ratio extends Comparison, Interval {
@@ -44,7 +46,9 @@ export async function runBenchmark(name: string, benchmark: Benchmark, outputFol
   const machine = describeMachine();
   print(`${title}\n${formatMachine(machine)}\n${rounds} rounds, subjects in turns\n`);
   const results = new Map<string, Samples[]>(subjects.map((subject) => [subject.name, []]));
-  for (const subject of subjects) await subject.round();
+  for (let warmup = 0; warmup < (benchmark.warmups ?? 1); warmup += 1) {
+    for (const subject of subjects) await subject.round();
+  }
   for (let round = 0; round < rounds; round += 1) {
     for (let turn = 0; turn < subjects.length; turn += 1) {
       const subject = subjects[(round + turn) % subjects.length];
