@@ -180,6 +180,8 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         rules: [
           'iifname @links goto from-sandbox',
           'oifname @links goto to-sandbox',
+          // With bridge-nf-call-iptables, what a bridge of others merely passes on comes by here too, as from and to it.
+          'meta iifkind "bridge" meta oifkind "bridge" return',
           'meta nfproto @closed counter drop',
         ],
       },
