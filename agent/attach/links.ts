@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { TsnetError } from '../../core/errors.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
-import type { KernelLink, KernelObject } from '../../core/kernel.js';
+import type { KernelObject } from '../../core/kernel.js';
 import { addrReplaceMessage } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
@@ -21,7 +21,7 @@ import type { Link } from '../../lib/netlink/link-value.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
-import { requestsOf } from '../reconcile/request.js';
+import { macvlanModes, requestsOf } from '../reconcile/request.js';
 
 /** What the steps need of the kernel: a connection in the host namespace and the addon. */
 export interface KernelAccess {
@@ -35,9 +35,6 @@ export const kernelHasIpv6 = existsSync('/proc/sys/net/ipv6');
 
 type VethPlan = Extract<SandboxPlan['link'], { kind: 'veth' }>;
 type MacvlanPlan = Extract<SandboxPlan['link'], { kind: 'macvlan' }>;
-type MacvlanMode = Extract<KernelLink, { kind: 'macvlan' }>['mode'];
-
-const macvlanModes: Readonly<Record<MacvlanMode, number>> = { private: 1, vepa: 2, bridge: 4 };
 
 /** Where an endpoint's link is. */
 export interface LinkMade {

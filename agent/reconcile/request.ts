@@ -30,7 +30,8 @@ export type IndexOf = (name: string) => number;
  */
 const bridgeSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0 };
 
-const macvlanModes: Readonly<Record<MacvlanLink['mode'], number>> = {
+/** `MACVLAN_MODE_*` (linux/if_link.h) by the name that `ip link` has for it. */
+export const macvlanModes: Readonly<Record<MacvlanLink['mode'], number>> = {
   bridge: MACVLAN_MODE_BRIDGE,
   private: MACVLAN_MODE_PRIVATE,
   vepa: MACVLAN_MODE_VEPA,
