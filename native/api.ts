@@ -96,6 +96,18 @@ export interface NftContext {
   close(): Promise<void>;
 }
 
+export interface InetOpenOptions {
+  readonly type: 'udp' | 'tcp';
+  /** It need not be there (yet): `IP_FREEBIND`. */
+  readonly address: string;
+  /** 0: the kernel chooses one. */
+  readonly port: number;
+  /** The namespace the socket belongs to for its whole life; ours when absent. */
+  readonly netns?: NetnsRef;
+  /** `SO_RCVBUFFORCE`. */
+  readonly receiveBufferBytes?: number;
+}
+
 export interface NativeApi {
   netlinkOpen(options: NetlinkOpenOptions): Promise<NetlinkSocket>;
   /**
@@ -124,5 +136,10 @@ export interface NativeApi {
    * Source: packet(7), SOCK_RAW. ENXIO when there is no such link, ENETDOWN when it is down.
    */
   frameSend(ifindex: number, frame: Uint8Array): void;
+  /**
+   * A bound socket (listening, for tcp) as a descriptor that the caller owns: for `dgram` and `net` to take over.
+   * A socket in another namespace keeps that alive for as long as it is open. EADDRINUSE where the port is taken.
+   */
+  inetOpen(options: InetOpenOptions): Promise<number>;
   nftOpen(netns?: NetnsRef): Promise<NftContext>;
 }

@@ -2,6 +2,7 @@
 
 #include "event_loop.h"
 #include "frame.h"
+#include "inet_socket.h"
 #include "netlink_exchange.h"
 #include "netlink_socket.h"
 #include "netns.h"
@@ -17,6 +18,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::exportSysctl(env, exports);
   tsnet::exportPidfd(env, exports);
   tsnet::exportFrame(env, exports);
+  tsnet::exportInetSocket(env, exports);
   tsnet::exportNftContext(env, exports);
   return exports;
 }
