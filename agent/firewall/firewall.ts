@@ -38,6 +38,7 @@ const owners = {
   carrier: (network: string, host: string) => `carrier/${network}/${host}`,
   endpoint: (id: string) => `endpoint/${id}`,
   guarded: 'guarded',
+  apart: 'apart',
   forwarding: 'forwarding',
 } as const;
 
@@ -115,6 +116,7 @@ export class Firewall {
       await this.#options.forwarding.restore();
       await this.#options.neighbourhood.leave();
       ruleSet.setElements(owners.forwarding, []);
+      ruleSet.setElements(owners.apart, []);
       ruleSet.setTable(null);
       await ruleSet.settled();
     });
@@ -184,10 +186,19 @@ export class Firewall {
     this.#foreignTimer = setTimeout(() => {
       this.#foreignTimer = undefined;
       this.#change(async () => {
-        if (this.#isUp) await this.#options.neighbourhood.look(await this.#options.ruleSet.chains());
+        if (this.#isUp) await this.#look();
       });
     }, foreignDelayMs);
     this.#foreignTimer.unref();
+  }
+
+  async #look(): Promise<void> {
+    const { neighbourhood, ruleSet } = this.#options;
+    await neighbourhood.look(await ruleSet.chains(), (chain) => ruleSet.rulesOf(chain));
+    ruleSet.setElements(
+      owners.apart,
+      neighbourhood.dockerBridges.map((bridge) => ({ set: 'apart', key: `"${bridge}"` })),
+    );
   }
 
   /** Changes that touch more than the table go one after the other. */

@@ -12,6 +12,9 @@ export interface NeighbourhoodOptions {
   readonly log: Logger;
 }
 
+/** The rules of a chain as text; empty when it has just gone. */
+export type RulesOf = (chain: Pick<ListedChain, 'family' | 'table' | 'name'>) => Promise<string>;
+
 export interface Warning {
   readonly code: string;
   readonly message: string;
@@ -26,6 +29,10 @@ const mark = `0x${acceptedMark.toString(16)}/0x${acceptedMark.toString(16)}`;
 /** The rule in DOCKER-USER: accepts what our own table has accepted. The comment is our mark on it. */
 const rule = ['-m', 'mark', '--mark', mark, '-m', 'comment', '--comment', 'tsnet', '-j', 'ACCEPT'];
 const timeoutMs = 10_000;
+/** Docker with thousands of published ports has as many rules. */
+const maxBuffer = 64 * 1024 * 1024;
+/** Chains in which Docker jumps to `DOCKER` for each of its bridges: until version 27, and since. */
+const bridgeChains = ['FORWARD', 'DOCKER-BRIDGE'] as const;
 
 /**
  * What others' tables do to forwarded packets. An accept in one table cannot undo a drop in another: where Docker has
@@ -35,6 +42,7 @@ export class Neighbourhood {
   readonly #options: NeighbourhoodOptions;
   #warnings: readonly Warning[] = [];
   readonly #placed = new Set<string>();
+  #dockerBridges: readonly string[] = [];
 
   constructor(options: NeighbourhoodOptions) {
     this.#options = options;
@@ -44,17 +52,30 @@ export class Neighbourhood {
     return this.#warnings;
   }
 
+  /** Bridges of Docker's containers, where our rule is in its chain: it is not meant to open those. */
+  get dockerBridges(): readonly string[] {
+    return this.#dockerBridges;
+  }
+
   /** Looks at the chains of all tables, puts the rule where it is needed, and says what it cannot help. */
-  async look(chains: readonly ListedChain[]): Promise<void> {
+  async look(chains: readonly ListedChain[], rulesOf: RulesOf): Promise<void> {
     const warnings: Warning[] = [];
     const opened = new Set<string>();
+    const bridges = new Set<string>();
     for (const { family, program } of families) {
       const hasChain = chains.some(
         (chain) => chain.family === family && chain.table === 'filter' && chain.name === 'DOCKER-USER',
       );
-      if (hasChain && this.#options.dockerUser && (await this.#ensureRule(program))) opened.add(family);
+      if (!hasChain || !this.#options.dockerUser) continue;
+      for (const bridge of await dockerBridgesOf(program)) bridges.add(bridge);
+      if (await this.#ensureRule(program)) opened.add(family);
     }
+    this.#dockerBridges = [...bridges];
     for (const chain of chains) {
+      if (chain.table === 'firewalld' && chain.hook === 'forward') {
+        const zones = await rulesOf({ ...chain, name: 'filter_FORWARD_ZONES' });
+        if (!zones.includes('iifname "tsb-')) warnings.push({ code: 'ERR_FORWARD_DROPPED', message: firewalldMessage });
+      }
       if (chain.hook !== 'forward' || chain.policy !== 'drop' || chain.table === 'tsnet') continue;
       if (opened.has(chain.family) && chain.table === 'filter' && chain.name === 'FORWARD') continue;
       warnings.push({ code: 'ERR_FORWARD_DROPPED', message: dropMessage(chain) });
@@ -65,6 +86,7 @@ export class Neighbourhood {
   /** Takes the rule back. */
   async leave(): Promise<void> {
     this.#warnings = [];
+    this.#dockerBridges = [];
     for (const program of [...this.#placed]) {
       this.#placed.delete(program);
       await run(program, ['-w', '-D', 'DOCKER-USER', ...rule], { timeout: timeoutMs }).catch(() => undefined);
@@ -87,6 +109,22 @@ export class Neighbourhood {
     return true;
   }
 }
+
+/** A container's bridge is what Docker sends on to its chain of published ports. */
+async function dockerBridgesOf(program: string): Promise<string[]> {
+  const listings = bridgeChains.map((chain) =>
+    run(program, ['-w', '-S', chain], { timeout: timeoutMs, maxBuffer }).then(
+      ({ stdout }) => stdout,
+      () => '',
+    ),
+  );
+  const lines = (await Promise.all(listings)).join('').split('\n');
+  return lines.flatMap((line) => /^-A \S+ -o ([\w.-]{1,15}) -j DOCKER$/.exec(line)?.[1] ?? []);
+}
+
+const firewalldMessage =
+  'firewalld rejects what is forwarded between zones, and on bridges as well; for our containers: ' +
+  'firewall-cmd --permanent --zone=trusted --add-interface=tsb-+ (then firewall-cmd --reload)';
 
 function dropMessage({ family, table, name }: ListedChain): string {
   const words = `chain ${name} of table ${family} ${table}`;

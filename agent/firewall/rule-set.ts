@@ -4,7 +4,7 @@ import type { Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
 import { NftError } from '../../lib/nft/errors.js';
 import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
-import { listChains, runNft, type ListedChain } from '../../lib/nft/run.js';
+import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
 import { changeElements, removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
 import { ElementStore } from './element-store.js';
@@ -118,6 +118,11 @@ export class RuleSet {
   /** The chains of all tables. */
   chains(): Promise<ListedChain[]> {
     return listChains(this.#context);
+  }
+
+  /** The rules of somebody's chain, as text; empty when there is no such chain. */
+  rulesOf(chain: Pick<ListedChain, 'family' | 'table' | 'name'>): Promise<string> {
+    return listRules(this.#context, chain).catch(() => '');
   }
 
   /** Lets go of it; the rules stay, so that traffic goes on. */

@@ -57,7 +57,7 @@ type PerFamily =
   | 'guarded';
 
 /** Sets by name; those of addresses exist once for each family. */
-export type SetName = 'links' | 'open' | 'joined' | 'closed' | `${PerFamily}${'4' | '6'}`;
+export type SetName = 'links' | 'open' | 'joined' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
 
 const portKey = ['inet_proto', 'inet_service'] as const;
 
@@ -91,6 +91,8 @@ const sets: readonly TableSet[] = [
   { name: 'open', key: ['ifname'] },
   // Which may talk to which: each to itself, since br_netfilter shows bridged packets to these chains too.
   { name: 'joined', key: ['ifname', 'ifname'] },
+  // Bridges of Docker's containers: what goes there is for Docker's rules to decide, not for the mark.
+  { name: 'apart', key: ['ifname'] },
   // Families whose forwarding is on for our sake only.
   { name: 'closed', key: ['nf_proto'] },
   ...families.flatMap(familySets),
@@ -196,6 +198,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'ct state established,related goto accepted',
           'ct state invalid counter drop',
           'iifname != @open counter drop',
+          'oifname @apart accept',
           'ct status dnat goto accepted',
           'oifname @links counter drop',
           ...both('IP daddr @nets# counter drop'),

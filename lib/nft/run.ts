@@ -58,3 +58,21 @@ export async function listChains(context: NftContext): Promise<ListedChain[]> {
     ];
   });
 }
+
+/**
+ * Lists the rules of one chain as text, without the elements of sets.
+ *
+ * Equivalent to: `nft -t list chain $family $table $name`
+ * Errors: NftError when there is no such chain; RangeError for a name that is none.
+ */
+export async function listRules(
+  context: NftContext,
+  chain: Pick<ListedChain, 'family' | 'table' | 'name'>,
+): Promise<string> {
+  const names = [chain.family, chain.table, chain.name];
+  if (!names.every((name) => /^[A-Za-z0-9_-]{1,127}$/.test(name))) throw new RangeError(`no chain: ${names.join(' ')}`);
+  const script = `list chain ${names.join(' ')}`;
+  const { rc, output, error } = await context.run(script, { terse: true });
+  if (rc !== 0) throw parseNftError(script, error);
+  return output;
+}
