@@ -25,6 +25,9 @@ import { recover } from './attach/recovery.js';
 import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
 import { LocalAttacher } from './cni-adapter.js';
+import { DnsFeed } from './dns/feed.js';
+import { SandboxResolver } from './dns/sandbox-resolver.js';
+import { dnsSocketPath } from './dns/server.js';
 import { Datapath, ownerOf, type DesiredSink } from './datapath/datapath.js';
 import { MacAnnouncer } from './datapath/mac-announcer.js';
 import { Firewall, listLinkNames, placesOf } from './firewall/firewall.js';
@@ -184,6 +187,25 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     knownNetwork: (id) => networks.known(id),
     log,
   });
+  const { dns: dnsOptions } = options;
+  const dns =
+    dnsOptions == null
+      ? null
+      : new DnsFeed({
+          socket: dnsSocketPath(options.runDir),
+          program: dnsOptions.program,
+          settings: { domain: dnsOptions.domain, upstreams: dnsOptions.upstreams },
+          state,
+          own,
+          journal,
+          knownNetwork: (id) => networks.known(id),
+          setElements: (owner, elements) => ruleSet.setElements(owner, elements),
+          bootId,
+          log,
+        });
+  closers.push(() => dns?.close());
+  dns?.start();
+  const resolver = dns === null ? null : new SandboxResolver({ feed: dns, domain: dnsOptions?.domain ?? '', own });
   const settled = async (owner: string, timeoutMs: number): Promise<void> => {
     await reconciler.settled(owner, timeoutMs);
     if (owner.startsWith(networkOwners)) await firewall.settled(owner.slice(networkOwners.length));
@@ -195,8 +217,13 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       if (!owner.startsWith(networkOwners)) return;
       const id = owner.slice(networkOwners.length);
       const network = objects.length === 0 ? undefined : networks.known(id);
-      if (network === undefined) firewall.drop(id);
-      else firewall.carry(network, datapath.context(network).self.addresses);
+      if (network === undefined) {
+        firewall.drop(id);
+        dns?.drop(id);
+      } else {
+        firewall.carry(network, datapath.context(network).self.addresses);
+        dns?.carry(network, datapath.context(network).self.addresses);
+      }
     },
   };
   const linkIndex = (name: string): number | undefined => reconciler.linkIndex(name);
@@ -351,7 +378,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       unpublished,
       reconcile: reconcileStatus(reconciler),
       firewall: { repairs: firewall.repairs },
-      warnings: [...opening, ...syncWarnings, ...firewall.warnings],
+      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...(dns?.warnings ?? [])],
     };
   };
   const api = newLocalApi({
@@ -362,6 +389,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     knownNetwork: (id) => networks.known(id),
     status,
     ports: () => ports.list(),
+    dns,
+    resolver,
   });
   closers.push(() => attachments.idle());
   const socket = join(options.runDir, 'agent.sock');
@@ -378,6 +407,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     bootId,
     isConnected: () => sync.status().controller !== null,
     hasAddresses: (network) => addresses.hasFree(network),
+    dnsOf: (network) => resolver?.ofNetwork(network) ?? null,
   });
   for (const startFrontEnd of parts.frontEnds) closers.push(await startFrontEnd({ app: api, attacher, socket, log }));
   const listening = await listenHttp(api, `unix:${socket}`);

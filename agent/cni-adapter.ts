@@ -58,6 +58,8 @@ export interface LocalAttacherOptions {
   readonly isConnected: () => boolean;
   /** Whether this host has addresses of a network to give without asking anyone. */
   readonly hasAddresses: (network: Network) => boolean;
+  /** What sandboxes of a network are told about name servers; null: nothing. */
+  readonly dnsOf?: (network: Network) => Attached['dns'];
 }
 
 /** How many addresses of a range are tried: each costs an allocation that fails. */
@@ -242,7 +244,7 @@ export class LocalAttacher implements Attacher {
         return { address, gateway: network.internal ? null : (subnet?.gateway ?? null) };
       }),
       routes: isReserved ? defaultRoutesOf(network) : plan.routes,
-      dns: null,
+      dns: this.#options.dnsOf?.(network) ?? null,
       labels: record.labels,
     };
   }

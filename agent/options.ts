@@ -18,7 +18,19 @@ export interface AgentOptions {
   readonly auditMs: number;
   /** Whether the one rule may be put into Docker's DOCKER-USER chain. */
   readonly dockerUser: boolean;
+  /** Absent or null: this host answers no names. */
+  readonly dns?: DnsOptions | null;
   readonly logLevel: LogLevel;
+}
+
+/** How the host's name server is run, and what it is told. */
+export interface DnsOptions {
+  /** Program and arguments; it is a process of its own. */
+  readonly program: readonly string[];
+  /** Domain below which all names of tsnet are. */
+  readonly domain: string;
+  /** Who is asked for other names; empty: those of the host's resolv.conf. */
+  readonly upstreams: readonly string[];
 }
 
 export const agentDefaults = {
@@ -32,3 +44,5 @@ export const agentDefaults = {
   dockerUser: true,
   logLevel: 'info',
 } as const satisfies Omit<AgentOptions, 'hostName'>;
+
+export const dnsDefaults = { domain: 'tsnet.internal' } as const;

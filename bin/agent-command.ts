@@ -1,9 +1,10 @@
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import { agentDefaults, type AgentOptions } from '../agent/options.js';
+import { agentDefaults, dnsDefaults, type AgentOptions, type DnsOptions } from '../agent/options.js';
 import type { CommandSpec } from '../cli/command.js';
 import { collectList, formatDuration, parseDurationMs, parseServer } from '../cli/parse.js';
+import { parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { parseHostName } from '../core/name.js';
 import type { LogLevel } from '../lib/log.js';
@@ -19,6 +20,9 @@ interface AgentFlags {
   readonly quarantine: number;
   readonly audit: number;
   readonly dockerUser: boolean;
+  readonly dns: boolean;
+  readonly dnsDomain: string;
+  readonly dnsUpstream?: readonly string[];
   readonly logLevel: LogLevel;
 }
 
@@ -52,6 +56,16 @@ export const agentCommand: CommandSpec<AgentFlags> = {
       .default(agentDefaults.auditMs, formatDuration(agentDefaults.auditMs))
       .env('TSNET_AUDIT'),
     new Option('--no-docker-user', "put no rule into Docker's DOCKER-USER chain"),
+    new Option('--no-dns', 'run no name server for the sandboxes of this host'),
+    new Option('--dns-domain <DOMAIN>', 'domain of all names, the same on every host')
+      .default(dnsDefaults.domain)
+      .env('TSNET_DNS_DOMAIN'),
+    new Option(
+      '--dns-upstream <ADDRESS>',
+      "who is asked for other names, ADDRESS or ADDRESS#PORT, repeatable (default: the host's resolv.conf)",
+    )
+      .argParser(collectList)
+      .env('TSNET_DNS_UPSTREAM'),
     logLevelOption(agentDefaults.logLevel),
   ],
   examples: [
@@ -65,16 +79,18 @@ export const agentCommand: CommandSpec<AgentFlags> = {
   act: async ({ options, cli }) => {
     if (process.geteuid?.() !== 0) throw new TsnetError('ERR_NOT_ROOT', 'the agent needs root');
     const { tokenFile = null, underlay = null } = options;
+    const runDir = resolve(cli.cwd, options.runDir);
     const agent: AgentOptions = {
       controllers: (options.controller ?? agentDefaults.controllers).map((base) => parseServer(base, cli.cwd)),
       hostName: parseHostName(options.hostName ?? hostname(), '--host-name'),
       underlay,
       dataDir: resolve(cli.cwd, options.dataDir),
-      runDir: resolve(cli.cwd, options.runDir),
+      runDir,
       tokenFile: tokenFile === null ? null : resolve(cli.cwd, tokenFile),
       quarantineMs: options.quarantine,
       auditMs: options.audit,
       dockerUser: options.dockerUser,
+      dns: options.dns ? dnsOptions(options, runDir) : null,
       logLevel: options.logLevel,
     };
     // Loaded now only: the daemon's code would slow down every other command.
@@ -82,3 +98,16 @@ export const agentCommand: CommandSpec<AgentFlags> = {
     await runAgentDaemon(agent);
   },
 };
+
+/** This very program runs the name server, as a process of its own. */
+function dnsOptions(flags: AgentFlags, runDir: string): DnsOptions {
+  const script = process.argv[1];
+  const self = script === undefined ? [process.execPath] : [process.execPath, script];
+  const upstreams = flags.dnsUpstream ?? [];
+  for (const server of upstreams) parseAddr(server.split('#', 1)[0] ?? '', '--dns-upstream');
+  return {
+    program: [...self, 'dns-server', '--run-dir', runDir, '--log-level', flags.logLevel],
+    domain: parseHostName(flags.dnsDomain, '--dns-domain'),
+    upstreams,
+  };
+}

@@ -10,6 +10,7 @@ import { newApp } from './app.js';
 import { settingsOf, type ControllerContext } from './context.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { startEtcd, type EtcdChild } from './etcd-child.js';
+import { downHosts } from './liveness.js';
 import { Mirror } from './mirror.js';
 import type { ControllerOptions } from './options.js';
 import { ensureSettings } from './store/settings.js';
@@ -116,6 +117,7 @@ function newContext(parts: {
     mirror,
     log,
     beatMs: () => Math.max(1, Math.floor(settingsOf({ mirror, options }).livenessMs / 4)),
+    downHosts: () => downHosts(mirror, settingsOf({ mirror, options }).livenessMs),
   });
   const running = mirror.run();
   undo.push(async () => {

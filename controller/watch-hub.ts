@@ -13,6 +13,8 @@ export interface HubOptions {
   readonly mirror: Mirror;
   readonly log: Logger;
   readonly beatMs: () => number;
+  /** Hosts that are down for sure; undefined while that cannot be told. */
+  readonly downHosts?: () => readonly string[] | undefined;
   /** Unsent bytes that a reader may have beyond a full set before it is dropped. */
   readonly maxUnsentBytes?: number;
 }
@@ -136,7 +138,7 @@ export class WatchHub {
     this.#streams.set(stream.host, stream);
     for (const network of stream.interest) this.#addInterest(stream, network);
     const timer = setInterval(() => {
-      if (!stream.write([encodeLine({ type: 'beat', revision: mirror.revision })])) this.#logSlow(stream);
+      if (!stream.write([this.#beat()])) this.#logSlow(stream);
       if (!stream.isClosed) options.onBeat(stream);
     }, beatMs);
     this.#timers.set(stream, timer);
@@ -184,6 +186,12 @@ export class WatchHub {
     for (const timer of this.#timers.values()) clearInterval(timer);
   }
 
+  #beat(): Buffer {
+    const { mirror, downHosts } = this.#options;
+    const down = downHosts?.();
+    return encodeLine({ type: 'beat', revision: mirror.revision, ...(down === undefined ? {} : { down }) });
+  }
+
   #spread(changes: readonly Change[]): void {
     const batches = new Map<HostStream, Buffer[]>();
     const say = (stream: HostStream, line: Buffer): void => {
@@ -192,6 +200,11 @@ export class WatchHub {
       else lines.push(line);
     };
     for (const change of changes) this.#listeners(change, say);
+    // Names of a host that died go at once, and are back at once when it is.
+    if (changes.some(({ kind }) => kind === 'liveness')) {
+      const beat = this.#beat();
+      for (const stream of this.#streams.values()) say(stream, beat);
+    }
     for (const [stream, lines] of batches) if (!stream.write(lines)) this.#logSlow(stream);
   }
 

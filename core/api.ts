@@ -33,6 +33,9 @@
  *   POST   /v1/agent/configure       StepRequest        EndpointView   step 3: addresses, routes, up
  *   GET    /v1/agent/endpoints                          EndpointView[]   this host's own
  *   GET    /v1/agent/ports                              PortView[]   what this host publishes
+ *   GET    /v1/agent/dns                                DnsNameView[]   the names this host answers
+ *   POST   /v1/agent/dns/query       DnsQueryRequest    DnsQueryView
+ *   GET    /v1/agent/resolver?target=                   ResolverView    of a sandbox of this host
  *   PATCH  /v1/agent/endpoints/:ref  EndpointUpdate     EndpointView
  *   *      /v1/networks…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
  */
@@ -264,7 +267,12 @@ export type WatchLine =
       readonly generation: number;
     }
   | { readonly type: 'end'; readonly scope: string; readonly revision: number }
-  | { readonly type: 'beat'; readonly revision: number }
+  | {
+      readonly type: 'beat';
+      readonly revision: number;
+      /** All hosts that are down for sure; absent while the controller cannot tell. Sent at once when it changes. */
+      readonly down?: readonly string[];
+    }
   | { readonly type: 'bye'; readonly code: string; readonly message: string };
 
 // ── agent's local interface ─────────────────────────────────────────────────
@@ -367,4 +375,55 @@ export interface AgentStatus {
   };
   /** Things an operator should know of, each with a code of the error registry. */
   readonly warnings: readonly { readonly code: string; readonly message: string }[];
+}
+
+// ── names ───────────────────────────────────────────────────────────────────
+
+export interface DnsQueryRequest {
+  readonly name: string;
+  /** Default: A and AAAA, or PTR for a reverse name. */
+  readonly type?: string;
+  /** Whoever asks: target, endpoint id, caller's id or name of an endpoint of this host. Default: all networks are seen. */
+  readonly from?: string;
+}
+
+export interface DnsRecordView {
+  readonly name: string;
+  readonly type: string;
+  readonly ttl: number;
+  readonly value: string;
+  /** Endpoint id. */
+  readonly endpoint: string | null;
+  readonly network: string | null;
+  /** The endpoint's host. */
+  readonly host: string | null;
+  readonly generation: number | null;
+}
+
+export interface DnsQueryView {
+  readonly name: string;
+  /** `NOERROR`, `NODATA`, `NXDOMAIN`, `FORWARDED` or `REFUSED`. */
+  readonly status: string;
+  readonly reason: string;
+  /** Where there is no record, the endpoints that have the name. */
+  readonly records: readonly DnsRecordView[];
+}
+
+/** One name of one endpoint. */
+export interface DnsNameView {
+  readonly name: string;
+  readonly network: string;
+  readonly addresses: readonly string[];
+  readonly host: string;
+  readonly endpoint: string;
+  readonly generation: number;
+}
+
+/** What a sandbox is told about name servers. */
+export interface ResolverView {
+  readonly nameservers: readonly string[];
+  readonly search: readonly string[];
+  readonly options: readonly string[];
+  /** As a resolv.conf. */
+  readonly text: string;
 }

@@ -193,6 +193,7 @@ export const errorRegistry = {
   },
   ERR_DISK_FULL: later('Free space on the file system that holds the data directory.'),
   ERR_DEADLINE: later('It took longer than allowed: try again.', 504),
+  ERR_DNS_UNAVAILABLE: later('See the log of the agent; `tsnet status` shows what hinders the name server.'),
   ERR_STOPPING: later('The daemon is stopping: try again when it is back.'),
   ERR_LISTEN: {
     http: 500,

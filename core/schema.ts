@@ -323,7 +323,14 @@ export const watchLineSchema = shapeOf<api.WatchLine>()(
         closed,
       ),
       Type.Object({ type: Type.Literal('end'), scope, revision: part.revision }, closed),
-      Type.Object({ type: Type.Literal('beat'), revision: part.revision }, closed),
+      Type.Object(
+        {
+          type: Type.Literal('beat'),
+          revision: part.revision,
+          down: Type.Optional(Type.Array(Type.String({ maxLength: 253 }), { maxItems: 10_000 })),
+        },
+        closed,
+      ),
       Type.Object(
         {
           type: Type.Literal('bye'),
@@ -481,4 +488,13 @@ export const errorBodySchema = shapeOf<ErrorBody>()(
     },
     { ...closed, description: 'Error' },
   ),
+);
+
+export const dnsQueryRequestSchema = Type.Object(
+  {
+    name: Type.String({ minLength: 1, maxLength: 255 }),
+    type: Type.Optional(Type.String({ maxLength: 16, pattern: '^[A-Za-z0-9]+$' })),
+    from: Type.Optional(Type.String({ minLength: 1, maxLength: 4200 })),
+  },
+  { additionalProperties: false },
 );

@@ -44,6 +44,7 @@ const lazy = {
   yaml: ['node_modules/yaml/dist/index.js', 'lib/yaml.cjs'],
   './controller-daemon.js': ['bin/controller-daemon.ts', 'lib/controller.cjs'],
   './agent-daemon.js': ['bin/agent-daemon.ts', 'lib/agent.cjs'],
+  './dns-daemon.js': ['bin/dns-daemon.ts', 'lib/dns.cjs'],
 };
 
 const lazyBundles = {

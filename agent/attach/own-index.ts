@@ -12,6 +12,7 @@ export class OwnIndex {
   readonly #byCookie = new Map<string, Set<string>>();
   readonly #byNetwork = new Map<string, Set<string>>();
   readonly #byLink = new Map<string, string>();
+  readonly #listeners = new Set<(id: string) => void>();
 
   constructor(journal: Journal) {
     this.#journal = journal;
@@ -28,7 +29,14 @@ export class OwnIndex {
     this.#journal.putEndpoint(own);
     if (before !== undefined) this.#drop(before);
     this.#add(own);
+    for (const listener of this.#listeners) listener(own.record.id);
     return own;
+  }
+
+  /** Calls `listener` with the endpoint's id after each change; returns how to stop it. */
+  onChange(listener: (id: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   remove(id: string): void {
@@ -36,6 +44,7 @@ export class OwnIndex {
     if (before === undefined) return;
     this.#journal.removeEndpoint(id);
     this.#drop(before);
+    for (const listener of this.#listeners) listener(id);
   }
 
   ofCaller(network: string, callerId: string): OwnEndpoint[] {

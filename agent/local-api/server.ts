@@ -26,6 +26,9 @@ import { newHttpServer } from '../../lib/http/server.js';
 import type { Logger } from '../../lib/log.js';
 import type { Attachments } from '../attach/attachments.js';
 import type { OwnEndpoint } from '../journal/entries.js';
+import type { DnsFeed } from '../dns/feed.js';
+import { addDnsRoutes } from '../dns/routes.js';
+import type { SandboxResolver } from '../dns/sandbox-resolver.js';
 import type { Journal } from '../journal/journal.js';
 import type { ControllerClient } from '../sync/controller-client.js';
 
@@ -38,6 +41,9 @@ export interface LocalApiOptions {
   readonly status: () => AgentStatus;
   /** What this host publishes. */
   readonly ports: () => readonly PortView[];
+  /** The name server of this host; null: there is none. */
+  readonly dns?: DnsFeed | null;
+  readonly resolver?: SandboxResolver | null;
 }
 
 /** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
@@ -84,6 +90,12 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
     { schema: { body: endpointUpdateSchema, ...endpoint } },
     async ({ body, params }) => view(await attachments.update(params.ref, body)),
   );
+  addDnsRoutes(app, {
+    dns: options.dns ?? null,
+    resolver: options.resolver ?? null,
+    journal,
+    knownNetwork: options.knownNetwork,
+  });
   for (const url of relayed)
     app.all(url, async (request, reply) => {
       if (request.method === 'OPTIONS' || request.method === 'TRACE')

@@ -76,6 +76,8 @@ export class ClusterState {
   readonly #endpoints = new Map<string, Map<string, Endpoint>>();
   readonly #loaded = new Set<string>();
   readonly #listeners = new Set<(change: StateChange) => void>();
+  readonly #downListeners = new Set<(hosts: ReadonlySet<string>) => void>();
+  #downHosts: ReadonlySet<string> = new Set();
   /** Kept although the store does not have them (any more). */
   #unconfirmed = new Set<string>();
   #graceTimer: NodeJS.Timeout | undefined;
@@ -161,6 +163,17 @@ export class ClusterState {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Hosts that controllers last said are down: what is unknown meanwhile does not change it. */
+  get downHosts(): ReadonlySet<string> {
+    return this.#downHosts;
+  }
+
+  /** Calls `listener` when other hosts are down than before; returns how to stop it. */
+  onDown(listener: (hosts: ReadonlySet<string>) => void): () => void {
+    this.#downListeners.add(listener);
+    return () => this.#downListeners.delete(listener);
+  }
+
   /**
    * Applies one line of the watch stream.
    * Errors: ERR_INVALID_REQUEST for a record that is none; it is left out and the stream may go on.
@@ -186,6 +199,7 @@ export class ClusterState {
         break;
       case 'beat':
         this.#applyBeat(line.revision);
+        if (line.down !== undefined) this.#applyDown(line.down);
         break;
       case 'bye':
         break;
@@ -253,6 +267,12 @@ export class ClusterState {
     if (this.#set !== undefined || this.#awaitsFullSet) return;
     this.#revision = Math.max(this.#revision, revision);
     this.#moveCursor(this.#revision);
+  }
+
+  #applyDown(hosts: readonly string[]): void {
+    if (hosts.length === this.#downHosts.size && hosts.every((host) => this.#downHosts.has(host))) return;
+    this.#downHosts = new Set(hosts);
+    for (const listener of this.#downListeners) listener(this.#downHosts);
   }
 
   #applyPut<K extends StateKind>(kind: K, value: StateRecords[K]): void {

@@ -14,8 +14,22 @@ interface DriverOption {
 /** Source: net/core/dev.c, dev_valid_name. */
 const linkName = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 
+/** Addresses with commas between them; an odd one among them is passed over when names are forwarded. */
+const addressList = /^[0-9a-fA-F.:]{2,45}(#\d{1,5})?(,[0-9a-fA-F.:]{2,45}(#\d{1,5})?){0,2}$/;
+
+/** What a network of any driver can be told about names. */
+const named: Readonly<Record<string, DriverOption>> = {
+  dns: {
+    values: addressList,
+    valueText: 'up to three addresses, with commas',
+    required: false,
+    meaning: "the name servers that the network's sandboxes have other names looked up by, instead of the host's own",
+  },
+};
+
 /** What a network behind a bridge of ours can be told about its way out. */
 const bridged: Readonly<Record<string, DriverOption>> = {
+  ...named,
   masquerade: {
     values: ['true', 'false'],
     valueText: '`true` (default) or `false`',
@@ -29,6 +43,7 @@ export const driverOptions: Readonly<Record<DriverName, Readonly<Record<string, 
   overlay: bridged,
   bridge: bridged,
   macvlan: {
+    ...named,
     parent: {
       values: linkName,
       valueText: 'an interface name',

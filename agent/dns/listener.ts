@@ -1,0 +1,162 @@
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { NativeApi, NetnsRef } from '../../native/api.js';
+import type { Asker, Responder } from './responder.js';
+import type { Scope } from './tables.js';
+
+export interface ListenOptions {
+  readonly native: NativeApi;
+  readonly responder: Responder;
+  readonly address: string;
+  readonly port: number;
+  /** The name server's own when absent. */
+  readonly netns?: NetnsRef;
+  readonly scopeOf: (address: string) => Scope | null;
+  readonly onError: (error: Error) => void;
+}
+
+/** An open place. */
+export interface Listener {
+  readonly port: number;
+  close(): void;
+}
+
+const receiveBufferBytes = 1024 * 1024;
+
+/** Opens a UDP place. Errors: NativeError (EADDRINUSE where the port is taken). */
+export async function listenUdp(options: ListenOptions): Promise<Listener> {
+  const { native, address, port, netns, responder, scopeOf, onError } = options;
+  const open = { type: 'udp', address, port, receiveBufferBytes, ...(netns === undefined ? {} : { netns }) } as const;
+  const fd = await native.inetOpen(open);
+  const socket: UdpSocket = createSocket({
+    type: address.includes(':') ? 'udp6' : 'udp4',
+    // Answers go to addresses: nothing is to be looked up.
+    lookup: (name, _options, done) => done(null, name, name.includes(':') ? 6 : 4),
+  });
+  let isOpen = true;
+  socket.on('error', (error) => {
+    if (isOpen) onError(error);
+  });
+  socket.on('message', (bytes, from) => {
+    const asker: Asker = { address: from.address, scope: () => scopeOf(from.address), transport: 'udp' };
+    const answer = responder.respond(bytes, asker);
+    if (answer === null) return;
+    const send = (whole: Buffer): void => {
+      if (isOpen) socket.send(whole, from.port, from.address, () => undefined);
+    };
+    if (Buffer.isBuffer(answer)) send(answer);
+    else void answer.then(send);
+  });
+  await new Promise<void>((resolve) => socket.bind({ fd }, resolve));
+  return {
+    port: socket.address().port,
+    close: () => {
+      if (!isOpen) return;
+      isOpen = false;
+      socket.close();
+    },
+  };
+}
+
+/** Opens a TCP place. Errors: NativeError. */
+export async function listenTcp(options: ListenOptions): Promise<Listener> {
+  const { native, address, port, netns, onError } = options;
+  const open = { type: 'tcp', address, port, ...(netns === undefined ? {} : { netns }) } as const;
+  const fd = await native.inetOpen(open);
+  const sockets = new Set<Socket>();
+  const perClient = new Map<string, number>();
+  const server: Server = createServer({ noDelay: true }, (socket) => {
+    const client = socket.remoteAddress ?? '';
+    const own = perClient.get(client) ?? 0;
+    if (own >= mostOfClient || sockets.size >= mostConnections) {
+      socket.destroy();
+      return;
+    }
+    perClient.set(client, own + 1);
+    sockets.add(socket);
+    socket.on('close', () => {
+      sockets.delete(socket);
+      const left = (perClient.get(client) ?? 1) - 1;
+      if (left === 0) perClient.delete(client);
+      else perClient.set(client, left);
+    });
+    serveTcp(socket, client, options);
+  });
+  server.on('error', onError);
+  await new Promise<void>((resolve) => server.listen({ fd }, resolve));
+  const bound = server.address();
+  return {
+    port: bound !== null && typeof bound === 'object' ? bound.port : port,
+    close: () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+const mostOfClient = 20;
+const mostConnections = 500;
+/** Answers under way for one connection; beyond that it is not read. */
+const mostPending = 50;
+const mostUnsentBytes = 256 * 1024;
+/** Until the next whole query. Source: RFC 7766 §6.2.3 leaves it to the server. */
+const idleMs = 10_000;
+
+/** Serves one connection: queries one after the other or all at once, answers as they come (RFC 7766 §6.2.1). */
+function serveTcp(socket: Socket, client: string, options: ListenOptions): void {
+  const { responder, scopeOf } = options;
+  const asker: Asker = { address: client, scope: () => scopeOf(client), transport: 'tcp' };
+  let received: Buffer = Buffer.alloc(0);
+  let pending = 0;
+  let ended = false;
+  // Not a socket time-out: bytes that trickle in are no sign of life, whole queries are.
+  let timer = setTimeout(() => socket.destroy(), idleMs);
+  const rest = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => socket.destroy(), idleMs);
+  };
+  const finish = (): void => {
+    if (ended && pending === 0) socket.end();
+  };
+  const send = (answer: Buffer): void => {
+    if (socket.destroyed) return;
+    const length = Buffer.allocUnsafe(2);
+    length.writeUInt16BE(answer.length, 0);
+    socket.write(Buffer.concat([length, answer]));
+  };
+  const isFull = (): boolean => pending >= mostPending || socket.writableLength > mostUnsentBytes;
+  const pump = (): void => {
+    while (!isFull() && received.length >= 2) {
+      const length = received.readUInt16BE(0);
+      if (received.length < 2 + length) break;
+      const answer = responder.respond(received.subarray(2, 2 + length), asker);
+      received = received.subarray(2 + length);
+      rest();
+      if (answer === null) continue;
+      if (Buffer.isBuffer(answer)) {
+        send(answer);
+        continue;
+      }
+      pending += 1;
+      void answer.then((whole) => {
+        pending -= 1;
+        send(whole);
+        pump();
+      });
+    }
+    if (isFull()) socket.pause();
+    else socket.resume();
+    finish();
+  };
+  socket.on('data', (part) => {
+    received = received.length === 0 ? part : Buffer.concat([received, part]);
+    pump();
+  });
+  socket.on('drain', pump);
+  socket.on('end', () => {
+    ended = true;
+    finish();
+  });
+  socket.on('error', () => undefined);
+  socket.on('close', () => clearTimeout(timer));
+}

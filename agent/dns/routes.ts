@@ -1,0 +1,66 @@
+import type { FastifyInstance } from 'fastify';
+import type { DnsQueryRequest, DnsQueryView, DnsNameView, ResolverView } from '../../core/api.js';
+import { addressOfReverse, endpointNames } from '../../core/dns/names.js';
+import { TsnetError } from '../../core/errors.js';
+import type { Network } from '../../core/model.js';
+import { dnsQueryRequestSchema } from '../../core/schema.js';
+import type { OwnEndpoint } from '../journal/entries.js';
+import type { Journal } from '../journal/journal.js';
+import type { DnsFeed } from './feed.js';
+import type { SandboxResolver } from './sandbox-resolver.js';
+
+export interface DnsRoutesOptions {
+  readonly dns: DnsFeed | null;
+  readonly resolver: SandboxResolver | null;
+  readonly journal: Journal;
+  readonly knownNetwork: (id: string) => Network | undefined;
+}
+
+/** Adds what people and the CLI ask about names. */
+export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): void {
+  const { journal, knownNetwork } = options;
+  const need = <T>(part: T | null): T => {
+    if (part !== null) return part;
+    throw new TsnetError('ERR_DNS_UNAVAILABLE', 'the agent of this host runs without a name server (--no-dns)');
+  };
+  /** By target, endpoint id, caller's id, or a name that one endpoint here has. */
+  const findOwn = (ref: string): OwnEndpoint => {
+    const all = [...journal.endpoints()];
+    const found =
+      all.find(({ record }) => record.id === ref || record.sandbox === ref || record.callerId === ref) ??
+      all.find(({ record }) => endpointNames(record).includes(ref.toLowerCase()));
+    if (found !== undefined) return found;
+    throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `no endpoint of this host is ${ref}`, { details: { value: ref } });
+  };
+
+  app.post<{ Body: DnsQueryRequest }>(
+    '/v1/agent/dns/query',
+    { schema: { body: dnsQueryRequestSchema } },
+    async ({ body }): Promise<DnsQueryView> => {
+      const { name, type, from } = body;
+      const asker = from === undefined ? null : findOwn(from).record.id;
+      const isReverse = addressOfReverse(name.toLowerCase().replace(/\.$/, '')) !== null;
+      const types = type === undefined ? (isReverse ? ['PTR'] : ['A', 'AAAA']) : [type];
+      const answers = [];
+      for (const each of types) answers.push(await need(options.dns).ask(name, each, asker));
+      const first = answers.find(({ status }) => status === 'NOERROR') ?? answers[0];
+      return {
+        name,
+        status: first?.status ?? 'SERVFAIL',
+        reason: first?.reason ?? '',
+        records: answers.flatMap(({ status, records }) =>
+          status === 'NOERROR' || first?.status !== 'NOERROR' ? records : [],
+        ),
+      };
+    },
+  );
+
+  app.get('/v1/agent/dns', async (): Promise<readonly DnsNameView[]> => need(options.dns).list());
+
+  app.get<{ Querystring: { readonly target?: string } }>('/v1/agent/resolver', ({ query }): ResolverView => {
+    const resolver = need(options.resolver);
+    const own = findOwn(query.target ?? '');
+    const ids = own.cookie === null ? [own.record.network] : resolver.networksOfSandbox(own.cookie);
+    return resolver.ofNetworks(ids.flatMap((id) => knownNetwork(id) ?? []));
+  });
+}

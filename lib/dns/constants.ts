@@ -1,0 +1,66 @@
+/** Numbers of the DNS protocol. Source: RFC 1035 §3.2, RFC 2782, RFC 3596, RFC 6891, RFC 8482, IANA DNS parameters. */
+
+export const TYPE = {
+  A: 1,
+  NS: 2,
+  CNAME: 5,
+  SOA: 6,
+  PTR: 12,
+  HINFO: 13,
+  MX: 15,
+  TXT: 16,
+  AAAA: 28,
+  SRV: 33,
+  OPT: 41,
+  IXFR: 251,
+  AXFR: 252,
+  ANY: 255,
+} as const;
+
+export const CLASS = { IN: 1, ANY: 255 } as const;
+
+export const RCODE = {
+  NOERROR: 0,
+  FORMERR: 1,
+  SERVFAIL: 2,
+  NXDOMAIN: 3,
+  NOTIMP: 4,
+  REFUSED: 5,
+  BADVERS: 16,
+} as const;
+
+/** Bits of the header's second word. */
+export const FLAG = { QR: 0x8000, AA: 0x0400, TC: 0x0200, RD: 0x0100, RA: 0x0080, AD: 0x0020, CD: 0x0010 } as const;
+
+/** The DO bit of an OPT record's flags (RFC 3225). */
+export const DO_BIT = 0x8000;
+
+export const headerBytes = 12;
+/** What a client without EDNS takes over UDP (RFC 1035 §2.3.4). */
+export const plainUdpBytes = 512;
+/** What goes over any path unfragmented (RFC 9715). */
+export const safeUdpBytes = 1232;
+export const largestMessageBytes = 65_535;
+export const longestNameBytes = 255;
+export const longestLabelBytes = 63;
+
+const namesByType = new Map<number, string>(Object.entries(TYPE).map(([name, number]) => [number, name]));
+const typesByName = new Map<string, number>(Object.entries(TYPE));
+const namesByRcode = new Map<number, string>(Object.entries(RCODE).map(([name, number]) => [number, name]));
+
+/** A record type as text: `A`, or `TYPE65` where there is no name for it (RFC 3597 §5). */
+export function formatType(type: number): string {
+  return namesByType.get(type) ?? `TYPE${type}`;
+}
+
+/** The number of a record type's text; undefined for no type. */
+export function parseType(text: string): number | undefined {
+  const upper = text.toUpperCase();
+  const match = /^TYPE(\d{1,5})$/.exec(upper);
+  const number = match === null ? typesByName.get(upper) : Number(match[1]);
+  return number === undefined || number > 65_535 ? undefined : number;
+}
+
+export function formatRcode(rcode: number): string {
+  return namesByRcode.get(rcode) ?? `RCODE${rcode}`;
+}
