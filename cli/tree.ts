@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addCommand, type CommandSpec, type TreeSpec } from './command.js';
 import { cniCommands } from './commands/cni.js';
 import { completionCommand } from './commands/completion.js';
+import { dnsCommands } from './commands/dns.js';
 import { endpointCommands } from './commands/endpoint.js';
 import { helpCommand } from './commands/help.js';
 import { hostCommands } from './commands/host.js';
@@ -20,6 +21,7 @@ export function newTree(daemons: readonly TreeSpec[]): readonly TreeSpec[] {
     runCommandSpec,
     endpointCommands,
     portCommands,
+    dnsCommands,
     hostCommands,
     cniCommands,
     statusCommand,

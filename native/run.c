@@ -4,7 +4,8 @@
  * The sandbox of `tsnet run`: makes a network namespace and a mount namespace, says so by one byte on READY_FD,
  * waits for one byte on GO_FD (by then the agent has attached the process), and becomes COMMAND. The pid stays, so
  * signals, the terminal and the exit code need no relay. An end of file on GO_FD means that attaching failed and
- * was reported: exit 125 without a word.
+ * was reported: exit 125 without a word. What follows the byte on GO_FD up to its end, if anything, becomes the
+ * command's /etc/resolv.conf: bound over the file in the mount namespace, so the host's stays as it is.
  *
  * No PR_SET_PDEATHSIG: the command outlives a CLI that is killed, as it does under any other runner, and the agent
  * sees its end by its pidfd. /sys is not mounted again, so /sys/class/net shows the namespace of the mount, not the
@@ -16,10 +17,12 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The exit codes of env(1), nohup(1) and the container runtimes. */
@@ -92,6 +95,46 @@ static void await_go(int fd)
 		exit(EXIT_OURS);
 }
 
+enum { LONGEST_RESOLV_CONF = 65536 };
+
+static size_t read_rest(int fd, char *text, size_t room)
+{
+	size_t length = 0;
+
+	while (length < room) {
+		ssize_t more = read(fd, text + length, room - length);
+		if (more < 0 && errno == EINTR)
+			continue;
+		if (more <= 0)
+			break;
+		length += (size_t)more;
+	}
+	return length;
+}
+
+/* A command that runs without its names is better than none: what fails here is said, and that is all. */
+static void bind_resolv_conf(int fd)
+{
+	static char text[LONGEST_RESOLV_CONF];
+	char path[] = "/run/tsnet-resolv-XXXXXX";
+	size_t length = read_rest(fd, text, sizeof text);
+
+	if (length == 0)
+		return;
+	int file = mkostemp(path, O_CLOEXEC);
+	if (file < 0) {
+		fprintf(stderr, "tsnet-run: %s: %s; names are looked up as on the host\n", path, strerror(errno));
+		return;
+	}
+	bool is_bound = write(file, text, length) == (ssize_t)length && fchmod(file, 0644) == 0 &&
+			mount(path, "/etc/resolv.conf", NULL, MS_BIND, NULL) == 0;
+	if (!is_bound)
+		fprintf(stderr, "tsnet-run: /etc/resolv.conf: %s; names are looked up as on the host\n", strerror(errno));
+	close(file);
+	/* The mount keeps it. */
+	unlink(path);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 5 || strcmp(argv[3], "--") != 0) {
@@ -106,6 +149,7 @@ int main(int argc, char **argv)
 	enter_namespaces();
 	announce(ready_fd);
 	await_go(go_fd);
+	bind_resolv_conf(go_fd);
 	close(ready_fd);
 	close(go_fd);
 	signal(SIGPIPE, SIG_DFL);

@@ -1,4 +1,4 @@
-import type { EndpointView, HostView, NetworkView, PortView } from '../../core/api.js';
+import type { DnsNameView, DnsRecordView, EndpointView, HostView, NetworkView, PortView } from '../../core/api.js';
 import { formatPort } from '../../core/ports.js';
 import type { View } from './format.js';
 
@@ -113,5 +113,32 @@ export const hostView: View<HostView> = {
     { title: 'LAST-SEEN', cell: (host) => host.lastSeen },
     { title: 'UNDERLAY-MTU', wide: true, cell: (host) => host.underlayMtu.toString() },
     { title: 'VERSION', wide: true, cell: (host) => host.version },
+  ],
+};
+
+export const dnsNameView: View<DnsNameView> = {
+  fields: ['name', 'network', 'addresses', 'host', 'endpoint', 'generation'],
+  name: (row) => row.name,
+  columns: [
+    { title: 'NAME', cell: (row) => row.name },
+    { title: 'ADDRESSES', cell: (row) => row.addresses.join(',') },
+    { title: 'HOST', cell: (row) => row.host },
+    { title: 'ENDPOINT', cell: (row) => row.endpoint },
+    { title: 'GENERATION', wide: true, cell: (row) => row.generation.toString() },
+  ],
+};
+
+export const dnsRecordView: View<DnsRecordView> = {
+  fields: ['name', 'type', 'ttl', 'value', 'endpoint', 'network', 'host', 'generation'],
+  name: (row) => row.value,
+  columns: [
+    { title: 'NAME', cell: (row) => row.name },
+    { title: 'TYPE', cell: (row) => row.type },
+    { title: 'TTL', cell: (row) => row.ttl.toString() },
+    { title: 'VALUE', cell: (row) => row.value },
+    { title: 'NETWORK', cell: (row) => row.network ?? '' },
+    { title: 'HOST', cell: (row) => row.host ?? '' },
+    { title: 'ENDPOINT', cell: (row) => row.endpoint ?? '' },
+    { title: 'GENERATION', cell: (row) => row.generation?.toString() ?? '' },
   ],
 };

@@ -1,5 +1,5 @@
 import { constants as osConstants } from 'node:os';
-import type { AttachRequest, DetachRequest, DetachResult, EndpointView } from '../../core/api.js';
+import type { AttachRequest, DetachRequest, DetachResult, EndpointView, ResolverView } from '../../core/api.js';
 import { attachTimeoutMs } from '../commands/connect.js';
 import type { Connections } from '../connection.js';
 import type { CliContext } from '../context.js';
@@ -51,19 +51,30 @@ export async function runInSandbox(cli: CliContext, calls: Connections, request:
       await endSandbox(sandbox);
       if (stoppedBy === undefined) throw error;
     }
+    const resolvConf = stoppedBy === undefined ? await resolvConfOf(calls, `pid:${sandbox.pid}`) : '';
     if (stoppedBy !== undefined) {
       await endSandbox(sandbox);
       return 128 + osConstants.signals[stoppedBy];
     }
     relay.forward = (name) => sandbox.signal(name);
     stage = 'running';
-    sandbox.go();
+    sandbox.go(resolvConf);
     return await sandbox.exited;
   } finally {
     stage = 'ended';
     relay.forward = () => undefined;
     await detachAll(cli, calls, attached);
     relay.stop();
+  }
+}
+
+/** The resolv.conf of a sandbox; empty where the agent has no name server, or is an older one. */
+async function resolvConfOf(calls: Connections, target: string): Promise<string> {
+  try {
+    const query = new URLSearchParams({ target }).toString();
+    return (await calls.agent<ResolverView>('GET', `/v1/agent/resolver?${query}`)).text;
+  } catch {
+    return '';
   }
 }
 

@@ -11,8 +11,8 @@ export interface Sandbox {
   readonly pid: number;
   /** Resolves with the exit code as a shell would see it. */
   readonly exited: Promise<number>;
-  /** Lets it become the command. */
-  go(): void;
+  /** Lets it become the command, with this for its resolv.conf; empty: the host's. */
+  go(resolvConf: string): void;
   /** Ends it before the command; nothing of the command has run. */
   cancel(): void;
   signal(name: NodeJS.Signals): void;
@@ -52,7 +52,7 @@ export async function openSandbox(cli: CliContext, command: readonly string[]): 
   return {
     pid: child.pid,
     exited,
-    go: () => go.end('g'),
+    go: (resolvConf) => go.end(`g${resolvConf}`),
     cancel: () => go.destroy(),
     signal: (name) => child.kill(name),
   };

@@ -14,6 +14,8 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   connect: ['connect', 'frontend', 'blue'],
   disconnect: ['disconnect', 'frontend', 'blue'],
   'endpoint-ls': ['endpoint', 'ls'],
+  'dns-ls': ['dns', 'ls'],
+  'dns-query': ['dns', 'query', 'web'],
   'endpoint-set': ['endpoint', 'set', 'web', '--no-alias'],
   'host-ls': ['host', 'ls'],
   'host-rm': ['host', 'rm', 'node3'],

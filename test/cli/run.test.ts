@@ -36,6 +36,23 @@ const pidOf = (target: string): number => Number(target.replace('pid:', ''));
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`);
 
 t.test('a run', { skip }, async (t) => {
+  t.test("gives the command a resolv.conf of its own, and leaves the host's as it is", async (t) => {
+    const text = 'nameserver 10.64.0.1\nsearch frontend.tsnet.internal\n';
+    const before = readFileSync('/etc/resolv.conf', 'utf8');
+    const api = await openAgent((request) =>
+      request.path.startsWith('/v1/agent/resolver') ? { text } : answerCluster(request),
+    );
+    t.teardown(() => api.close());
+    const { code, stdout } = await tsnet(['run', '--network', 'frontend', '--', 'cat', '/etc/resolv.conf'], api.env);
+    t.same({ code, stdout }, { code: 0, stdout: text });
+    t.equal(readFileSync('/etc/resolv.conf', 'utf8'), before);
+    t.same(
+      readdirSync('/run').filter((name) => name.startsWith('tsnet-resolv-')),
+      [],
+      'no file is left',
+    );
+  });
+
   t.test('attaches before the command starts, in a namespace of its own, and detaches when it ended', async (t) => {
     let namespaceThen = '';
     let programThen = '';
@@ -69,12 +86,13 @@ t.test('a run', { skip }, async (t) => {
     t.same({ code, stdout, stderr }, { code: 7, stdout: `${namespaceThen}\n`, stderr: 'problem\n' });
     t.not(namespaceThen, readlinkSync('/proc/self/ns/net'));
     t.match(programThen, /tsnet-run$/, 'the command did not run yet');
-    const [attach, detach] = api.requests;
+    const [attach, resolver, detach] = api.requests;
     const { target, id, ...rest } = attach?.body as AttachRequest;
     t.same(rest, { network: 'frontend', name: 'web', aliases: ['www'], labels: { a: 'b' } });
     t.match(id, new RegExp(`^run-${pidOf(target)}-[1-9][0-9]*$`));
+    t.equal(resolver?.path, `/v1/agent/resolver?target=${encodeURIComponent(target)}`);
     t.same(detach?.body, { network: 'frontend', id });
-    t.equal(api.requests.length, 2);
+    t.equal(api.requests.length, 3);
     t.equal(api.attached.size, 0);
     t.notOk(isAlive(pidOf(target)));
   });

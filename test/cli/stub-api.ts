@@ -132,6 +132,33 @@ export const node1: HostView = {
   version: '0.1.0',
 };
 
+const webName = {
+  name: 'web.frontend.tsnet.internal',
+  network: 'frontend',
+  addresses: ['10.64.0.5', 'fd74:736e::5'],
+  host: 'node1',
+  endpoint: '0123456789abcdef',
+  generation: 2,
+};
+
+const webAnswer = {
+  name: 'web',
+  status: 'NOERROR',
+  reason: 'found',
+  records: [
+    {
+      name: 'web',
+      type: 'A',
+      ttl: 2,
+      value: '10.64.0.5',
+      endpoint: '0123456789abcdef',
+      network: 'frontend',
+      host: 'node1',
+      generation: 2,
+    },
+  ],
+};
+
 /** Answers as a small cluster does. */
 export function answerCluster({ method, path, body }: StubRequest): unknown {
   const networks: Readonly<Record<string, NetworkView>> = { frontend, lan };
@@ -153,6 +180,8 @@ export function answerCluster({ method, path, body }: StubRequest): unknown {
   if (path === '/v1/agent/detach') return { detached: [web.id] };
   if (path === '/v1/agent/endpoints') return [web];
   if (path.startsWith('/v1/agent/endpoints/')) return web;
+  if (path === '/v1/agent/dns') return [webName];
+  if (path === '/v1/agent/dns/query') return webAnswer;
   throw new TsnetError('ERR_NOT_FOUND', `${method} ${path}: there is no such route`);
 }
 

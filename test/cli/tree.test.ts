@@ -49,7 +49,13 @@ t.test('every command has an example, and every example is a line that it takes'
 
 t.test('every command prints records in all formats, or is one that prints none', async (t) => {
   const without = walk(newTestProgram(async () => undefined)).filter((command) => specOf(command)?.common === 'none');
-  t.same(without.map(pathOf), ['tsnet controller', 'tsnet agent', 'tsnet completion', 'tsnet help']);
+  t.same(without.map(pathOf), [
+    'tsnet controller',
+    'tsnet agent',
+    'tsnet dns-server',
+    'tsnet completion',
+    'tsnet help',
+  ]);
 });
 
 t.test('the reference pages are what the generator makes', async (t) => {
