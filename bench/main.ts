@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { withAttach } from './attach.js';
 import { withCli } from './cli.js';
+import { withCni } from './cni.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
 
@@ -9,6 +10,7 @@ type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promis
 const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   attach: withAttach,
   cli: withCli,
+  cni: withCni,
   overlay: withOverlay,
 };
 const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
