@@ -208,7 +208,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const resolver = dns === null ? null : new SandboxResolver({ feed: dns, domain: dnsOptions?.domain ?? '', own });
   const settled = async (owner: string, timeoutMs: number): Promise<void> => {
     await reconciler.settled(owner, timeoutMs);
-    if (owner.startsWith(networkOwners)) await firewall.settled(owner.slice(networkOwners.length));
+    if (!owner.startsWith(networkOwners)) return;
+    await dns?.settled(owner.slice(networkOwners.length));
+    await firewall.settled(owner.slice(networkOwners.length));
   };
   /** The firewall follows which networks are realised here. */
   const sink: DesiredSink = {
@@ -302,6 +304,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
         log.error({ network, cidr, error: String(result.reason) }, 'while withdrawing from a lost block');
     }
   };
+  await dns?.resumed();
   ports.restore();
   for (const { record } of journal.carriers()) {
     const network = networks.known(record.network);

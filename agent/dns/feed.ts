@@ -40,6 +40,8 @@ export interface DnsFeedOptions {
 
 const retryMs = { first: 20, last: 1000 } as const;
 const answerMs = 2000;
+const settleMs = 500;
+const awayMs = 5000;
 const elementOwner = 'dns';
 const dnsPort = 53;
 
@@ -61,10 +63,17 @@ export class DnsFeed {
   #retryMs: number = retryMs.first;
   #failed: readonly string[] = [];
   #places: readonly DnsPlace[] = [];
+  #hasPlaces = false;
+  #awaySinceMs = performance.now();
+  /** A connection has failed: no name server was there. */
+  #hasFailed = false;
+  readonly #waiters = new Set<() => void>();
 
   constructor(options: DnsFeedOptions) {
     this.#options = options;
-    const { state, own } = options;
+    const { state, own, journal } = options;
+    // As before the restart: a whole set that lacked them would close sockets that are being asked.
+    for (const { record } of journal.carriers()) this.#carried.set(record.network, record.addresses);
     this.#stops.push(
       own.onChange((id) => this.#tellOwn(id)),
       state.onChange((change) => {
@@ -87,13 +96,45 @@ export class DnsFeed {
 
   get warnings(): readonly { readonly code: string; readonly message: string }[] {
     const failed = this.#failed.map((reason) => `the name server cannot listen: ${reason}`);
-    const away = this.#carried.size > 0 && !this.#isConnected ? ['the name server is not there'] : [];
+    const isLong = !this.#isConnected && performance.now() - this.#awaySinceMs > awayMs;
+    const away = this.#carried.size > 0 && isLong ? ['the name server is not there'] : [];
     return [...failed, ...away].map((message) => ({ code: 'ERR_DNS_UNAVAILABLE', message }));
   }
 
   /** Finds the name server that runs, or starts one: before the first sandbox may ask. */
   start(): void {
     this.#connect();
+  }
+
+  /**
+   * Resolves when a name server that outlived the last agent has said where it listens, so that rules loaded anew lead
+   * there; at once where none did, and after a while in any case.
+   */
+  resumed(): Promise<void> {
+    return this.#wait(() => this.#hasFailed || this.#hasPlaces);
+  }
+
+  /** Resolves when a network's sandboxes are listened to, or after a while: attaching does not fail for names. */
+  settled(id: string): Promise<void> {
+    const network = this.#options.knownNetwork(id);
+    const wanted = network === undefined ? [] : this.listenOf(network);
+    return this.#wait(() => wanted.every((address) => this.#places.some((place) => place.address === address)));
+  }
+
+  #wait(isDone: () => boolean): Promise<void> {
+    if (isDone() || this.#isClosed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#waiters.delete(look);
+        resolve();
+      };
+      const look = (): void => {
+        if (isDone()) end();
+      };
+      const timer = setTimeout(end, settleMs);
+      this.#waiters.add(look);
+    });
   }
 
   /** A network is realised here, or has got other addresses of the host. */
@@ -178,8 +219,13 @@ export class DnsFeed {
 
   #again(socket: Socket): void {
     if (this.#socket !== socket || this.#isClosed) return;
-    if (this.#isConnected) this.#options.log.warn('the name server has gone: starting it again');
+    if (this.#isConnected) {
+      this.#options.log.warn('the name server has gone: starting it again');
+      this.#awaySinceMs = performance.now();
+    }
     this.#isConnected = false;
+    this.#hasFailed = true;
+    for (const look of this.#waiters) look();
     const nowMs = performance.now();
     // One that was just started needs its time; one that cannot start is not tried without end.
     if (nowMs - this.#spawnedMs > Math.max(retryMs.last, this.#retryMs)) {
@@ -218,7 +264,9 @@ export class DnsFeed {
       case 'places':
         this.#places = message.places;
         this.#failed = message.failed;
+        this.#hasPlaces = true;
         this.#options.setElements(elementOwner, redirections(message.places));
+        for (const look of this.#waiters) look();
         return;
       case 'answer':
         this.#asked.get(message.id)?.(message.answer);
