@@ -23,11 +23,21 @@ export interface Comparison {
   readonly atLeast?: number;
 }
 
+/** What a subject's figure itself has to keep to. */
+export interface Limit {
+  readonly metric: string;
+  readonly of: string;
+  readonly atMost: number;
+}
+
 export interface Benchmark {
   readonly title: string;
+  /** Of several parts in one run: which. */
+  readonly part?: string;
   readonly units: Readonly<Record<string, string>>;
   readonly subjects: readonly Subject[];
   readonly comparisons: readonly Comparison[];
+  readonly limits?: readonly Limit[];
   readonly rounds: number;
   /** Rounds that are not counted, first; default 1. Daemons run for months: what is measured is compiled code. */
   readonly warmups?: number;
@@ -61,12 +71,17 @@ export async function runBenchmark(name: string, benchmark: Benchmark, outputFol
   printSummary(summary, units);
   const ratios = comparisons.map((comparison) => compare(comparison, results));
   for (const ratio of ratios) printRatio(ratio);
+  const limits = (benchmark.limits ?? []).map((limit) => checkLimit(limit, results));
+  for (const limit of limits) printLimit(limit, units);
   mkdirSync(outputFolder, { recursive: true });
-  const path = join(outputFolder, `${name}.json`);
+  const path = join(outputFolder, `${benchmark.part === undefined ? name : `${name}-${benchmark.part}`}.json`);
   const rows = Object.fromEntries(results);
-  writeFileSync(path, `${JSON.stringify({ name, title, machine, units, summary, ratios, rounds: rows }, null, 2)}\n`);
+  writeFileSync(
+    path,
+    `${JSON.stringify({ name, title, machine, units, summary, ratios, limits, rounds: rows }, null, 2)}\n`,
+  );
   print(`\nwritten to ${path}`);
-  return ratios.every(({ kept }) => kept !== false);
+  return [...ratios, ...limits].every(({ kept }) => kept !== false);
 }
 
 interface Summary {
@@ -95,6 +110,21 @@ function compare(comparison: Comparison, results: ReadonlyMap<string, readonly S
       ? null
       : interval.middle <= (atMost ?? Infinity) && interval.middle >= (atLeast ?? -Infinity);
   return { ...comparison, ...interval, kept };
+}
+
+interface CheckedLimit extends Limit, Interval {
+  readonly kept: boolean;
+}
+
+function checkLimit(limit: Limit, results: ReadonlyMap<string, readonly Samples[]>): CheckedLimit {
+  const interval = medianInterval((results.get(limit.of) ?? []).map((round) => median(round[limit.metric] ?? [])));
+  return { ...limit, ...interval, kept: interval.middle <= limit.atMost };
+}
+
+function printLimit(limit: CheckedLimit, units: Readonly<Record<string, string>>): void {
+  const { metric, of, middle, low, high, atMost, kept } = limit;
+  const figures = `${format(middle).trim()}  [${format(low).trim()}, ${format(high).trim()}] ${units[metric] ?? ''}`;
+  print(`${metric}: ${of} = ${figures}, wanted at most ${atMost}: ${kept ? 'kept' : 'MISSED'}`);
 }
 
 function printSummary(summary: readonly Summary[], units: Readonly<Record<string, string>>): void {

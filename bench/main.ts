@@ -4,6 +4,7 @@ import { withCli } from './cli.js';
 import { withCni } from './cni.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
+import { withPorts } from './ports.js';
 
 type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promise<boolean>;
 
@@ -12,6 +13,7 @@ const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   cli: withCli,
   cni: withCni,
   overlay: withOverlay,
+  ports: withPorts,
 };
 const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
 

@@ -350,6 +350,8 @@ export interface StepRequest {
 export interface EndpointUpdate {
   readonly labels?: Readonly<Record<string, string | null>>;
   readonly aliases?: readonly string[];
+  /** In place of all that it publishes; what stays is not interrupted. */
+  readonly ports?: readonly PortRequest[];
 }
 
 export interface AgentStatus {

@@ -433,7 +433,11 @@ export const stepRequestSchema = shapeOf<api.StepRequest>()(
 
 export const endpointUpdateSchema = shapeOf<api.EndpointUpdate>()(
   Type.Object(
-    { labels: Type.Optional(part.labelChange), aliases: Type.Optional(part.aliases) },
+    {
+      labels: Type.Optional(part.labelChange),
+      aliases: Type.Optional(part.aliases),
+      ports: Type.Optional(Type.Array(portRequestSchema, { maxItems: part.maxPortMappings })),
+    },
     { ...closed, description: 'A change of an endpoint' },
   ),
 );

@@ -4,7 +4,7 @@ import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import type { Network } from '../../core/model.js';
 import { applyLabels, parseAliases } from '../../core/name.js';
-import { isSameBandwidth, isSamePorts } from '../../core/ports.js';
+import { checkPorts, isSameBandwidth, isSamePorts } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import { KeyedQueue } from '../../lib/sync/keyed-queue.js';
 import type { NativeApi } from '../../native/api.js';
@@ -214,17 +214,18 @@ export class Attachments {
     });
   }
 
-  /** Changes labels and aliases. */
+  /** Changes labels, aliases and published ports. Errors: those of the fields; ERR_PORT_IN_USE and its like. */
   async update(ref: string, change: EndpointUpdate): Promise<OwnEndpoint> {
-    const { own, journal } = this.#options;
+    const { own, journal, steps } = this.#options;
     const entry = this.#byRef(ref);
-    return this.#inOrder(entry.record.network, entry.record.callerId, () => {
-      const now = own.get(entry.record.id) ?? entry;
+    return this.#inOrder(entry.record.network, entry.record.callerId, async () => {
+      let now = own.get(entry.record.id) ?? entry;
       const labels = change.labels === undefined ? now.record.labels : applyLabels(now.record.labels, change.labels);
       const aliases = change.aliases === undefined ? now.record.aliases : parseAliases(change.aliases);
-      return Promise.resolve(
-        own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } }),
-      );
+      if (change.ports !== undefined)
+        now = await steps.changePorts(this.#networkOf(now), now, checkPorts(change.ports));
+      if (change.labels === undefined && change.aliases === undefined) return now;
+      return own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } });
     });
   }
 

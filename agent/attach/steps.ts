@@ -34,6 +34,8 @@ export interface EndpointPorts {
   claim(endpoint: string, mappings: readonly PortMapping[]): Promise<readonly PortMapping[]>;
   release(endpoint: string): void;
   publish(entry: OwnEndpoint): Promise<void>;
+  change(network: Network, endpoint: string, mappings: readonly PortMapping[]): Promise<readonly PortMapping[]>;
+  republish(before: OwnEndpoint, now: OwnEndpoint): Promise<void>;
   unpublish(endpoint: Endpoint): Promise<void>;
 }
 
@@ -148,6 +150,32 @@ export class Steps {
       releaseAddresses(network.id, addresses);
       throw error;
     }
+  }
+
+  /**
+   * Publishes ports in place of those that an endpoint publishes. The journal first: a crash in between is mended by
+   * what the next start publishes.
+   * Errors: those of PublishedPorts; ERR_KERNEL, with everything as before.
+   */
+  async changePorts(network: Network, entry: OwnEndpoint, mappings: readonly PortMapping[]): Promise<OwnEndpoint> {
+    const { own, journal, ports } = this.#parts;
+    const published = await ports.change(network, entry.record.id, mappings);
+    const { ports: _before, ...record } = entry.record;
+    const now = own.put({
+      ...entry,
+      record: {
+        ...record,
+        ...(published.length === 0 ? {} : { ports: published }),
+        generation: journal.nextGeneration(),
+      },
+    });
+    try {
+      await ports.republish(entry, now);
+    } catch (error) {
+      own.put({ ...entry, record: { ...entry.record, generation: journal.nextGeneration() } });
+      throw error;
+    }
+    return now;
   }
 
   /** Lets go of what was reserved for a record that was never written. */

@@ -18,43 +18,38 @@ const firstChosen = 49_152;
 const lastChosen = 65_535;
 const chooseTries = 64;
 
-/** Claims on ports of one protocol. Single ports by number, ranges in a list: lookups do not grow with single ports. */
-class ProtocolBook {
-  readonly #singles = new Map<number, Claim[]>();
-  readonly #ranges = new Set<Claim>();
+/** Ports by their upper bits: a claim stands on each page that it has a port of. */
+const pageBits = 6;
 
-  conflict(mapping: PortMapping): Claim | undefined {
-    const { hostPort, hostPortEnd } = mapping;
-    for (const claim of this.#ranges) if (portsConflict(claim.mapping, mapping)) return claim;
-    if (hostPortEnd - hostPort > this.#singles.size) {
-      for (const claims of this.#singles.values())
-        for (const claim of claims) if (portsConflict(claim.mapping, mapping)) return claim;
-      return undefined;
-    }
-    for (let port = hostPort; port <= hostPortEnd; port++) {
-      const found = this.#singles.get(port)?.find((claim) => portsConflict(claim.mapping, mapping));
-      if (found !== undefined) return found;
+/** Claims on ports of one protocol, by pages of 64: a look-up does not grow with what is claimed elsewhere. */
+class ProtocolBook {
+  readonly #pages = new Map<number, Set<Claim>>();
+
+  /** The claim that stands in a mapping's way, one's own left aside. */
+  conflict(mapping: PortMapping, own?: string): Claim | undefined {
+    for (let page = mapping.hostPort >> pageBits; page <= mapping.hostPortEnd >> pageBits; page++) {
+      for (const claim of this.#pages.get(page) ?? [])
+        if (claim.endpoint !== own && portsConflict(claim.mapping, mapping)) return claim;
     }
     return undefined;
   }
 
   add(claim: Claim): void {
     const { hostPort, hostPortEnd } = claim.mapping;
-    if (hostPort !== hostPortEnd) {
-      this.#ranges.add(claim);
-      return;
+    for (let page = hostPort >> pageBits; page <= hostPortEnd >> pageBits; page++) {
+      const claims = this.#pages.get(page);
+      if (claims === undefined) this.#pages.set(page, new Set([claim]));
+      else claims.add(claim);
     }
-    const claims = this.#singles.get(hostPort);
-    if (claims === undefined) this.#singles.set(hostPort, [claim]);
-    else claims.push(claim);
   }
 
   remove(claim: Claim): void {
-    this.#ranges.delete(claim);
-    const { hostPort } = claim.mapping;
-    const left = this.#singles.get(hostPort)?.filter((each) => each !== claim) ?? [];
-    if (left.length === 0) this.#singles.delete(hostPort);
-    else this.#singles.set(hostPort, left);
+    const { hostPort, hostPortEnd } = claim.mapping;
+    for (let page = hostPort >> pageBits; page <= hostPortEnd >> pageBits; page++) {
+      const claims = this.#pages.get(page);
+      claims?.delete(claim);
+      if (claims?.size === 0) this.#pages.delete(page);
+    }
   }
 }
 
@@ -95,9 +90,32 @@ export class PortBook {
    * Takes ports for an endpoint, all or none, and chooses those that are 0.
    * Errors: ERR_PORT_IN_USE, naming the holder.
    */
-  async claim(endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
+  claim(endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
+    return this.#claim(endpoint, mappings);
+  }
+
+  /**
+   * Takes ports in place of those that an endpoint has, all or none; until then it has both.
+   * Errors: ERR_PORT_IN_USE, naming the holder.
+   */
+  async change(endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
+    const held = new Map((this.#claims.get(endpoint) ?? []).map(({ mapping }) => [formatPort(mapping), mapping]));
+    const fresh = mappings.filter((mapping) => !held.has(formatPort(mapping)));
+    const meanwhile = `${endpoint} changing`;
+    const taken = await this.#claim(meanwhile, fresh, endpoint);
+    this.release(meanwhile);
+    this.release(endpoint);
+    const now = mappings.map((mapping) => held.get(formatPort(mapping)) ?? taken[fresh.indexOf(mapping)] ?? mapping);
+    this.#add(endpoint, now);
+    return now;
+  }
+
+  async #claim(endpoint: string, mappings: readonly PortMapping[], own?: string): Promise<PortMapping[]> {
     if (mappings.length === 0) return [];
-    this.#assertFree(mappings.filter(({ hostPort }) => hostPort !== 0));
+    this.#assertFree(
+      mappings.filter(({ hostPort }) => hostPort !== 0),
+      own,
+    );
     const avoided = new Set<number>();
     for (;;) {
       const taken = this.#take(endpoint, mappings, avoided);
@@ -165,9 +183,9 @@ export class PortBook {
     this.#claims.set(endpoint, claims);
   }
 
-  #assertFree(mappings: readonly PortMapping[]): void {
+  #assertFree(mappings: readonly PortMapping[], own?: string): void {
     for (const mapping of mappings) {
-      const claim = this.#books[mapping.protocol].conflict(mapping);
+      const claim = this.#books[mapping.protocol].conflict(mapping, own);
       if (claim !== undefined)
         throw portInUse(mapping, `${this.#nameOf(claim.endpoint)}, which publishes ${formatPort(claim.mapping)}`);
     }

@@ -72,6 +72,34 @@ export class PublishedPorts {
     await this.#dropFlows(entry.record);
   }
 
+  /** Takes ports in place of those that an endpoint has. Errors: those of `check`. */
+  async change(network: Network, endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
+    await this.#checkPossible(network, mappings);
+    return this.#options.book.change(endpoint, mappings);
+  }
+
+  /** Opens and closes what differs between two states of an endpoint; what stays is not interrupted. Errors: ERR_KERNEL. */
+  async republish(before: OwnEndpoint, now: OwnEndpoint): Promise<void> {
+    const { firewall, book } = this.#options;
+    if (!isPublished(now.record)) return;
+    firewall.publish(now);
+    try {
+      await firewall.settled(now.record.network);
+    } catch (error) {
+      book.restore(before.record.id, before.record.ports ?? []);
+      firewall.publish(before);
+      throw error;
+    }
+    const [old, fresh] = [before, now].map(
+      ({ record }) => new Map((record.ports ?? []).map((p) => [formatPort(p), p])),
+    );
+    const changed = [
+      ...[...(old ?? [])].filter(([text]) => fresh?.has(text) !== true),
+      ...[...(fresh ?? [])].filter(([text]) => old?.has(text) !== true),
+    ].map(([, mapping]) => mapping);
+    await this.#dropFlows({ ...now.record, ports: changed });
+  }
+
   /** Closes them. Goes on past errors: the rule set is mended by itself. */
   async unpublish(endpoint: Endpoint): Promise<void> {
     const { firewall, log } = this.#options;
@@ -103,7 +131,7 @@ export class PublishedPorts {
     return views.sort((a, b) => a.protocol.localeCompare(b.protocol) || a.hostPort - b.hostPort);
   }
 
-  async #dropFlows(endpoint: Endpoint): Promise<void> {
+  async #dropFlows(endpoint: Pick<Endpoint, 'addresses' | 'ports'>): Promise<void> {
     const own = await this.#hostAddresses();
     await dropStaleFlows(
       this.#options.conntrack,

@@ -1,10 +1,10 @@
 import { Option } from 'commander';
-import type { EndpointUpdate, EndpointView } from '../../core/api.js';
+import type { EndpointUpdate, EndpointView, PortRequest } from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printOne } from '../output/format.js';
 import { endpointView } from '../output/views.js';
-import { collect, collectLabelChanges, present } from '../parse.js';
+import { collect, collectLabelChanges, collectPorts, present } from '../parse.js';
 
 interface LsOptions {
   readonly host?: string;
@@ -47,30 +47,38 @@ const lsCommand: CommandSpec<LsOptions> = {
 interface SetOptions {
   readonly label?: Readonly<Record<string, string | null>>;
   readonly alias?: readonly string[] | false;
+  readonly publish?: readonly PortRequest[] | false;
 }
 
 const setCommand: CommandSpec<SetOptions> = {
   name: 'set',
-  summary: 'change labels or aliases of an endpoint of this host',
+  summary: 'change labels, aliases or published ports of an endpoint of this host',
   args: [{ name: 'ENDPOINT', summary: 'id or name of an endpoint', means: 'endpoint' }],
   options: () => [
     new Option('--label <K=V>', 'set a label, or remove it with K-, repeatable').argParser(collectLabelChanges),
     new Option('--alias <NAME>', 'have these aliases and no others, repeatable').argParser(collectAliases),
     new Option('--no-alias', 'have no aliases'),
+    new Option(
+      '-p, --publish <PORTS>',
+      'publish [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp] and nothing else, repeatable',
+    ).argParser(collectPublished),
+    new Option('--no-publish', 'publish nothing'),
   ],
   examples: [
     { does: 'Two aliases in place of those it had', line: 'tsnet endpoint set web --alias www --alias shop' },
+    { does: 'Publish a port, without a new attach', line: 'tsnet endpoint set web -p 8080:80' },
     { does: 'Set a label and remove another', line: 'tsnet endpoint set web --label tier=front --label old-' },
   ],
   common: 'calls',
   act: async ({ args: [endpoint = ''], options, cli, format, calls }) => {
     const aliases = options.alias === false ? [] : Array.isArray(options.alias) ? options.alias : undefined;
-    if (options.label === undefined && aliases === undefined) {
+    const ports = options.publish === false ? [] : Array.isArray(options.publish) ? options.publish : undefined;
+    if (options.label === undefined && aliases === undefined && ports === undefined) {
       throw new TsnetError('ERR_USAGE', 'nothing to change', {
-        hint: 'Give --label, --alias or --no-alias; see `tsnet help endpoint set`.',
+        hint: 'Give --label, --alias, --publish or their --no- forms; see `tsnet help endpoint set`.',
       });
     }
-    const body = present<EndpointUpdate>({ labels: options.label, aliases });
+    const body = present<EndpointUpdate>({ labels: options.label, aliases, ports });
     const row = await calls.agent<EndpointView>('PATCH', `/v1/agent/endpoints/${encodeURIComponent(endpoint)}`, {
       body,
     });
@@ -81,6 +89,10 @@ const setCommand: CommandSpec<SetOptions> = {
 /** Like `collect`; what came before is `true` or `false` where the option has a `--no-` form. */
 function collectAliases(text: string, before: unknown): readonly string[] {
   return collect(text, Array.isArray(before) ? (before as readonly string[]) : []);
+}
+
+function collectPublished(text: string, before: unknown): readonly PortRequest[] {
+  return collectPorts(text, Array.isArray(before) ? (before as readonly PortRequest[]) : []);
 }
 
 export const endpointCommands: GroupSpec = {
