@@ -76,7 +76,10 @@ function formatRequest(
   return `${head.join('\r\n')}\r\n\r\n${text}`;
 }
 
-/** Everything the server sends until it closes the connection. */
+/**
+ * Everything the server sends until its answer is whole by its length, or else until it closes the connection: that
+ * may come later than the answer, after other work of the server's.
+ */
 function exchange(
   socket: Socket,
   text: string,
@@ -85,6 +88,7 @@ function exchange(
   return new Promise((done, failed) => {
     const chunks: Buffer[] = [];
     let sizeBytes = 0;
+    let wholeBytes: number | undefined;
     const timer = setTimeout(() => socket.destroy(new DeadlineError()), timeoutMs);
     const abort = (): void => void socket.destroy(new Error('given up'));
     signal?.addEventListener('abort', abort, { once: true });
@@ -94,6 +98,11 @@ function exchange(
       sizeBytes += chunk.length;
       if (sizeBytes > maxAnswerBytes)
         socket.destroy(new TsnetError('ERR_TOO_LARGE', `the answer is larger than ${maxAnswerBytes} bytes`));
+      // A head that comes in pieces waits for the end: so each byte is looked at once.
+      if (chunks.length === 1) wholeBytes = wholeSize(chunk);
+      if (wholeBytes === undefined || sizeBytes < wholeBytes) return;
+      done(Buffer.concat(chunks));
+      socket.destroy();
     });
     socket.on('end', () => done(Buffer.concat(chunks)));
     socket.on('error', failed);
@@ -104,6 +113,20 @@ function exchange(
     });
     socket.write(text);
   });
+}
+
+/** The size of an answer whose head, with a length, is in its first bytes. */
+function wholeSize(start: Buffer): number | undefined {
+  const end = start.subarray(0, maxHeadBytes).indexOf('\r\n\r\n');
+  if (end < 0) return undefined;
+  const length = lengthIn(start.toString('latin1', 0, end));
+  return length === undefined ? undefined : end + 4 + length;
+}
+
+function lengthIn(head: string): number | undefined {
+  if (/\r\ntransfer-encoding:/i.test(head)) return undefined;
+  const length = /\r\ncontent-length:[ \t]*([0-9]{1,10})[ \t]*(?:\r|$)/i.exec(head)?.[1];
+  return length === undefined ? undefined : Number(length);
 }
 
 function parseAnswer<T>(answer: Buffer, what: string): T {
@@ -134,9 +157,9 @@ export function splitAnswer(answer: Buffer): { readonly status: number; readonly
   const body = answer.subarray(end + 4);
   if (/\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r|$)/i.test(head))
     return { status: Number(status), body: joinChunks(body) };
-  const length = /\r\ncontent-length:[ \t]*([0-9]{1,10})[ \t]*(?:\r|$)/i.exec(head)?.[1];
-  if (length !== undefined && body.length < Number(length)) throw new Error('its answer is cut short');
-  return { status: Number(status), body: body.toString('utf8', 0, length === undefined ? undefined : Number(length)) };
+  const length = lengthIn(head);
+  if (length !== undefined && body.length < length) throw new Error('its answer is cut short');
+  return { status: Number(status), body: body.toString('utf8', 0, length) };
 }
 
 function joinChunks(body: Buffer): string {

@@ -48,6 +48,22 @@ async function serve(t: Test, answer: (socket: Socket) => void): Promise<string>
   return `unix:${folder}/s`;
 }
 
+t.test('an answer is there when its length has come, though the server keeps the connection', async (t) => {
+  for (const cut of [1, plain.indexOf('\r\n\r\n') + 4, plain.length - 1]) {
+    const base = await serve(t, (socket) => {
+      socket.once('data', () => {
+        // With a head in pieces only the end says that all has come.
+        const isHeadCut = cut === 1;
+        socket.write(plain.subarray(0, cut), () =>
+          setImmediate(() => (isHeadCut ? socket.end(plain.subarray(cut)) : socket.write(plain.subarray(cut)))),
+        );
+      });
+    });
+    const got = callServer({ base, unreachable: 'ERR_AGENT_UNREACHABLE' }, { method: 'GET', path: '/x' });
+    t.same(await got, ['é'], `cut at ${cut}`);
+  }
+});
+
 t.test('each way a server can fail is an error of its own', async (t) => {
   const request = { method: 'GET', path: '/x' };
   const call = (base: string, timeoutMs = 10_000): Promise<unknown> =>
