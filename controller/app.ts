@@ -7,6 +7,7 @@ import { authorize, type PrincipalOptions } from './principal.js';
 import { endpointRoutes } from './routes/endpoints.js';
 import { blockRoutes, hostRoutes } from './routes/hosts.js';
 import { networkRoutes } from './routes/networks.js';
+import { policyRoutes } from './routes/policies.js';
 import { statusRoutes } from './routes/status.js';
 import { watchRoutes } from './routes/watch.js';
 
@@ -30,6 +31,7 @@ export async function newApp(context: ControllerContext, tokens: PrincipalOption
   await app.register(async (routes) => {
     statusRoutes(routes, context);
     networkRoutes(routes, context);
+    policyRoutes(routes, context);
     endpointRoutes(routes, context);
     hostRoutes(routes, context);
     blockRoutes(routes, context);

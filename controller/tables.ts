@@ -1,4 +1,4 @@
-import type { Block, Carrier, Carve, ClusterSettings, Endpoint, Host, Network, RecordBase } from '../core/model.js';
+import type { Block, Carrier, Carve, ClusterSettings, Endpoint, Host, Network, Policy, RecordBase } from '../core/model.js';
 import type { Key } from '../core/keys.js';
 import type { CarveReply } from './store/carves.js';
 import type { Liveness } from './store/hosts.js';
@@ -20,6 +20,7 @@ export interface KindMap {
   readonly endpoint: Endpoint;
   readonly carve: Carve;
   readonly settings: ClusterSettings;
+  readonly policy: Policy;
   readonly token: RecordBase;
   readonly 'carve-answer': CarveReply;
 }
@@ -86,6 +87,7 @@ export function newTables(): Tables {
     endpoint: new Table<Endpoint>(),
     carve: new Table<Carve>(),
     settings: new Table<ClusterSettings>(),
+    policy: new Table<Policy>(),
     token: new Table<RecordBase>(),
     'carve-answer': new Table<CarveReply>(),
   };
@@ -101,6 +103,8 @@ export function placeOf(key: Key): { readonly kind: Kind; readonly group: string
       return { kind: key.kind, group: '', id: key.host };
     case 'settings':
       return { kind: 'settings', group: '', id: '' };
+    case 'policy':
+      return { kind: 'policy', group: '', id: key.name };
     case 'block':
       return { kind: 'block', group: key.network, id: key.cidr };
     case 'carrier':

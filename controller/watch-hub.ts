@@ -90,7 +90,7 @@ export class HostStream {
 }
 
 /**
- * Sends every change to the hosts that it concerns: networks and settings to all; carriers and endpoints to
+ * Sends every change to the hosts that it concerns: networks, policies and settings to all; carriers and endpoints to
  * hosts interested in their network; blocks and carves to their host. All of it happens in the turn in which the
  * mirror changes, so a stream is always exactly at the mirror's revision and a full set fits between two changes.
  */
@@ -211,6 +211,7 @@ export class WatchHub {
   #listeners(change: Change, say: (stream: HostStream, line: Buffer) => void): void {
     switch (change.kind) {
       case 'network':
+      case 'policy':
       case 'settings':
         for (const stream of this.#streams.values()) say(stream, changeLine(change));
         return;
@@ -237,6 +238,7 @@ export class WatchHub {
     const lines: Buffer[] = [];
     for (const stored of tables.settings.all()) lines.push(putLine('settings', stored));
     for (const stored of tables.network.all()) lines.push(putLine('network', stored));
+    for (const stored of tables.policy.all()) lines.push(putLine('policy', stored));
     for (const stored of tables.block.all())
       if (stored.value.host === stream.host) lines.push(putLine('block', stored));
     for (const stored of tables.carve.group(stream.host).values()) lines.push(putLine('carve', stored));
@@ -303,7 +305,7 @@ function linesFor(stream: HostStream, changes: readonly Change[]): readonly Buff
   for (const change of changes) {
     if (!isHeard(change.kind)) continue;
     const heard = change as Change & { readonly kind: HeardKind };
-    if (heard.kind === 'network' || heard.kind === 'settings') lines.push(changeLine(heard));
+    if (heard.kind === 'network' || heard.kind === 'policy' || heard.kind === 'settings') lines.push(changeLine(heard));
     else if (heard.kind === 'carrier' || heard.kind === 'endpoint') {
       if (stream.interest.has((heard.after ?? heard.before)?.value.network ?? '')) lines.push(changeLine(heard));
     } else if (hostsOf(heard).has(stream.host)) lines.push(ownLine(stream.host, heard));

@@ -4,7 +4,15 @@ import type { Change, Kind, KindMap, Stored } from './tables.js';
 /** Kinds that hosts hear of. */
 export type HeardKind = Entry['kind'];
 
-const heardKinds: ReadonlySet<Kind> = new Set<Kind>(['network', 'carrier', 'endpoint', 'block', 'carve', 'settings']);
+const heardKinds: ReadonlySet<Kind> = new Set<Kind>([
+  'network',
+  'carrier',
+  'endpoint',
+  'block',
+  'carve',
+  'settings',
+  'policy',
+]);
 
 export function isHeard(kind: Kind): kind is HeardKind {
   return heardKinds.has(kind);
@@ -42,6 +50,8 @@ function identityOf(change: Change): { readonly network: string; readonly id: st
       const { id } = stored.value as KindMap['network'];
       return { network: id, id };
     }
+    case 'policy':
+      return { network: '', id: (stored.value as KindMap['policy']).name };
     case 'carrier': {
       const { network, host } = stored.value as KindMap['carrier'];
       return { network, id: host };

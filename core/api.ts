@@ -10,6 +10,12 @@
  *   GET    /v1/networks/:ref                            [any]    NetworkView          ref = name or id
  *   PATCH  /v1/networks/:ref         NetworkUpdate      [manage] NetworkView
  *   DELETE /v1/networks/:ref                            [manage] 204
+ *   GET    /v1/policies                                 [any]    PolicyView[]
+ *   POST   /v1/policies              PolicyBody         [manage] PolicyView
+ *   GET    /v1/policies/:name                           [any]    PolicyView
+ *   PUT    /v1/policies/:name        PolicyBody         [manage] PolicyView
+ *   DELETE /v1/policies/:name                           [manage] 204
+ *   POST   /v1/policies/explain      PolicyQuestion     [any]    PolicyAnswer
  *   GET    /v1/endpoints?network=&host=                 [any]    EndpointView[]
  *   GET    /v1/hosts                                    [any]    HostView[]
  *   DELETE /v1/hosts/:host?force=                       [admin]  HostRemoval
@@ -37,7 +43,7 @@
  *   POST   /v1/agent/dns/query       DnsQueryRequest    DnsQueryView
  *   GET    /v1/agent/resolver?target=                   ResolverView    of a sandbox of this host
  *   PATCH  /v1/agent/endpoints/:ref  EndpointUpdate     EndpointView
- *   *      /v1/networks…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
+ *   *      /v1/networks…, /v1/policies…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
  */
 import type {
   Bandwidth,
@@ -52,6 +58,8 @@ import type {
   HostState,
   Labels,
   Network,
+  Policy,
+  PolicyProtocol,
   PortMapping,
   PortProtocol,
   Subnet,
@@ -119,6 +127,46 @@ export interface EndpointView {
   /** Absent: not limited. */
   readonly bandwidth?: Bandwidth;
   readonly createdAt: string;
+}
+
+/** A policy as its author says it. */
+export type PolicyBody = Omit<Policy, 'v' | 'generation' | 'createdAt'>;
+
+export interface PolicyView extends PolicyBody {
+  readonly createdAt: string;
+  readonly generation: number;
+  /** Endpoints selected now, of all hosts. */
+  readonly selected: number;
+  /** What may not be meant: it selects nothing, or names a network that does not exist. */
+  readonly warnings: readonly string[];
+}
+
+export interface PolicyQuestion {
+  /** Name, alias, id or address of an endpoint; or any address. */
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: PolicyProtocol;
+  /** 0 for icmp. */
+  readonly port: number;
+}
+
+/** What one end says to a connection. */
+export interface PolicyVerdict {
+  readonly allowed: boolean;
+  /** Policies that select the end in this direction; none: everything is allowed. */
+  readonly policies: readonly string[];
+  /** The rule that allows it, `NAME ingress[0]`. */
+  readonly rule: string | null;
+  readonly reason: string;
+}
+
+/** One pair of addresses that the question stands for. */
+export interface PolicyAnswer {
+  readonly from: string;
+  readonly to: string;
+  readonly allowed: boolean;
+  readonly egress: PolicyVerdict;
+  readonly ingress: PolicyVerdict;
 }
 
 export interface HostView {
@@ -232,7 +280,8 @@ export type Entry =
   | { readonly kind: 'endpoint'; readonly value: Endpoint }
   | { readonly kind: 'block'; readonly value: Block }
   | { readonly kind: 'carve'; readonly value: Carve }
-  | { readonly kind: 'settings'; readonly value: ClusterSettings };
+  | { readonly kind: 'settings'; readonly value: ClusterSettings }
+  | { readonly kind: 'policy'; readonly value: Policy };
 
 export type EntryKind = Entry['kind'];
 
@@ -240,7 +289,7 @@ export type EntryKind = Entry['kind'];
  * One line of the stream.
  *
  * `hello` comes first. A full set is `begin` … `put`s … `end`; whatever of its scope the receiver
- * holds and the set does not name is gone. `scope` is `*` (networks, settings, own blocks and carves, and all
+ * holds and the set does not name is gone. `scope` is `*` (networks, policies, settings, own blocks and carves, and all
  * interests) or one network id (its carriers and endpoints). `put`/`gone` outside a set are
  * changes; `revision` is the etcd revision of the change and the cursor to resume at.
  * `beat` is the heartbeat and carries progress; the receiver answers each with an InterestChange that changes

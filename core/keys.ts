@@ -21,6 +21,7 @@ export const vniKey = (vni: number): string => `${root}vnis/${vni}`;
 export const blocksGuardKey = (network: string): string => `${root}guards/blocks/${network}`;
 export const blockKey = (network: string, cidr: string): string => `${root}blocks/${network}/${cidr.replace('/', '_')}`;
 export const hostKey = (host: string): string => `${root}hosts/${host}`;
+export const policyKey = (name: string): string => `${root}policies/${name}`;
 /** The only key bound to a host's lease. */
 export const livenessKey = (host: string): string => `${root}liveness/${host}`;
 export const carrierKey = (network: string, host: string): string => `${root}carriers/${network}/${host}`;
@@ -48,7 +49,7 @@ export const macsPrefix = (network: string): string => `${root}macs/${network}/`
 export type Key =
   | { readonly kind: 'epoch' | 'settings' | 'subnets-guard' }
   | { readonly kind: 'network'; readonly id: string }
-  | { readonly kind: 'name'; readonly name: string }
+  | { readonly kind: 'name' | 'policy'; readonly name: string }
   | { readonly kind: 'vni'; readonly vni: number }
   | { readonly kind: 'blocks-guard'; readonly network: string }
   | { readonly kind: 'block'; readonly network: string; readonly cidr: string }
@@ -78,6 +79,8 @@ function parseShort(table: string, a: string): Key | undefined {
       return { kind: 'network', id: a };
     case 'names':
       return { kind: 'name', name: a };
+    case 'policies':
+      return { kind: 'policy', name: a };
     case 'vnis':
       return /^\d{1,8}$/.test(a) ? { kind: 'vni', vni: Number(a) } : undefined;
     case 'hosts':

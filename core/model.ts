@@ -149,6 +149,61 @@ export interface Endpoint extends RecordBase {
   readonly createdAt: string;
 }
 
+/** A condition on one label. */
+export interface LabelRequirement {
+  readonly key: string;
+  readonly operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+  /** For In and NotIn. */
+  readonly values?: readonly string[];
+}
+
+/** Which labels; all conditions must hold, and none means everything. */
+export interface LabelSelector {
+  readonly matchLabels?: Labels;
+  readonly matchExpressions?: readonly LabelRequirement[];
+}
+
+/** The other end of a permitted connection: endpoints, networks or addresses. */
+export interface PolicyPeer {
+  /** Endpoints with these labels; with `networks`, those of them on one of these networks. */
+  readonly endpoints?: LabelSelector;
+  /** Names or ids. Without `endpoints`: every address of their subnets. */
+  readonly networks?: readonly string[];
+  readonly cidr?: string;
+  /** Parts of `cidr` that are not meant. */
+  readonly except?: readonly string[];
+}
+
+export type PolicyProtocol = PortProtocol | 'icmp';
+
+/** Ports of the end that is connected to. */
+export interface PolicyPort {
+  /** Default: tcp. icmp stands for both families'. */
+  readonly protocol?: PolicyProtocol;
+  /** Absent: all. */
+  readonly port?: number;
+  /** Last of a range. */
+  readonly endPort?: number;
+}
+
+/** Permits connections of any of the peers to any of the ports; no peers: anyone, no ports: all. */
+export interface PolicyRule {
+  readonly peers?: readonly PolicyPeer[];
+  readonly ports?: readonly PolicyPort[];
+}
+
+/** What selected endpoints may be reached by, and may reach: once selected in a direction, only what a rule permits. */
+export interface Policy extends RecordBase {
+  readonly name: string;
+  /** Only endpoints of these networks, by name or id; absent: of any. */
+  readonly networks?: readonly string[];
+  readonly selects: LabelSelector;
+  /** Absent: incoming connections are not this policy's business; empty: none is permitted by it. */
+  readonly ingress?: readonly PolicyRule[];
+  readonly egress?: readonly PolicyRule[];
+  readonly createdAt: string;
+}
+
 /** Settings that hold for the whole cluster, kept in the store, sent to every agent. */
 export interface ClusterSettings extends RecordBase {
   /** UDP port of every VXLAN device. */

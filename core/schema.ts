@@ -149,6 +149,64 @@ export const controllerStatusSchema = shapeOf<api.ControllerStatus>()(
   ),
 );
 
+// ── policies ────────────────────────────────────────────────────────────────
+
+export const policyBodySchema = shapeOf<api.PolicyBody>()(
+  Type.Object(record.policyFields, {
+    ...closed,
+    description: 'A policy',
+    examples: [{ name: 'deny-all', selects: {}, ingress: [] }],
+  }),
+);
+
+export const policyViewSchema = shapeOf<api.PolicyView>()(
+  Type.Object(
+    {
+      ...record.policyFields,
+      createdAt: part.timeText,
+      generation: part.generation,
+      selected: part.count('Endpoints selected now'),
+      warnings: Type.Array(Type.String({ maxLength: 1024 }), { maxItems: 1000 }),
+    },
+    { ...closed, description: 'Policy' },
+  ),
+);
+
+export const policyQuestionSchema = shapeOf<api.PolicyQuestion>()(
+  Type.Object(
+    {
+      from: text('Name, id or address', 'web'),
+      to: text('Name, id or address', '10.1.0.5'),
+      protocol: Type.Enum(['tcp', 'udp', 'sctp', 'icmp'], { description: 'Protocol' }),
+      port: part.count('Port; 0 for icmp', 65_535),
+    },
+    { ...closed, description: 'Which connection is asked about' },
+  ),
+);
+
+const policyVerdict = Type.Object(
+  {
+    allowed: Type.Boolean(),
+    policies: Type.Array(Type.String({ maxLength: 63 }), { maxItems: 10_000 }),
+    rule: orNull(Type.String({ maxLength: 256 })),
+    reason: Type.String({ maxLength: 1024 }),
+  },
+  closed,
+);
+
+export const policyAnswerSchema = shapeOf<api.PolicyAnswer>()(
+  Type.Object(
+    {
+      from: part.addrText,
+      to: part.addrText,
+      allowed: Type.Boolean(),
+      egress: policyVerdict,
+      ingress: policyVerdict,
+    },
+    { ...closed, description: 'What policies say to one pair of addresses' },
+  ),
+);
+
 // ── host to controller ──────────────────────────────────────────────────────
 
 export const hostRegisterSchema = shapeOf<api.HostRegister>()(
@@ -267,6 +325,7 @@ const entryValues = {
   block: record.blockSchema,
   carve: record.carveSchema,
   settings: record.clusterSettingsSchema,
+  policy: record.policySchema,
 } as const;
 
 const entryOf = <K extends keyof typeof entryValues>(kind: K) => ({
@@ -285,6 +344,7 @@ export const entrySchema = shapeOf<api.Entry>()(
     Type.Object(entryOf('block'), closed),
     Type.Object(entryOf('carve'), closed),
     Type.Object(entryOf('settings'), closed),
+    Type.Object(entryOf('policy'), closed),
   ]),
 );
 
@@ -311,11 +371,12 @@ export const watchLineSchema = shapeOf<api.WatchLine>()(
       putOf('block'),
       putOf('carve'),
       putOf('settings'),
+      putOf('policy'),
       Type.Object(
         {
           type: Type.Literal('gone'),
           revision: part.revision,
-          kind: Type.Enum(['network', 'carrier', 'endpoint', 'block', 'carve', 'settings']),
+          kind: Type.Enum(['network', 'carrier', 'endpoint', 'block', 'carve', 'settings', 'policy']),
           network: Type.String({ maxLength: 8 }),
           id: Type.String({ maxLength: 256 }),
           generation: part.generation,

@@ -114,6 +114,7 @@ export class Datapath {
       if (change.op === 'put') this.#again(change.value.id);
       return;
     }
+    if (change.kind === 'policy') return;
     const record = change.op === 'put' ? change.value : change.previous;
     if (!this.#realised.has(record.network)) return;
     const network = state.network(record.network);

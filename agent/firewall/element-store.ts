@@ -1,15 +1,17 @@
-import { elementKey, type TableElement } from '../../core/nft/element.js';
+import type { NftElement } from '../../lib/nft/table.js';
+
+const elementKey = ({ set, key }: NftElement): string => `${set} ${key}`;
 
 interface Wanted {
-  element: TableElement;
+  element: NftElement;
   readonly owners: Set<string>;
 }
 
 /** What owners want in the sets, and how it differs from what was applied. An element that several want is there once. */
 export class ElementStore {
   readonly #wanted = new Map<string, Wanted>();
-  readonly #byOwner = new Map<string, ReadonlyMap<string, TableElement>>();
-  readonly #applied = new Map<string, TableElement>();
+  readonly #byOwner = new Map<string, ReadonlyMap<string, NftElement>>();
+  readonly #applied = new Map<string, NftElement>();
   readonly #dirty = new Set<string>();
 
   get isDirty(): boolean {
@@ -17,7 +19,7 @@ export class ElementStore {
   }
 
   /** Replaces what one owner wants; of different values for one key the last wins. Reports whether anything is to do. */
-  replace(owner: string, elements: readonly TableElement[]): boolean {
+  replace(owner: string, elements: readonly NftElement[]): boolean {
     const now = new Map(elements.map((element) => [elementKey(element), element]));
     const before = this.#byOwner.get(owner);
     for (const key of before?.keys() ?? []) if (!now.has(key)) this.#drop(owner, key);
@@ -30,9 +32,9 @@ export class ElementStore {
   }
 
   /** The changes since the last time, taken as applied. A changed value is a removal and an addition. */
-  takeChanges(): { readonly gone: TableElement[]; readonly come: TableElement[] } {
-    const gone: TableElement[] = [];
-    const come: TableElement[] = [];
+  takeChanges(): { readonly gone: NftElement[]; readonly come: NftElement[] } {
+    const gone: NftElement[] = [];
+    const come: NftElement[] = [];
     for (const key of this.#dirty) {
       const wanted = this.#wanted.get(key)?.element;
       const applied = this.#applied.get(key);
@@ -49,7 +51,7 @@ export class ElementStore {
   }
 
   /** Everything wanted, taken as applied. */
-  takeAll(): TableElement[] {
+  takeAll(): NftElement[] {
     this.#dirty.clear();
     this.#applied.clear();
     for (const [key, { element }] of this.#wanted) this.#applied.set(key, element);
@@ -61,7 +63,7 @@ export class ElementStore {
     this.#dirty.clear();
   }
 
-  #want(owner: string, key: string, element: TableElement): void {
+  #want(owner: string, key: string, element: NftElement): void {
     const wanted = this.#wanted.get(key);
     if (wanted === undefined) this.#wanted.set(key, { element, owners: new Set([owner]) });
     else {

@@ -226,6 +226,7 @@ export class Firewall {
         break;
       }
       case 'endpoint':
+      case 'policy':
         break;
     }
   }

@@ -1,10 +1,9 @@
 import { TsnetError } from '../../core/errors.js';
-import type { TableElement } from '../../core/nft/element.js';
-import type { Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
 import { NftError } from '../../lib/nft/errors.js';
 import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
 import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
+import type { NftElement, NftTable } from '../../lib/nft/table.js';
 import { changeElements, removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
 import { ElementStore } from './element-store.js';
@@ -14,6 +13,8 @@ export interface RuleSetOptions {
   readonly log: Logger;
   /** The process's own when absent. */
   readonly netns?: NetnsRef;
+  /** Of the table, family inet; default: tsnet. */
+  readonly table?: string;
 }
 
 /** Changes by others come in bursts: a reload flushes and loads for a while. */
@@ -22,7 +23,6 @@ const mendDelayMs = 100;
 const mendPauseMs = 500;
 const retryMs = 1000;
 const lossPauseMs = 30_000;
-const removed = { family: 'inet', name: 'tsnet' } as const;
 /** A chain without rules that is part of each load: its first notification tells which port id is ours. */
 const marker = 'loaded-by-agent';
 
@@ -40,15 +40,16 @@ interface Waiter {
  */
 export class RuleSet {
   readonly #options: RuleSetOptions;
+  readonly #name: string;
   readonly #context: NftContext;
   readonly #elements = new ElementStore();
   readonly #foreignListeners = new Set<() => void>();
   #monitor: { close(): void } | undefined;
   #ownPortid: number | undefined;
   #hasLoaded = false;
-  #table: Table | null = null;
+  #table: NftTable | null = null;
   /** Null: not known to be there. */
-  #loaded: Table | null | 'unknown' = 'unknown';
+  #loaded: NftTable | null | 'unknown' = 'unknown';
   #waiters: Waiter[] = [];
   #running: Promise<void> | undefined;
   #scheduled = false;
@@ -60,6 +61,7 @@ export class RuleSet {
 
   private constructor(options: RuleSetOptions, context: NftContext) {
     this.#options = options;
+    this.#name = options.table ?? 'tsnet';
     this.#context = context;
   }
 
@@ -96,13 +98,13 @@ export class RuleSet {
   }
 
   /** The rules; null removes the table. */
-  setTable(table: Table | null): void {
+  setTable(table: NftTable | null): void {
     this.#table = table;
     this.#schedule();
   }
 
   /** Replaces what one owner wants. */
-  setElements(owner: string, elements: readonly TableElement[]): void {
+  setElements(owner: string, elements: readonly NftElement[]): void {
     if (this.#elements.replace(owner, elements)) this.#schedule();
   }
 
@@ -170,7 +172,7 @@ export class RuleSet {
   async #apply(): Promise<void> {
     const table = this.#table;
     if (table === null) {
-      await runNft(this.#context, removeTable(removed));
+      await runNft(this.#context, removeTable({ family: 'inet', name: this.#name }));
       this.#elements.forgetApplied();
       this.#loaded = null;
       return;
@@ -216,12 +218,13 @@ export class RuleSet {
       if (this.#table !== null) this.#mend(lossPauseMs, 'notifications were lost');
       return;
     }
-    if (this.#ownPortid === undefined && this.#hasLoaded && event.kind === 'object' && event.chain === marker) {
+    const isMarker = event.kind === 'object' && event.chain === marker && event.table === this.#name;
+    if (this.#ownPortid === undefined && this.#hasLoaded && isMarker) {
       this.#ownPortid = event.portid;
       return;
     }
     if (this.#ownPortid === undefined) return;
-    if (event.kind === 'object' && event.table === removed.name && this.#table !== null) {
+    if (event.kind === 'object' && event.table === this.#name && this.#table !== null) {
       this.#mend(mendPauseMs, 'somebody changed it');
     }
     if (event.kind === 'generation') for (const listener of this.#foreignListeners) listener();
@@ -235,7 +238,7 @@ export class RuleSet {
       this.#notBeforeMs = performance.now() + pauseMs;
       this.#repairs += 1;
       this.#loaded = 'unknown';
-      this.#options.log.warn({ reason, repairs: this.#repairs }, 'loading the table inet tsnet again');
+      this.#options.log.warn({ reason, repairs: this.#repairs }, `loading the table inet ${this.#name} again`);
       this.#schedule();
     });
   }

@@ -1,6 +1,6 @@
 import type { WatchLine } from '../../core/api.js';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
-import type { Carrier, ClusterSettings, Cursor, Endpoint, Network } from '../../core/model.js';
+import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy } from '../../core/model.js';
 import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
 import { isRecordOf } from './record-check.js';
 
@@ -9,6 +9,7 @@ interface StateRecords {
   readonly carrier: Carrier;
   readonly endpoint: Endpoint;
   readonly settings: ClusterSettings;
+  readonly policy: Policy;
 }
 
 export type StateKind = keyof StateRecords;
@@ -72,6 +73,7 @@ export class ClusterState {
   readonly #cache: Cache;
   readonly #records = new Map<string, Stored>();
   readonly #networkIds = new Map<string, string>();
+  readonly #policies = new Map<string, Policy>();
   readonly #carriers = new Map<string, Map<string, Carrier>>();
   readonly #endpoints = new Map<string, Map<string, Endpoint>>();
   readonly #loaded = new Set<string>();
@@ -132,6 +134,11 @@ export class ClusterState {
   /** A network by name or, where no network has that name, by id. */
   networkByRef(nameOrId: string): Network | undefined {
     return this.network(this.#networkIds.get(nameOrId) ?? nameOrId);
+  }
+
+  /** All policies of the cluster, by name. */
+  get policies(): readonly Policy[] {
+    return [...this.#policies.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** The other hosts that carry a network. */
@@ -301,7 +308,8 @@ export class ClusterState {
   }
 
   #applyGone(kind: string, network: string, id: string): void {
-    const key = kind === 'settings' ? kind : kind === 'network' ? `network/${id}` : `${kind}/${network}/${id}`;
+    const isShort = kind === 'network' || kind === 'policy';
+    const key = kind === 'settings' ? kind : isShort ? `${kind}/${id}` : `${kind}/${network}/${id}`;
     this.#set?.named.delete(key);
     this.#remove(key);
   }
@@ -377,6 +385,8 @@ export class ClusterState {
     if (kind === 'network') {
       const network = previous as Network;
       if (this.#networkIds.get(network.name) === network.id) this.#networkIds.delete(network.name);
+    } else if (kind === 'policy') {
+      this.#policies.delete((previous as Policy).name);
     } else if (kind === 'carrier') {
       const carrier = previous as Carrier;
       dropFrom(this.#carriers, carrier.network, carrier.host);
@@ -395,6 +405,8 @@ export class ClusterState {
       const before = previous as Network | null;
       if (before !== null && before.name !== network.name) this.#networkIds.delete(before.name);
       this.#networkIds.set(network.name, network.id);
+    } else if (kind === 'policy') {
+      this.#policies.set((value as Policy).name, value as Policy);
     } else if (kind === 'carrier') {
       const carrier = value as Carrier;
       addTo(this.#carriers, carrier.network, [carrier.host, carrier]);
@@ -438,6 +450,7 @@ export class ClusterState {
 function keyOf(kind: StateKind, value: Stored): string {
   if (kind === 'settings') return kind;
   if (kind === 'network') return `network/${(value as Network).id}`;
+  if (kind === 'policy') return `policy/${(value as Policy).name}`;
   if (kind === 'carrier') return `carrier/${(value as Carrier).network}/${(value as Carrier).host}`;
   return `endpoint/${(value as Endpoint).network}/${(value as Endpoint).id}`;
 }

@@ -9,6 +9,7 @@ import {
   cursorSchema,
   endpointSchema,
   networkSchema,
+  policySchema,
 } from '../../core/schema-record.js';
 
 /**
@@ -22,6 +23,7 @@ const checks: Readonly<Record<EntryKind | 'cursor', (value: unknown) => boolean>
   block: newCheck(blockSchema),
   carve: newCheck(carveSchema),
   settings: newCheck(clusterSettingsSchema),
+  policy: newCheck(policySchema),
   cursor: newCheck(cursorSchema),
 };
 
