@@ -116,6 +116,11 @@ export interface NativeApi {
    * Resolves with the datagrams received.
    */
   netlinkExchange(options: NetlinkExchangeOptions): Promise<Buffer[]>;
+  /**
+   * Several of them in turn from one such thread, each in its own namespace; one without `netns` has to come before
+   * those with one. None is begun after one of which the kernel refused something: the result has those that were made.
+   */
+  netlinkExchangeInTurn(exchanges: readonly NetlinkExchangeOptions[]): Promise<Buffer[][]>;
   /** Opens a namespace and reads its cookie. Equivalent to: `ip netns` path or `/proc/$pid/ns/net`. */
   netnsOpen(ref: NetnsRef): Promise<NetnsHandle>;
   /** Cookies of many namespaces in one thread trip; an errno name where one cannot be read. */

@@ -8,7 +8,7 @@ import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import type { BatchResult, OnReply } from '../../lib/netlink/batch.js';
-import { exchange } from '../../lib/netlink/exchange.js';
+import { exchange, exchangeInTurn } from '../../lib/netlink/exchange.js';
 import {
   linkAddMessage,
   linkDeleteMessage,
@@ -64,6 +64,30 @@ export async function makeLink(
   return plan.kind === 'veth' ? makeVeth(kernel, plan, at) : makeMacvlan(kernel, plan, at.netnsFd);
 }
 
+/** Where a sandbox joins, and what goes with it. */
+export interface JoinAt {
+  readonly netnsFd: number;
+  /** As in makeLink. */
+  readonly objects: readonly KernelObject[];
+  /** As in ConfigureAt. */
+  readonly takeOver: boolean;
+}
+
+/**
+ * Makes an endpoint's link into its sandbox and configures it there: makeLink and configureSandbox, in one trip where
+ * nothing has to be known of the one for the other. What `objects` ask for is there when it resolves, but for a macvlan
+ * link's.
+ *
+ * Errors: those of both. Whatever was made is left for the caller to take back.
+ */
+export async function joinSandbox(kernel: KernelAccess, plan: SandboxPlan, at: JoinAt): Promise<LinkMade> {
+  if (plan.link.kind === 'veth') return joinByVeth(kernel, plan, plan.link, at);
+  const made = await makeMacvlan(kernel, plan.link, at.netnsFd);
+  const { netnsFd, takeOver } = at;
+  await configureSandbox(kernel.native, plan, { netns: { fd: netnsFd }, ifindex: made.sandboxIfindex, takeOver });
+  return made;
+}
+
 /**
  * The ifindex is chosen here, far above those that the kernel counts up itself, and is the same at both ends: so all
  * that refers to the new link goes in the send that makes it, and nothing need be asked for afterwards.
@@ -73,10 +97,33 @@ const ifindexTries = 5;
 
 const newIfindex = (): number => randomInt(firstChosenIfindex, 2 ** 31 - 1);
 
-async function makeVeth(
+/** The same in one trip with the configuration of the sandbox's end, which is in the sandbox from the start. */
+async function joinByVeth(kernel: KernelAccess, plan: SandboxPlan, link: VethPlan, at: JoinAt): Promise<LinkMade> {
+  return withNewIfindexes(kernel, link, { netnsFd: at.netnsFd, objects: at.objects }, async (requests, made) => {
+    const inside = configureMessages(plan, { ifindex: made.sandboxIfindex, takeOver: at.takeOver });
+    const [host = [], sandbox] = await exchangeInTurn(kernel.native, [
+      { messages: requests },
+      { netns: { fd: at.netnsFd }, messages: inside, sysctls: plan.sysctls },
+    ]);
+    if (sandbox !== undefined) assertConfigured(plan, sandbox);
+    return host;
+  });
+}
+
+function makeVeth(
   kernel: KernelAccess,
   plan: VethPlan,
   at: { netnsFd: number | null; objects: readonly KernelObject[] },
+): Promise<LinkMade> {
+  return withNewIfindexes(kernel, plan, at, (requests) => kernel.connection.batch(requests));
+}
+
+/** Chooses ifindexes until the kernel takes them. `send` returns what became of the requests. */
+async function withNewIfindexes(
+  kernel: KernelAccess,
+  plan: VethPlan,
+  at: { netnsFd: number | null; objects: readonly KernelObject[] },
+  send: (requests: readonly NetlinkMessage[], made: LinkMade) => Promise<BatchResult>,
 ): Promise<LinkMade> {
   const master = kernel.linkIndex(plan.master);
   if (master === undefined)
@@ -85,10 +132,11 @@ async function makeVeth(
     const ifindex = newIfindex();
     const sandboxIfindex = at.netnsFd === null ? newIfindex() : ifindex;
     const indexOf = (name: string): number => (name === plan.name ? ifindex : (kernel.linkIndex(name) ?? 0));
-    const results = await kernel.connection.batch([
+    const requests = [
       ...vethRequests(plan, { ifindex, sandboxIfindex, master, netnsFd: at.netnsFd }),
       ...at.objects.flatMap((object) => requestsOf({ verb: 'add', key: '', object }, indexOf)),
-    ]);
+    ];
+    const results = await send(requests, { ifindex, sandboxIfindex });
     const [creation] = results;
     const failed = results.find((result) => result !== undefined);
     if (failed === undefined) return { ifindex, sandboxIfindex };
@@ -269,7 +317,7 @@ export interface ConfigureAt {
   readonly takeOver: boolean;
 }
 
-function routeMessage({ dst, gateway }: SandboxPlan['routes'][number], at: ConfigureAt): NetlinkMessage {
+function routeMessage({ dst, gateway }: SandboxPlan['routes'][number], at: Omit<ConfigureAt, 'netns'>): NetlinkMessage {
   const route = { dst, ifindex: at.ifindex, ...(gateway === null ? {} : { gateway }) };
   return at.takeOver || gateway === null ? routeReplaceMessage(route) : routeAddMessage(route);
 }
@@ -282,9 +330,14 @@ function routeMessage({ dst, gateway }: SandboxPlan['routes'][number], at: Confi
  * Errors: ERR_SANDBOX_MISSING, ERR_KERNEL.
  */
 export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at: ConfigureAt): Promise<void> {
+  assertConfigured(plan, await exchange(native, at.netns, configureMessages(plan, at), { sysctls: plan.sysctls }));
+}
+
+/** Routes come last. */
+function configureMessages(plan: SandboxPlan, at: Omit<ConfigureAt, 'netns'>): NetlinkMessage[] {
   const { ifindex } = at;
   const { alias } = sandboxEnd(plan);
-  const messages: NetlinkMessage[] = [
+  return [
     linkSetMessage('lo', { up: true }),
     ...plan.addrs.map((addr) =>
       addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 }),
@@ -292,8 +345,11 @@ export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at:
     linkSetMessage(ifindex, { alias, up: true }),
     ...plan.routes.map((route) => routeMessage(route, at)),
   ];
-  const results = await exchange(native, at.netns, messages, { sysctls: plan.sysctls });
-  const firstRoute = messages.length - plan.routes.length;
+}
+
+/** A route that somebody else has there stays, and is no error. */
+function assertConfigured(plan: SandboxPlan, results: BatchResult): void {
+  const firstRoute = results.length - plan.routes.length;
   const failed = results.find(
     (result, index) => result !== undefined && !(index >= firstRoute && isNetlinkError(result, 'EEXIST')),
   );

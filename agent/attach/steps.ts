@@ -18,6 +18,7 @@ import type { OwnEndpoint } from '../journal/entries.js';
 import {
   configureSandbox,
   getSandboxLink,
+  joinSandbox,
   kernelHasIpv6,
   makeLink,
   moveWaitingLink,
@@ -205,17 +206,14 @@ export class Steps {
     failpoint('attach.link.before');
     // Desired first: from then on the reconciler knows them for ours, whoever makes them.
     const objects = datapath.setOwn(network, attached);
-    const made = await makeLink(this.#parts, plan.link, { netnsFd: sandbox.fd, objects });
+    const joining = joinSandbox(this.#parts, plan, { netnsFd: sandbox.fd, objects, takeOver: at.takeOver });
+    // Needs no link, and so is done while the kernel makes it. Both have ended before anything is taken back.
+    const opening = this.#parts.ports.publish({ ...linking, record: attached });
+    await Promise.allSettled([joining, opening]);
+    const made = await joining;
+    await opening;
     failpoint('attach.link.after');
-    await Promise.all([
-      configureSandbox(this.#parts.native, plan, {
-        netns: { fd: sandbox.fd },
-        ifindex: made.sandboxIfindex,
-        takeOver: at.takeOver,
-      }),
-      this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs),
-      this.#parts.ports.publish({ ...linking, record: attached }),
-    ]);
+    if (plan.link.kind !== 'veth') await this.#parts.settled(ownerOf.endpoint(network.id, attached.id), settleMs);
     if (made.ifindex !== null)
       await this.#limit(attached, {
         hostIfindex: made.ifindex,

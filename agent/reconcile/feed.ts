@@ -26,6 +26,9 @@ const groups = [
   RTNLGRP_IPV6_ROUTE,
 ];
 
+/** How long notifications are collected while nobody waits for them. */
+const gatherMs = 4;
+
 /** linux/netlink.h: a message that asks nothing, and is acknowledged when it asks for that. */
 const NLMSG_NOOP = 1;
 
@@ -38,7 +41,8 @@ export class Feed {
   #seq = 0;
   #closed = false;
   #received: Buffer[] = [];
-  #due: NodeJS.Immediate | undefined;
+  #isDelivering = false;
+  #due: NodeJS.Timeout | undefined;
 
   private constructor(private readonly listener: (event: NetlinkEvent) => void) {}
 
@@ -95,7 +99,7 @@ export class Feed {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearImmediate(this.#due);
+    clearTimeout(this.#due);
     this.#received = [];
     this.#socket?.close();
     this.#release();
@@ -103,16 +107,28 @@ export class Feed {
 
   /**
    * Making one veth brings some ten notifications of its links at once, each with all that is known of
-   * it: they are collected until the end of the turn, and those that a later one repeats are not read.
+   * it: they are collected for a while, and those that a later one repeats are not read. What is asked for in that
+   * while, an attach above all, is answered first; whoever waits at a barrier waits no longer for it.
    */
   #receive(datagram: Buffer): void {
     this.#received.push(datagram);
-    this.#due ??= setImmediate(() => this.#deliver());
+    if (this.#waiting.size > 0) this.#deliverAtEndOfTurn();
+    else this.#due ??= setTimeout(() => this.#deliver(), gatherMs);
+  }
+
+  #deliverAtEndOfTurn(): void {
+    if (this.#isDelivering) return;
+    this.#isDelivering = true;
+    setImmediate(() => {
+      this.#isDelivering = false;
+      this.#deliver();
+    });
   }
 
   #deliver(): void {
-    clearImmediate(this.#due);
+    clearTimeout(this.#due);
     this.#due = undefined;
+    if (this.#closed) return;
     const messages: Message[] = [];
     let broken: unknown;
     for (const datagram of this.#received.splice(0)) {

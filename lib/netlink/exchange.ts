@@ -64,6 +64,54 @@ export async function exchange(
   return results;
 }
 
+/** One namespace's part of an `exchangeInTurn`. */
+export interface ExchangePart extends Pick<ExchangeOptions, 'sysctls'> {
+  /** The process's own when absent; such parts come first. */
+  readonly netns?: NetnsRef;
+  /** As many as fit one send: 512 messages, 64 KiB. */
+  readonly messages: readonly NetlinkMessage[];
+}
+
+/**
+ * Makes requests in several namespaces, one after another and in one trip; none is sent to a namespace after a refusal in
+ * one before it. Returns the results of those that were sent to.
+ *
+ * Equivalent to: `ip -batch - && ip -n $netns -batch -`
+ * Errors: as exchange; RangeError for a part that does not fit one send.
+ * Cost: one short-lived thread and one send per part.
+ */
+export async function exchangeInTurn(native: NativeApi, parts: readonly ExchangePart[]): Promise<BatchResult[]> {
+  const batches = parts.map(({ messages }) => {
+    const [batch, ...more] = encodeBatches(messages, 1);
+    if (batch === undefined || more.length > 0) throw new RangeError(`${messages.length} messages do not fit one send`);
+    return batch;
+  });
+  const open = batches.map((batch) => new BatchAnswers(batch));
+  const timeoutMs = batchTimeoutMs(5000, Math.max(0, ...parts.map(({ messages }) => messages.length)));
+  const received = await native
+    .netlinkExchangeInTurn(
+      parts.map(({ netns, sysctls, messages }, index) => ({
+        protocol: NETLINK_ROUTE,
+        ...(netns === undefined ? {} : { netns }),
+        ...(sysctls === undefined ? {} : { sysctls }),
+        datagram: batches[index]?.datagram ?? new Uint8Array(),
+        answers: messages.length,
+        timeoutMs,
+      })),
+    )
+    .catch((cause: unknown) => {
+      if ((cause as Partial<NativeError>).code !== 'ETIMEDOUT') throw cause;
+      throw new NetlinkTimeout(open.map(({ unanswered }) => unanswered).join(', '), timeoutMs);
+    });
+  const made = open.slice(0, received.length);
+  for (const [index, answers] of made.entries()) {
+    for (const datagram of received[index] ?? [])
+      eachMessage(datagram, (header, reader) => answers.take(header, reader));
+    if (!answers.complete) throw new NetlinkTimeout(answers.unanswered, timeoutMs);
+  }
+  return made.map(({ results }) => results);
+}
+
 /**
  * Gets one object inside a namespace and leaves nothing open in it.
  *

@@ -21,6 +21,21 @@ void setOption(const Fd& socket, int level, int option, const char* name, int va
   }
 }
 
+/** Calls `visit` with each whole message's header and the place behind it. */
+template <class Visit>
+void eachHeader(const uint8_t* start, size_t length, Visit visit) {
+  size_t offset = 0;
+  while (length - offset >= NLMSG_HDRLEN) {
+    nlmsghdr header;
+    memcpy(&header, start + offset, sizeof header);
+    if (header.nlmsg_len < NLMSG_HDRLEN || header.nlmsg_len > length - offset) break;
+    visit(header, start + offset + NLMSG_HDRLEN);
+    const size_t aligned = NLMSG_ALIGN(static_cast<size_t>(header.nlmsg_len));
+    if (aligned >= length - offset) break;
+    offset += aligned;
+  }
+}
+
 }  // namespace
 
 Fd openNetlink(const NetlinkSettings& settings) {
@@ -80,17 +95,22 @@ size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer) {
 
 size_t countAnswers(const uint8_t* start, size_t length) {
   size_t answers = 0;
-  size_t offset = 0;
-  while (length - offset >= NLMSG_HDRLEN) {
-    nlmsghdr header;
-    memcpy(&header, start + offset, sizeof header);
-    if (header.nlmsg_len < NLMSG_HDRLEN || header.nlmsg_len > length - offset) break;
+  eachHeader(start, length, [&](const nlmsghdr& header, const uint8_t*) {
     if (header.nlmsg_type == NLMSG_ERROR || header.nlmsg_type == NLMSG_DONE) answers += 1;
-    const size_t aligned = NLMSG_ALIGN(static_cast<size_t>(header.nlmsg_len));
-    if (aligned >= length - offset) break;
-    offset += aligned;
-  }
+  });
   return answers;
+}
+
+bool hasRefusal(const uint8_t* start, size_t length) {
+  bool refused = false;
+  eachHeader(start, length, [&](const nlmsghdr& header, const uint8_t* payload) {
+    const bool ends = header.nlmsg_type == NLMSG_ERROR || header.nlmsg_type == NLMSG_DONE;
+    int code = 0;
+    if (!ends || header.nlmsg_len < NLMSG_HDRLEN + sizeof code) return;
+    memcpy(&code, payload, sizeof code);
+    if (code != 0) refused = true;
+  });
+  return refused;
 }
 
 }  // namespace tsnet

@@ -41,4 +41,7 @@ size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer);
 /** How many messages end an answer (NLMSG_ERROR, which acknowledgements are too, and NLMSG_DONE). */
 size_t countAnswers(const uint8_t* start, size_t length);
 
+/** Whether one of those answers is a refusal. */
+bool hasRefusal(const uint8_t* start, size_t length);
+
 }  // namespace tsnet

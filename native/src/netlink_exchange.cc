@@ -92,6 +92,23 @@ Datagrams runExchange(const Exchange& exchange) {
   return received;
 }
 
+bool isRefused(const Datagrams& received) {
+  for (const auto& datagram : received) {
+    if (hasRefusal(datagram.data(), datagram.size())) return true;
+  }
+  return false;
+}
+
+/** One after another; none after one of which something was refused. */
+std::vector<Datagrams> runInTurn(const std::vector<Exchange>& exchanges) {
+  std::vector<Datagrams> results;
+  for (const Exchange& exchange : exchanges) {
+    results.push_back(runExchange(exchange));
+    if (isRefused(results.back())) break;
+  }
+  return results;
+}
+
 Napi::Value toBuffers(Napi::Env env, Datagrams& datagrams) {
   auto result = Napi::Array::New(env, datagrams.size());
   for (uint32_t index = 0; index < datagrams.size(); index += 1) {
@@ -106,10 +123,34 @@ Napi::Value netlinkExchange(const Napi::CallbackInfo& info) {
       .start<Datagrams>([exchange = requireExchange(info[0])] { return runExchange(exchange); }, toBuffers);
 }
 
+Napi::Value netlinkExchangeInTurn(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) throw Napi::TypeError::New(info.Env(), "exchanges must be an array");
+  const auto list = info[0].As<Napi::Array>();
+  std::vector<Exchange> exchanges;
+  for (uint32_t index = 0; index < list.Length(); index += 1) {
+    const Napi::HandleScope scope(info.Env());
+    exchanges.push_back(requireExchange(list.Get(index)));
+    // A thread does not find back to where it came from.
+    if (index > 0 && exchanges[index].netns.isOwn() && !exchanges[index - 1].netns.isOwn()) {
+      throw Napi::TypeError::New(info.Env(), "an exchange without netns must not follow one with netns");
+    }
+  }
+  return EventLoop::of(info.Env())
+      .start<std::vector<Datagrams>>([exchanges = std::move(exchanges)] { return runInTurn(exchanges); },
+                                     [](Napi::Env env, std::vector<Datagrams>& results) {
+                                       auto converted = Napi::Array::New(env, results.size());
+                                       for (uint32_t index = 0; index < results.size(); index += 1) {
+                                         converted.Set(index, toBuffers(env, results[index]));
+                                       }
+                                       return Napi::Value(converted);
+                                     });
+}
+
 }  // namespace
 
 void exportNetlinkExchange(Napi::Env env, Napi::Object exports) {
   exports.Set("netlinkExchange", newAsyncFunction(env, "netlinkExchange", netlinkExchange));
+  exports.Set("netlinkExchangeInTurn", newAsyncFunction(env, "netlinkExchangeInTurn", netlinkExchangeInTurn));
 }
 
 }  // namespace tsnet

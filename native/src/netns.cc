@@ -227,7 +227,7 @@ Fd Netns::open() const {
 }
 
 void Netns::enter() const {
-  if (path_.empty() && !fd_) return;
+  if (isOwn()) return;
   if (setns(fd_ ? fd_->get() : open().get(), CLONE_NEWNET) < 0) throwErrno("setns" + (fd_ ? "" : " " + path_));
 }
 

@@ -22,6 +22,8 @@ class Netns {
   static Netns from(Napi::Value ref, const char* name = "netns");
   static Netns required(Napi::Value ref, const char* name = "ref");
 
+  /** Whether it is the process's own. */
+  bool isOwn() const { return path_.empty() && !fd_; }
   /** A descriptor of the namespace; on any thread. */
   Fd open() const;
   /** Moves the calling thread into the namespace. Only ever on a thread made for it. */

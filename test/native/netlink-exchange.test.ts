@@ -108,6 +108,65 @@ t.test('the namespace is found by path, by pid and by descriptor, and errors say
   });
 });
 
+t.test('exchanges in turn reach one namespace after another', async (t) => {
+  const [first, second] = [await withNetns(t), await withNetns(t)];
+  const exchange = (path: string, datagram: Buffer, answers: number): NetlinkExchangeOptions => ({
+    protocol: NETLINK_ROUTE,
+    netns: { path },
+    datagram,
+    answers,
+  });
+  const received = await native.netlinkExchangeInTurn([
+    exchange(first, bridgeAdd(1, 'a'), 1),
+    exchange(second, Buffer.concat([bridgeAdd(1, 'b'), bridgeAdd(2, 'c')]), 2),
+  ]);
+  t.same(
+    received.map((datagrams) => decodeMessages(datagrams).map((answer) => [answer.seq, answerErrno(answer)])),
+    [
+      [[1, 0]],
+      [
+        [1, 0],
+        [2, 0],
+      ],
+    ],
+  );
+  t.same(
+    [linkNames(first).sort(), linkNames(second).sort()],
+    [
+      ['a', 'lo'],
+      ['b', 'c', 'lo'],
+    ],
+  );
+  t.same(await native.netlinkExchangeInTurn([]), []);
+});
+
+t.test('no exchange begins after one of which something was refused', async (t) => {
+  const [first, second] = [await withNetns(t), await withNetns(t)];
+  const received = await native.netlinkExchangeInTurn([
+    {
+      protocol: NETLINK_ROUTE,
+      netns: { path: first },
+      datagram: Buffer.concat([bridgeAdd(1, 'a'), bridgeAdd(2, 'a'), bridgeAdd(3, 'b')]),
+      answers: 3,
+    },
+    { protocol: NETLINK_ROUTE, netns: { path: second }, datagram: bridgeAdd(1, 'c'), answers: 1 },
+  ]);
+  t.equal(received.length, 1);
+  t.same(decodeMessages(received[0] ?? []).map(answerErrno), [0, 17, 0]);
+  t.same(linkNames(second), ['lo']);
+});
+
+t.test('an exchange in the own namespace cannot follow one elsewhere', async (t) => {
+  const path = await withNetns(t);
+  const own: NetlinkExchangeOptions = { protocol: NETLINK_ROUTE, datagram: linkDump(1), answers: 1 };
+  await t.rejects(native.netlinkExchangeInTurn([{ ...own, netns: { path } }, own]), { name: 'TypeError' });
+  t.equal((await native.netlinkExchangeInTurn([own, { ...own, netns: { path } }])).length, 2);
+  const garbage: unknown[] = [undefined, {}, [undefined], [own, { ...own, answers: -1 }]];
+  for (const exchanges of garbage) {
+    await t.rejects(native.netlinkExchangeInTurn(exchanges as NetlinkExchangeOptions[]), { name: 'TypeError' });
+  }
+});
+
 t.test('garbage is a TypeError', async (t) => {
   const valid = { protocol: 0, datagram: linkDump(1), answers: 1 };
   const wrong: unknown[] = [
