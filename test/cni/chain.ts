@@ -29,8 +29,9 @@ export class Chain {
     return this.#result;
   }
 
+  /** By each plugin in order but Debian's portmap, which asks for IPv6 rules of a container without IPv6. */
   async check(): Promise<void> {
-    for (const plugin of this.plugins) await this.#run('CHECK', plugin);
+    for (const plugin of this.plugins) if (plugin.type !== 'portmap') await this.#run('CHECK', plugin);
   }
 
   /** By each plugin, the last one first. */
