@@ -8,7 +8,9 @@ import type { TsnetError } from '../core/errors.js';
 import { parseMark } from '../core/ids.js';
 import type { Endpoint } from '../core/model.js';
 
+import { originTableName } from '../core/nft/origin.js';
 import { parseHostName } from '../core/name.js';
+import { policyTableName } from '../core/policy/compile.js';
 import { version } from '../core/version.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { listenHttp } from '../lib/http/listen.js';
@@ -42,6 +44,7 @@ import { newLocalApi } from './local-api/server.js';
 import { Networks } from './networks.js';
 import type { AgentOptions } from './options.js';
 import { newFindListener } from './ports/listeners.js';
+import { Policies } from './policy/policies.js';
 import { PortBook } from './ports/port-book.js';
 import { PublishedPorts } from './ports/published-ports.js';
 import { Reconciler } from './reconcile/reconciler.js';
@@ -155,10 +158,15 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     register: () => ({ vtep: underlay.vtep, underlayMtu: underlay.mtu, bootId, instance: journal.instance, version }),
   });
 
-  const ruleSet = await RuleSet.open({ native, log });
+  const ownPortids = new Set<number>();
+  const ruleSet = await RuleSet.open({ native, log, ownPortids });
   closers.push(() => ruleSet.close());
+  const origins = await RuleSet.open({ native, log, ownPortids, family: 'bridge', table: originTableName });
+  closers.push(() => origins.close());
   const firewall = new Firewall({
     ruleSet,
+    origins,
+    knownNetwork: (id) => networks.known(id),
     forwarding: new Forwarding({ native, dataDir: options.dataDir, links: listLinkNames, log }),
     neighbourhood: new Neighbourhood({ dockerUser: options.dockerUser, log }),
     state,
@@ -169,6 +177,18 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
   closers.push(() => firewall.close());
+  const policyRules = await RuleSet.open({ native, log, table: policyTableName });
+  closers.push(() => policyRules.close());
+  const policies = new Policies({
+    ruleSet: policyRules,
+    state,
+    own,
+    journal,
+    setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
+    ownerOf: ownerOf.network,
+    log,
+  });
+  closers.push(() => policies.close());
   const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
   closers.push(() => conntrack.close());
   const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
@@ -215,9 +235,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   /** The firewall follows which networks are realised here. */
   const sink: DesiredSink = {
     setDesired(owner, objects) {
-      reconciler.setDesired(owner, objects);
-      if (!owner.startsWith(networkOwners)) return;
+      if (!owner.startsWith(networkOwners)) return reconciler.setDesired(owner, objects);
       const id = owner.slice(networkOwners.length);
+      reconciler.setDesired(owner, policies.withSwitch(id, objects));
       const network = objects.length === 0 ? undefined : networks.known(id);
       if (network === undefined) {
         firewall.drop(id);
@@ -310,6 +330,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     const network = networks.known(record.network);
     if (network !== undefined) carry.resume(network);
   }
+  firewall.resumed();
   const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
   closers.push(stopLosses);
   await recover({
@@ -367,6 +388,10 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     reconciler.prune();
   };
 
+  const policyWarnings = (): { code: string; message: string }[] => {
+    const { failure } = policies;
+    return failure === null ? [] : [{ code: failure.code, message: `policies are not enforced: ${failure.message}` }];
+  };
   const status = (): AgentStatus => {
     const { controller, cursor, unpublished, warnings: syncWarnings } = sync.status();
     const opening = [...warnings, ...state.warnings].map(({ code, message }) => ({ code, message }));
@@ -381,7 +406,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       unpublished,
       reconcile: reconcileStatus(reconciler),
       firewall: { repairs: firewall.repairs },
-      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...(dns?.warnings ?? [])],
+      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...policyWarnings(), ...(dns?.warnings ?? [])],
     };
   };
   const api = newLocalApi({

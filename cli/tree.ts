@@ -7,6 +7,7 @@ import { endpointCommands } from './commands/endpoint.js';
 import { helpCommand } from './commands/help.js';
 import { hostCommands } from './commands/host.js';
 import { networkCommands } from './commands/network.js';
+import { policyCommands } from './commands/policy.js';
 import { portCommands } from './commands/port.js';
 import { connectCommand, disconnectCommand } from './commands/connect.js';
 import { runCommandSpec } from './commands/run.js';
@@ -21,6 +22,7 @@ export function newTree(daemons: readonly TreeSpec[]): readonly TreeSpec[] {
     runCommandSpec,
     endpointCommands,
     portCommands,
+    policyCommands,
     dnsCommands,
     hostCommands,
     cniCommands,

@@ -78,7 +78,9 @@ export async function replacePolicy(context: ControllerContext, name: string, re
     throw new TsnetError('ERR_INVALID_POLICY', `name: "${body.name}" is not the "${name}" of the path`, {
       details: { field: 'name' },
     });
-  const policy = await commit(context, `policy ${name}`, async (txn) => putPolicy(txn, body, await getPolicy(txn, name)));
+  const policy = await commit(context, `policy ${name}`, async (txn) =>
+    putPolicy(txn, body, await getPolicy(txn, name)),
+  );
   return policyView(context, policy);
 }
 

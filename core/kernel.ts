@@ -15,6 +15,8 @@ export interface BridgeLink {
   readonly alias: string;
   readonly mac: string;
   readonly mtu: number;
+  /** Whether frames that it passes on go through the host's IP chains; absent: no. */
+  readonly filtered?: boolean;
 }
 
 export interface VxlanLink {

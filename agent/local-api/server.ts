@@ -47,7 +47,16 @@ export interface LocalApiOptions {
 }
 
 /** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
-const relayed = ['/v1/networks', '/v1/networks/*', '/v1/endpoints', '/v1/hosts', '/v1/hosts/*', '/v1/status'];
+const relayed = [
+  '/v1/networks',
+  '/v1/networks/*',
+  '/v1/policies',
+  '/v1/policies/*',
+  '/v1/endpoints',
+  '/v1/hosts',
+  '/v1/hosts/*',
+  '/v1/status',
+];
 
 /** The agent's interface on its unix socket: its own verbs, and the cluster's by relay. */
 export function newLocalApi(options: LocalApiOptions): FastifyInstance {

@@ -88,7 +88,13 @@ export function compareLinks(
   if (desired.mac !== observed.mac) return { change: `address is ${observed.mac}` };
   if (desired.mtu !== observed.mtu) return { change: `mtu is ${observed.mtu}` };
   if (desired.alias !== observed.alias) return { change: `alias is ${observed.alias}` };
+  if (desired.kind === 'bridge' && observed.kind === 'bridge' && isFiltered(desired) !== isFiltered(observed))
+    return { change: `nf_call_iptables is ${isFiltered(observed) ? 'on' : 'off'}` };
   return null;
+}
+
+function isFiltered({ filtered = false }: BridgeLink): boolean {
+  return filtered;
 }
 
 function recreateReason(desired: KernelLink, observed: ReconcileObject): string | null {

@@ -32,6 +32,8 @@ function bridgeDeviation({ bridge }: Link): string | undefined {
   if (bridge?.mcastSnooping === true) return 'mcast_snooping is on';
   if ((bridge?.stpState ?? 0) !== 0) return 'stp is on';
   if ((bridge?.forwardDelayMs ?? 0) !== 0) return `forward_delay is ${bridge?.forwardDelayMs} ms`;
+  if ((bridge?.nfCallIptables ?? false) !== (bridge?.nfCallIp6tables ?? false))
+    return 'nf_call_iptables and nf_call_ip6tables differ';
   return bridge?.vlanFiltering === true ? 'vlan_filtering is on' : undefined;
 }
 
@@ -46,7 +48,11 @@ function kernelLink(link: Link, nameOf: NameOf): (KernelLink & { readonly deviat
   const deviating = (deviation: string | undefined) => (deviation === undefined ? {} : { deviation });
   switch (link.kind) {
     case 'bridge':
-      return { kind: 'bridge', name, alias, mac, mtu, ...deviating(bridgeDeviation(link)) };
+      return {
+        ...{ kind: 'bridge', name, alias, mac, mtu },
+        ...(link.bridge?.nfCallIptables === true ? { filtered: true } : {}),
+        ...deviating(bridgeDeviation(link)),
+      };
     case 'vxlan': {
       const { id: vni = 0, local = '', port = 0 } = link.vxlan ?? {};
       const master = nameOf(link.master ?? 0) ?? '';

@@ -1,4 +1,11 @@
-import { floodMac, tsnetProtocol, type KernelLink, type MacvlanLink, type VxlanLink } from '../../core/kernel.js';
+import {
+  floodMac,
+  tsnetProtocol,
+  type BridgeLink,
+  type KernelLink,
+  type MacvlanLink,
+  type VxlanLink,
+} from '../../core/kernel.js';
 import { addrAddMessage, addrDeleteMessage, addrReplaceMessage, type Addr } from '../../lib/netlink/addr.js';
 import {
   IFA_F_NODAD,
@@ -28,7 +35,11 @@ export type IndexOf = (name: string) => number;
  * reports do not come back through a tunnel that learns nothing. No spanning tree and no delay: the
  * only port that could close a loop is the VXLAN device, and it never sends back what came by it.
  */
-const bridgeSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0 };
+const fixedSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0 };
+
+function bridgeSettings({ filtered = false }: BridgeLink): BridgeSettings {
+  return { ...fixedSettings, nfCallIptables: filtered, nfCallIp6tables: filtered };
+}
 
 /** `MACVLAN_MODE_*` (linux/if_link.h) by the name that `ip link` has for it. */
 export const macvlanModes: Readonly<Record<MacvlanLink['mode'], number>> = {
@@ -45,7 +56,7 @@ function linkSettings(link: KernelLink, indexOf: IndexOf): LinkSettings {
   const common = { ifname: link.name, alias: link.alias, address: link.mac, mtu: link.mtu };
   switch (link.kind) {
     case 'bridge':
-      return { ...common, kind: 'bridge', bridge: bridgeSettings };
+      return { ...common, kind: 'bridge', bridge: bridgeSettings(link) };
     case 'vxlan':
       return { ...common, kind: 'vxlan', vxlan: vxlanSettings(link) };
     case 'macvlan':
@@ -66,7 +77,7 @@ function linkChangeRequest(link: KernelLink): NetlinkMessage {
   const settings = { alias, address, mtu };
   return linkSetMessage(
     link.name,
-    link.kind === 'bridge' ? { ...settings, kind: 'bridge', bridge: bridgeSettings } : settings,
+    link.kind === 'bridge' ? { ...settings, kind: 'bridge', bridge: bridgeSettings(link) } : settings,
   );
 }
 

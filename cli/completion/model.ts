@@ -70,6 +70,7 @@ export const listings: Readonly<Record<Meaning, string | null>> = {
   network: 'tsnet ls -q',
   host: 'tsnet host ls -q',
   endpoint: 'tsnet endpoint ls --local -q',
+  policy: 'tsnet policy ls -q',
   target: 'ls /run/netns',
   command: null,
   shell: null,

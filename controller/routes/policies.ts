@@ -4,14 +4,7 @@ import type { PolicyAnswer, PolicyQuestion, PolicyView } from '../../core/api.js
 import { text } from '../../core/schema-part.js';
 import { policyAnswerSchema, policyQuestionSchema, policyViewSchema } from '../../core/schema.js';
 import type { ControllerContext } from '../context.js';
-import {
-  createPolicy,
-  explainPolicies,
-  findPolicy,
-  listPolicies,
-  removePolicy,
-  replacePolicy,
-} from '../policies.js';
+import { createPolicy, explainPolicies, findPolicy, listPolicies, removePolicy, replacePolicy } from '../policies.js';
 import { routeOptions } from './route.js';
 
 const tag = 'policies';

@@ -110,7 +110,9 @@ interface PortRange {
 
 function mergePorts(ports: readonly PolicyPort[]): PortRange[] {
   const sorted = ports
-    .flatMap(({ port, endPort = port }) => (port === undefined || endPort === undefined ? [] : [{ first: port, last: endPort }]))
+    .flatMap(({ port, endPort = port }) =>
+      port === undefined || endPort === undefined ? [] : [{ first: port, last: endPort }],
+    )
     .sort((a, b) => a.first - b.first);
   const merged: PortRange[] = [];
   for (const range of sorted) {

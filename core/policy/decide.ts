@@ -51,7 +51,12 @@ function verdictOf(world: PolicyWorld, direction: Direction, flow: PolicyFlow, l
   if (endpoint === undefined)
     return { allowed: true, policies: [], rule: null, reason: `${end} is no endpoint: no policy selects it` };
   if (lookup.refs.get(endpoint.network)?.driver === 'macvlan')
-    return { allowed: true, policies: [], rule: null, reason: `${end} is on a macvlan network: policies are not enforced` };
+    return {
+      allowed: true,
+      policies: [],
+      rule: null,
+      reason: `${end} is on a macvlan network: policies are not enforced`,
+    };
   const selecting: Policy[] = world.policies.filter(
     (policy) => policy[direction] !== undefined && isSelected(policy, endpoint, lookup.refs),
   );

@@ -63,7 +63,10 @@ export function isSelected(policy: Policy, endpoint: PolicyEndpoint, refs: Netwo
 export function policyWarnings(policy: Policy, world: Omit<PolicyWorld, 'policies'>): string[] {
   const refs = new NetworkRefs(world.networks);
   const rules = [...(policy.ingress ?? []), ...(policy.egress ?? [])];
-  const named = [...(policy.networks ?? []), ...rules.flatMap((rule) => (rule.peers ?? []).flatMap((peer) => peer.networks ?? []))];
+  const named = [
+    ...(policy.networks ?? []),
+    ...rules.flatMap((rule) => (rule.peers ?? []).flatMap((peer) => peer.networks ?? [])),
+  ];
   const warnings = [...new Set(named)]
     .filter((ref) => refs.get(ref) === undefined)
     .map((ref) => `network "${ref}" does not exist (yet)`);
