@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { scheduler } from 'node:timers/promises';
 import type { NativeApi } from '../native/api.js';
 import { loadNative } from '../native/index.js';
 import { cniEnv, referenceDir, shimPath } from '../test/cni/program.js';
@@ -18,6 +19,8 @@ const fewEndpoints = 10;
 /** A bridge has 1023 ports. */
 const perNetwork = 500;
 const firstHostPort = 20_000;
+/** The kernel takes links and namespaces apart in the background: what is measured next is not to wait for that. */
+const settleMs = 1000;
 
 interface Container {
   readonly id: string;
@@ -144,6 +147,7 @@ class Sandboxes {
       await this.#native.netnsDelete(path);
       this.#paths.delete(path);
     }
+    await scheduler.wait(settleMs);
   }
 
   async removeAll(): Promise<void> {
@@ -249,6 +253,7 @@ async function measurePlain(sandboxes: Sandboxes, chain: Chain): Promise<Samples
   const containers = await sandboxes.take(perRound);
   const one = await add(chain, containers, 1);
   const oneDel = await del(chain, containers, { added: one, concurrency: 1 });
+  await scheduler.wait(settleMs);
   const others = await sandboxes.take(4 * atATime);
   const eight = await add(chain, others, atATime);
   await del(chain, others, { added: eight, concurrency: atATime });
@@ -260,6 +265,7 @@ async function measurePorts(sandboxes: Sandboxes, chain: Chain): Promise<Samples
   const containers = await sandboxes.take(perRound);
   const one = await add(chain, containers, 1);
   const oneDel = await del(chain, containers, { added: one, concurrency: 1 });
+  await scheduler.wait(settleMs);
   const others = await sandboxes.take(4 * atATime);
   const eight = await add(chain, others, atATime);
   const eightDel = await del(chain, others, { added: eight, concurrency: atATime });
