@@ -79,7 +79,9 @@ export class Responder {
 
 function encodeOwn(query: Query, answer: ZoneAnswer, limit: number): Buffer {
   const rcode = answer.exists ? RCODE.NOERROR : RCODE.NXDOMAIN;
-  return encodeAnswer(query, { ...answer, rcode, authoritative: true }, limit);
+  // Field by field: a spread costs a quarter of the whole answer.
+  const { answers, authority, additional } = answer;
+  return encodeAnswer(query, { rcode, authoritative: true, answers, authority, additional }, limit);
 }
 
 function refusalOf(query: Query): number | null {

@@ -167,7 +167,7 @@ export class DnsTables {
   #dropOwn(id: string): void {
     const before = this.#own.get(id);
     this.#own.delete(id);
-    if (before?.sandbox == null) return;
+    if (before === undefined || before.sandbox === null) return;
     const members = this.#bySandbox.get(before.sandbox);
     members?.delete(id);
     if (members?.size === 0) this.#bySandbox.delete(before.sandbox);

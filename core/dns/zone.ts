@@ -191,7 +191,8 @@ export class Zone {
         return this.#absent('no such name in these networks');
       const reason = answers.answers.length > 0 ? 'found' : 'no record of this type';
       const authority = answers.answers.length > 0 ? [] : [this.#soa()];
-      return { exists: true, reason, ...answers, authority, endpoints: found.live };
+      const { answers: records, additional } = answers;
+      return { exists: true, reason, answers: records, authority, additional, endpoints: found.live };
     }
     if (found.dead.length > 0) {
       const absent = this.#absent('every endpoint of this name is on a host that is down');
@@ -227,7 +228,7 @@ export class Zone {
     };
     for (const id of scope) {
       const network = this.#networks.get(id);
-      if (network?.network == null) continue;
+      if (network === undefined || network.network === null) continue;
       take(network, name);
       if (name === network.name) {
         isInner = true;
