@@ -1,6 +1,10 @@
 import type { Logger } from '../lib/log.js';
 import { startAgent, type FrontEnd } from './agent.js';
 import type { AgentOptions } from './options.js';
+import { stopWithin } from './stop-deadline.js';
+
+/** A stop waits for attaches under way, each with a deadline of its own; below the unit's TimeoutStopSec, so that it is logged. */
+const stopLimitMs = 15_000;
 
 /** What an agent is run with, beside its options. */
 export interface AgentIo {
@@ -9,7 +13,7 @@ export interface AgentIo {
   readonly frontEnds?: readonly FrontEnd[];
 }
 
-/** Runs an agent until the signal; resolves after a clean stop. */
+/** Runs an agent until the signal; resolves after a clean stop; a stop that hangs ends the process with status 1. */
 export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void> {
   const agent = await startAgent(options, io.log, io.frontEnds);
   await new Promise<void>((resolve) => {
@@ -17,5 +21,5 @@ export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void
     else io.signal.addEventListener('abort', () => resolve(), { once: true });
   });
   io.log.info('stopping');
-  await agent.stop();
+  await stopWithin(() => agent.stop(), { limitMs: stopLimitMs, log: io.log });
 }
