@@ -177,7 +177,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
   closers.push(() => firewall.close());
-  const policyRules = await RuleSet.open({ native, log, table: policyTableName });
+  const policyRules = await RuleSet.open({ native, log, ownPortids, table: policyTableName });
   closers.push(() => policyRules.close());
   const policies = new Policies({
     ruleSet: policyRules,

@@ -11,6 +11,7 @@ import {
   portElements,
   vtepElements,
 } from '../../core/nft/element.js';
+import { newOriginTable, originElements } from '../../core/nft/origin.js';
 import { newTable, type Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnEndpoint } from '../journal/entries.js';
@@ -22,6 +23,9 @@ import type { RuleSet } from './rule-set.js';
 
 export interface FirewallOptions {
   readonly ruleSet: RuleSet;
+  /** Of the table that holds endpoints to their own addresses. */
+  readonly origins: RuleSet;
+  readonly knownNetwork: (id: string) => Network | undefined;
   readonly forwarding: Forwarding;
   readonly neighbourhood: Neighbourhood;
   readonly state: ClusterState;
@@ -45,6 +49,7 @@ const owners = {
 /** How often it is looked whether somebody else has turned forwarding on or off. */
 const lookMs = 2000;
 const foreignDelayMs = 300;
+const originTable = newOriginTable();
 
 /**
  * Turns records into the elements of this host's table: published ports, the way out, isolation, known VTEPs. The
@@ -71,15 +76,16 @@ export class Firewall {
   }
 
   get warnings(): readonly Warning[] {
-    const failure: TsnetError | null = this.#options.ruleSet.failure;
+    const { ruleSet, origins } = this.#options;
+    const failures: readonly (TsnetError | null)[] = [ruleSet.failure, origins.failure];
     return [
-      ...(failure === null ? [] : [{ code: failure.code, message: failure.message }]),
+      ...failures.flatMap((each) => (each === null ? [] : [{ code: each.code, message: each.message }])),
       ...this.#options.neighbourhood.warnings,
     ];
   }
 
   get repairs(): number {
-    return this.#options.ruleSet.repairs;
+    return this.#options.ruleSet.repairs + this.#options.origins.repairs;
   }
 
   async close(): Promise<void> {
@@ -118,7 +124,9 @@ export class Firewall {
       ruleSet.setElements(owners.forwarding, []);
       ruleSet.setElements(owners.apart, []);
       ruleSet.setTable(null);
+      this.#options.origins.setTable(null);
       await ruleSet.settled();
+      await this.#options.origins.settled();
     });
   }
 
@@ -130,6 +138,16 @@ export class Firewall {
     await this.#options.ruleSet.settled();
   }
 
+  /** What was carried before the restart has been taken up: without a network there is nobody to hold. */
+  resumed(): void {
+    if (!this.#isUp) this.#options.origins.setTable(null);
+  }
+
+  /** Resolves when endpoints that were published so far can send. Errors: ERR_KERNEL. */
+  bound(): Promise<void> {
+    return this.#options.origins.settled();
+  }
+
   /** A bridge of ours has come. */
   linkCame(network: string): void {
     if (this.#carried.has(network)) this.#change(() => this.#options.forwarding.ensureLink(bridgeName(network)));
@@ -137,19 +155,28 @@ export class Firewall {
 
   /** Publishes what an own endpoint publishes. The endpoints of its sandbox in other networks are looked at again. */
   publish(entry: OwnEndpoint): void {
+    const { record } = entry;
+    const network = this.#carried.get(record.network)?.network ?? this.#options.knownNetwork(record.network);
+    if (network !== undefined)
+      this.#options.origins.setElements(owners.endpoint(record.id), originElements(network, record));
     const siblings = entry.cookie === null ? [entry] : this.#options.own.ofSandbox(entry.cookie);
     for (const each of siblings) if (each.record.id !== entry.record.id) this.#setPorts(each, siblings.length);
     this.#setPorts(entry, Math.max(1, siblings.length));
   }
 
   unpublish(endpoint: Endpoint): void {
+    this.#options.origins.setElements(owners.endpoint(endpoint.id), []);
+    this.#closePorts(endpoint);
+  }
+
+  #closePorts(endpoint: Endpoint): void {
     this.#options.ruleSet.setElements(owners.endpoint(endpoint.id), []);
   }
 
   #setPorts(entry: OwnEndpoint, siblings: number): void {
     const { record, defaultRoutes } = entry;
     const isLinked = record.state === 'linked' || record.state === 'attached';
-    if (!isLinked || record.ports === undefined) return this.unpublish(record);
+    if (!isLinked || record.ports === undefined) return this.#closePorts(record);
     this.#options.ruleSet.setElements(
       owners.endpoint(record.id),
       portElements(record, { defaultRoutes, isElsewhere: siblings > 1 }),
@@ -163,6 +190,7 @@ export class Firewall {
     this.#tablePort = port;
     this.#isUp = true;
     this.#options.ruleSet.setTable(table);
+    this.#options.origins.setTable(originTable);
     this.#change(async () => {
       // The table is there before anything is forwarded.
       this.#options.ruleSet.setTable(table);

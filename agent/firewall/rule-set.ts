@@ -3,7 +3,7 @@ import type { Logger } from '../../lib/log.js';
 import { NftError } from '../../lib/nft/errors.js';
 import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
 import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
-import type { NftElement, NftTable } from '../../lib/nft/table.js';
+import type { NftElement, NftFamily, NftTable } from '../../lib/nft/table.js';
 import { changeElements, removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
 import { ElementStore } from './element-store.js';
@@ -13,8 +13,12 @@ export interface RuleSetOptions {
   readonly log: Logger;
   /** The process's own when absent. */
   readonly netns?: NetnsRef;
-  /** Of the table, family inet; default: tsnet. */
+  /** Name of the table, which is no other family's either; default: tsnet. */
   readonly table?: string;
+  /** Default: inet. */
+  readonly family?: NftFamily;
+  /** Port ids of all rule sets of this process: what one of them changes is no foreign change to the others. */
+  readonly ownPortids?: Set<number>;
 }
 
 /** Changes by others come in bursts: a reload flushes and loads for a while. */
@@ -73,7 +77,10 @@ export class RuleSet {
       const ruleSet = new RuleSet(options, context);
       ruleSet.#monitor = await watchNft(
         native,
-        { ...(netns === undefined ? {} : { netns }), isOwn: (portid) => portid === ruleSet.#ownPortid },
+        {
+          ...(netns === undefined ? {} : { netns }),
+          isOwn: (portid) => portid === ruleSet.#ownPortid || options.ownPortids?.has(portid) === true,
+        },
         (event) => ruleSet.#hear(event),
       );
       return ruleSet;
@@ -172,7 +179,7 @@ export class RuleSet {
   async #apply(): Promise<void> {
     const table = this.#table;
     if (table === null) {
-      await runNft(this.#context, removeTable({ family: 'inet', name: this.#name }));
+      await runNft(this.#context, removeTable({ family: this.#options.family ?? 'inet', name: this.#name }));
       this.#elements.forgetApplied();
       this.#loaded = null;
       return;
@@ -221,6 +228,7 @@ export class RuleSet {
     const isMarker = event.kind === 'object' && event.chain === marker && event.table === this.#name;
     if (this.#ownPortid === undefined && this.#hasLoaded && isMarker) {
       this.#ownPortid = event.portid;
+      this.#options.ownPortids?.add(event.portid);
       return;
     }
     if (this.#ownPortid === undefined) return;
@@ -238,7 +246,7 @@ export class RuleSet {
       this.#notBeforeMs = performance.now() + pauseMs;
       this.#repairs += 1;
       this.#loaded = 'unknown';
-      this.#options.log.warn({ reason, repairs: this.#repairs }, `loading the table inet ${this.#name} again`);
+      this.#options.log.warn({ reason, repairs: this.#repairs }, `loading the table ${this.#name} again`);
       this.#schedule();
     });
   }

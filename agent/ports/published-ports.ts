@@ -63,10 +63,11 @@ export class PublishedPorts {
     this.#options.book.release(endpoint);
   }
 
-  /** Opens an endpoint's ports; resolves when they are. Errors: ERR_KERNEL. */
+  /** Lets an endpoint send, and opens its ports; resolves when it can. Errors: ERR_KERNEL. */
   async publish(entry: OwnEndpoint): Promise<void> {
     const { firewall } = this.#options;
     firewall.publish(entry);
+    await firewall.bound();
     if (entry.record.ports === undefined) return;
     await firewall.settled(entry.record.network);
     await this.#dropFlows(entry.record);

@@ -21,6 +21,7 @@ export const featureTexts = {
   vni: 'a VNI of its own',
   ports: 'published ports (`--publish`)',
   bandwidth: 'limits of bandwidth',
+  antispoof: 'endpoints send only from their own MAC and addresses',
 } as const;
 
 export type Feature = keyof typeof featureTexts;
@@ -66,6 +67,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     vni: supported,
     ports: supported,
     bandwidth: supported,
+    antispoof: supported,
   },
   bridge: {
     ...common,
@@ -78,6 +80,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     vni: { state: 'absent' },
     ports: supported,
     bandwidth: supported,
+    antispoof: supported,
   },
   macvlan: {
     ...common,
@@ -98,6 +101,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
       note: 'endpoints have addresses of the LAN; nothing of theirs passes the host',
     },
     bandwidth: { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'there is no end of their link in the host' },
+    antispoof: { state: 'absent', note: "what they send does not pass the host's tables" },
   },
 };
 

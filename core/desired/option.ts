@@ -36,6 +36,12 @@ const bridged: Readonly<Record<string, DriverOption>> = {
     required: false,
     meaning: 'whether what leaves all tsnet networks leaves from an address of the host',
   },
+  antispoof: {
+    values: ['true', 'false'],
+    valueText: '`true` (default) or `false`',
+    required: false,
+    meaning: 'whether endpoints send from their own MAC and addresses only',
+  },
 };
 
 /** The options of each driver, from which the list in docs/drivers.md is made. */

@@ -10,6 +10,8 @@ export interface NftSet {
   readonly name: string;
   /** Types of the key's parts: `['inet_proto', 'inet_service']`. */
   readonly key: readonly string[];
+  /** Instead of `key`: expressions of which the parts have their types, for parts of packets whose types have no names. */
+  readonly keyOf?: readonly string[];
   /** Types of the value's parts. */
   readonly value?: readonly string[];
   /** Keys may be ranges and prefixes. */
@@ -72,7 +74,8 @@ export function formatElement(element: NftElement): string {
 }
 
 function formatSet(set: NftSet): string {
-  const { name, key, value, interval } = set;
+  const { name, key, keyOf, value, interval } = set;
+  if (keyOf !== undefined) return `set ${checked(name, identifier)} { typeof ${formatParts(keyOf)}; }`;
   const type = value === undefined ? key.join(' . ') : `${key.join(' . ')} : ${value.join(' . ')}`;
   const flags = interval === true ? ' flags interval;' : '';
   return `${value === undefined ? 'set' : 'map'} ${checked(name, identifier)} { type ${type};${flags} }`;

@@ -1,0 +1,58 @@
+import { parseAddr } from '../../core/addr.js';
+
+const macBytes = (mac: string): number[] => mac.split(':').map((byte) => Number.parseInt(byte, 16));
+const word = (value: number): number[] => [value >> 8, value & 0xff];
+
+/** The bytes of an address on the wire. */
+export function addrBytes(text: string): number[] {
+  const { family, value } = parseAddr(text);
+  return [...Buffer.from(value.toString(16).padStart(family === 4 ? 8 : 32, '0'), 'hex')];
+}
+
+function checksum(header: readonly number[]): number {
+  let sum = 0;
+  for (let at = 0; at < header.length; at += 2) sum += ((header[at] ?? 0) << 8) | (header[at + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+interface Ends {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** A frame in hexadecimal digits. */
+export function ethernet(ends: Ends, type: number, payload: readonly number[]): string {
+  return Buffer.from([...macBytes(ends.to), ...macBytes(ends.from), ...word(type), ...payload]).toString('hex');
+}
+
+/** An IPv4 or IPv6 packet, by its addresses. */
+export function ipPacket(ends: Ends, protocol: number, payload: readonly number[]): number[] {
+  const addresses = [...addrBytes(ends.from), ...addrBytes(ends.to)];
+  if (ends.from.includes(':')) return [0x60, 0, 0, 0, ...word(payload.length), protocol, 255, ...addresses, ...payload];
+  const start = [0x45, 0, ...word(20 + payload.length), 0, 0, 0, 0, 64, protocol];
+  const sum = checksum([...start, 0, 0, ...addresses]);
+  return [...start, ...word(sum), ...addresses, ...payload];
+}
+
+/** A UDP datagram without a checksum. */
+export function udpDatagram(from: number, to: number, text = 'spoofed!'): number[] {
+  const payload = [...Buffer.from(text)];
+  return [...word(from), ...word(to), ...word(8 + payload.length), 0, 0, ...payload];
+}
+
+/** An ARP packet (RFC 826). */
+export function arpPacket(
+  operation: 1 | 2,
+  sender: { readonly mac: string; readonly address: string },
+  target: { readonly mac: string; readonly address: string },
+): number[] {
+  const of = ({ mac, address }: typeof sender): number[] => [...macBytes(mac), ...addrBytes(address)];
+  return [0, 1, 8, 0, 6, 4, ...word(operation), ...of(sender), ...of(target)];
+}
+
+/** An ICMPv6 message of neighbour discovery with a target, or a router advertisement (RFC 4861 §4). */
+export function icmp6Message(type: 134 | 135 | 136, target: string): number[] {
+  if (type === 134) return [134, 0, 0, 0, 64, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0];
+  return [type, 0, 0, 0, type === 136 ? 0x20 : 0, 0, 0, 0, ...addrBytes(target)];
+}
