@@ -38,6 +38,8 @@ function idOf(line: Extract<WatchLine, { type: 'put' }>): string {
       return `${line.value.network}/${line.value.host}`;
     case 'block':
       return `${line.value.network}/${line.value.cidr}`;
+    case 'policy':
+      return line.value.name;
     default:
       return `${line.value.network}/${line.value.id}`;
   }
