@@ -161,14 +161,9 @@ export class Steps {
   async changePorts(network: Network, entry: OwnEndpoint, mappings: readonly PortMapping[]): Promise<OwnEndpoint> {
     const { own, journal, ports } = this.#parts;
     const published = await ports.change(network, entry.record.id, mappings);
-    const { ports: _before, ...record } = entry.record;
     const now = own.put({
       ...entry,
-      record: {
-        ...record,
-        ...(published.length === 0 ? {} : { ports: published }),
-        generation: journal.nextGeneration(),
-      },
+      record: { ...entry.record, ports: published, generation: journal.nextGeneration() },
     });
     try {
       await ports.republish(entry, now);
