@@ -159,9 +159,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   });
 
   const ownPortids = new Set<number>();
-  const ruleSet = await RuleSet.open({ native, log, ownPortids });
+  const ruleSet = await RuleSet.open({ native, log, ownPortids, held: true });
   closers.push(() => ruleSet.close());
-  const origins = await RuleSet.open({ native, log, ownPortids, family: 'bridge', table: originTableName });
+  const origins = await RuleSet.open({ native, log, ownPortids, held: true, family: 'bridge', table: originTableName });
   closers.push(() => origins.close());
   const firewall = new Firewall({
     ruleSet,
@@ -177,7 +177,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
   closers.push(() => firewall.close());
-  const policyRules = await RuleSet.open({ native, log, ownPortids, table: policyTableName });
+  const policyRules = await RuleSet.open({ native, log, ownPortids, held: true, table: policyTableName });
   closers.push(() => policyRules.close());
   const policies = new Policies({
     ruleSet: policyRules,
@@ -331,6 +331,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     if (network !== undefined) carry.resume(network);
   }
   firewall.resumed();
+  for (const each of [ruleSet, origins, policyRules]) each.release();
   const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
   closers.push(stopLosses);
   await recover({

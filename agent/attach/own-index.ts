@@ -60,6 +60,10 @@ export class OwnIndex {
     return id === undefined ? undefined : this.get(id);
   }
 
+  ofNetwork(network: string): OwnEndpoint[] {
+    return this.#list(this.#byNetwork.get(network));
+  }
+
   countOf(network: string): number {
     return this.#byNetwork.get(network)?.size ?? 0;
   }

@@ -100,6 +100,11 @@ export class Firewall {
     if (!isBridged(network)) return;
     this.#carried.set(network.id, { network, own });
     const { ruleSet, state } = this.#options;
+    // Without its cache, an agent that starts knows its endpoints before their network.
+    for (const { record } of this.#options.own.ofNetwork(network.id)) {
+      const isLinked = record.state === 'linked' || record.state === 'attached';
+      if (isLinked) this.#options.origins.setElements(owners.endpoint(record.id), originElements(network, record));
+    }
     ruleSet.setElements(owners.definition(network.id), definitionElements(network));
     ruleSet.setElements(owners.carried(network.id), carriedElements(network, own));
     for (const carrier of state.carriersOf(network.id))

@@ -19,6 +19,8 @@ export interface RuleSetOptions {
   readonly family?: NftFamily;
   /** Port ids of all rule sets of this process: what one of them changes is no foreign change to the others. */
   readonly ownPortids?: Set<number>;
+  /** Changes nothing until `release`: what a restarted agent takes up again stays in the kernel meanwhile. */
+  readonly held?: boolean;
 }
 
 /** Changes by others come in bursts: a reload flushes and loads for a while. */
@@ -62,11 +64,13 @@ export class RuleSet {
   #repairs = 0;
   #failure: TsnetError | null = null;
   #closed = false;
+  #isHeld: boolean;
 
   private constructor(options: RuleSetOptions, context: NftContext) {
     this.#options = options;
     this.#name = options.table ?? 'tsnet';
     this.#context = context;
+    this.#isHeld = options.held ?? false;
   }
 
   /** Opens libnftables and begins to listen; changes nothing. Errors: ERR_KERNEL_FEATURE where the kernel has no nftables. */
@@ -149,8 +153,14 @@ export class RuleSet {
     return this.#loaded !== this.#table || (this.#table !== null && this.#elements.isDirty);
   }
 
+  /** Begins with what was handed in up to now. */
+  release(): void {
+    this.#isHeld = false;
+    this.#schedule();
+  }
+
   #schedule(): void {
-    if (this.#scheduled || this.#closed) return;
+    if (this.#scheduled || this.#closed || this.#isHeld) return;
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;

@@ -35,7 +35,7 @@ interface Refusal {
 
 const batchLimit = 100;
 /** Between the starts of two batches, while records keep coming. */
-const batchSpacingMs = 100;
+const batchSpacingMs = 40;
 const announceMs = 200;
 const maxRefusedRetryMs = 60_000;
 

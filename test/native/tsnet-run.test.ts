@@ -45,7 +45,7 @@ async function finish(run: Run): Promise<{ code: unknown; signal: unknown; stdou
 async function go(run: Run): Promise<void> {
   const [ready] = (await once(run.ready, 'data')) as [Buffer];
   if (ready.toString() !== 'r') throw new Error(`not ready: ${ready.toString('hex')}`);
-  run.go.write('g');
+  run.go.end('g');
 }
 
 t.test('the command waits for the go, in a network and a mount namespace of its own', async (t) => {
@@ -60,7 +60,7 @@ t.test('the command waits for the go, in a network and a mount namespace of its 
   t.equal(readlinkSync(`/proc/${run.pid}/exe`), program, 'not started yet');
   t.match(readFileSync(`/proc/${run.pid}/mountinfo`, 'utf8'), /^\S+ \S+ \S+ \/ \/ \S+ (master:\d+ )?- /m);
   t.notMatch(readFileSync(`/proc/${run.pid}/mountinfo`, 'utf8'), 'shared:');
-  run.go.write('g');
+  run.go.end('g');
   const { code, stdout, stderr } = await finish(run);
   const [net, mnt, pid, ...open] = stdout.split('\n');
   t.equal(net, namespace);
