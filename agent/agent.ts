@@ -209,7 +209,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   });
   const { dns: dnsOptions } = options;
   const dns =
-    dnsOptions == null
+    dnsOptions === undefined || dnsOptions === null
       ? null
       : new DnsFeed({
           socket: dnsSocketPath(options.runDir),

@@ -36,11 +36,21 @@ function worldOf(context: ControllerContext): PolicyWorld & { readonly endpoints
 
 /** What users see of a policy, with what it selects now. */
 export function policyView(context: ControllerContext, policy: Policy): PolicyView {
-  const { v: _, generation, createdAt, ...body } = policy;
+  const { name, networks, selects, ingress, egress, createdAt, generation } = policy;
   const world = worldOf(context);
   const refs = new NetworkRefs(world.networks);
   const selected = world.endpoints.filter((endpoint) => isSelected(policy, endpoint, refs)).length;
-  return { ...body, createdAt, generation, selected, warnings: policyWarnings(policy, world) };
+  return {
+    name,
+    ...(networks === undefined ? {} : { networks }),
+    selects,
+    ...(ingress === undefined ? {} : { ingress }),
+    ...(egress === undefined ? {} : { egress }),
+    createdAt,
+    generation,
+    selected,
+    warnings: policyWarnings(policy, world),
+  };
 }
 
 export function listPolicies(context: ControllerContext): PolicyView[] {

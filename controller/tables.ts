@@ -1,4 +1,14 @@
-import type { Block, Carrier, Carve, ClusterSettings, Endpoint, Host, Network, Policy, RecordBase } from '../core/model.js';
+import type {
+  Block,
+  Carrier,
+  Carve,
+  ClusterSettings,
+  Endpoint,
+  Host,
+  Network,
+  Policy,
+  RecordBase,
+} from '../core/model.js';
 import type { Key } from '../core/keys.js';
 import type { CarveReply } from './store/carves.js';
 import type { Liveness } from './store/hosts.js';

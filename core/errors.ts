@@ -124,7 +124,9 @@ export const errorRegistry = {
   ERR_PORT_INTERNAL: bad('An --internal network has no way in: publish on another network of the sandbox.'),
   // policies
   ERR_INVALID_POLICY: bad('Correct the field named in the message; docs/policy.md has the form and examples.'),
-  ERR_POLICY_EXISTS: conflict('Change it with `tsnet policy create --replace`, or remove it with `tsnet policy rm NAME`.'),
+  ERR_POLICY_EXISTS: conflict(
+    'Change it with `tsnet policy create --replace`, or remove it with `tsnet policy rm NAME`.',
+  ),
   ERR_POLICY_UNKNOWN: missing('See `tsnet policy ls`.'),
   // kernel
   ERR_KERNEL: {
