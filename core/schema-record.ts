@@ -242,17 +242,20 @@ export const policyRuleSchema = shapeOf<PolicyRule>()(
   ),
 );
 
-export const policyFields = {
-  name: text('Name of a policy', 'web-from-front', 63),
-  networks: Type.Optional(networkRefs),
-  selects: labelSelectorSchema,
-  ingress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
-  egress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
-};
+export const policyBodySchema = Type.Object(
+  {
+    name: text('Name of a policy', 'web-from-front', 63),
+    networks: Type.Optional(networkRefs),
+    selects: labelSelectorSchema,
+    ingress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
+    egress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
+  },
+  { ...closed, description: 'A policy', examples: [{ name: 'deny-all', selects: {}, ingress: [] }] },
+);
 
 export const policySchema = shapeOf<Policy>()(
   Type.Object(
-    { ...recordBase, ...policyFields, createdAt: part.timeText },
+    { ...recordBase, ...policyBodySchema.properties, createdAt: part.timeText },
     { ...closed, description: 'Policy record' },
   ),
 );

@@ -151,18 +151,12 @@ export const controllerStatusSchema = shapeOf<api.ControllerStatus>()(
 
 // ── policies ────────────────────────────────────────────────────────────────
 
-export const policyBodySchema = shapeOf<api.PolicyBody>()(
-  Type.Object(record.policyFields, {
-    ...closed,
-    description: 'A policy',
-    examples: [{ name: 'deny-all', selects: {}, ingress: [] }],
-  }),
-);
+export const policyBodySchema = shapeOf<api.PolicyBody>()(record.policyBodySchema);
 
 export const policyViewSchema = shapeOf<api.PolicyView>()(
   Type.Object(
     {
-      ...record.policyFields,
+      ...record.policyBodySchema.properties,
       createdAt: part.timeText,
       generation: part.generation,
       selected: part.count('Endpoints selected now'),

@@ -88,7 +88,11 @@ export function checkDriverOptions(driver: DriverName, options: Readonly<Record<
   for (const [name, value] of Object.entries(options)) {
     const option = Object.hasOwn(known, name) ? known[name] : undefined;
     if (option === undefined)
-      throw invalid(`options.${name.slice(0, 64)}: driver ${driver} has no such option`, name.slice(0, 64), value);
+      throw invalid(
+        `options.${name.slice(0, 64)}: driver ${driver} has ${Object.keys(known).join(', ')}, not this`,
+        name.slice(0, 64),
+        value,
+      );
     const allowed = Array.isArray(option.values)
       ? option.values.includes(value)
       : (option.values as RegExp).test(value);

@@ -48,9 +48,9 @@ t.test('tsnet and Debian’s host-local answer alike, in every version', async (
       const container = { id: `c-${version}`, args: 'IgnoreUnknown=1;K8S_POD_NAME=p;IP=10.77.0.50' };
       const [ours, theirs] = await Promise.all(both('ADD', version, container));
       t.same([ours?.status, theirs?.status], [0, 0], `${version}: ADD`);
-      // Later releases of the library leave an empty dns out of 1.0.0; Debian's does not yet.
-      const dns = version === '1.0.0' ? { dns: {} } : {};
-      t.same(shapeOf({ ...dns, ...(ours?.json as object) }), shapeOf(theirs?.json), `${version}: one shape`);
+      // A network of tsnet has a name server, and later releases of the library leave an empty dns out of 1.0.0.
+      const strip = (value: unknown): unknown => ({ ...(value as object), dns: undefined });
+      t.same(shapeOf(strip(ours?.json)), shapeOf(strip(theirs?.json)), `${version}: one shape`);
       t.match(JSON.stringify(ours?.json), /"10\.77\.0\.50\/24"/, `${version}: the address asked for`);
       t.match(JSON.stringify(theirs?.json), /"10\.77\.0\.50\/24"/);
       const isOld = version < '0.4.0';
@@ -104,7 +104,7 @@ t.test(
       const [one, two] = [await lab.sandbox(), await lab.sandbox()];
       const ours = await runtime.call('ADD', { id: 'c1', netns: pathOf(one) });
       const theirs = await reference('ADD', { id: 'c1', netns: pathOf(two) });
-      const strip = (value: unknown): unknown => ({ ...(value as object), routes: undefined });
+      const strip = (value: unknown): unknown => ({ ...(value as object), routes: undefined, dns: undefined });
       t.same(shapeOf(strip(ours.json)), shapeOf(strip(theirs.json)));
       for (const [call, sandbox] of [
         [(command: string, id: string, netns: string) => runtime.call(command, { id, netns }), one],
