@@ -4,7 +4,7 @@ import { TsnetError } from '../../core/errors.js';
 import { parseHostName } from '../../core/name.js';
 import { interestChangeSchema, watchLineSchema, watchRequestSchema } from '../../core/schema.js';
 import { isStreaming } from '../../lib/http/server.js';
-import { requireReady, type ControllerContext } from '../context.js';
+import { requireReady, settingsOf, type ControllerContext } from '../context.js';
 import { openSession, type HostSession } from '../sessions.js';
 import { hostParams, routeOptions } from './route.js';
 
@@ -16,7 +16,8 @@ interface HostRoute {
 
 /**
  * The stream of changes. A host lives while its stream does: every request of the host renews its lease; heartbeats
- * do so only for an agent that has never answered one, since a host without power leaves a stream that looks open.
+ * do so only for an agent that has not answered one yet, and no longer than the liveness bound, since a host without
+ * power leaves a stream that looks open.
  */
 export function watchRoutes(app: FastifyInstance, context: ControllerContext): void {
   const sessions = new Map<string, HostSession>();
@@ -49,13 +50,16 @@ export function watchRoutes(app: FastifyInstance, context: ControllerContext): v
       isStreaming(reply.raw);
       reply.hijack();
       sessions.set(host, session);
+      const openedMs = performance.now();
+      // A host that is cut off before its first answer must not live for as long as TCP takes to notice.
+      const isNew = (): boolean => performance.now() - openedMs < settingsOf(context).livenessMs;
       context.hub.open({
         host,
         raw: reply.raw,
         interest,
         ...(cursor === undefined ? {} : { cursor }),
         onBeat: (stream) => {
-          if (!stream.answersBeats) session.renew();
+          if (!stream.answersBeats && isNew()) session.renew();
         },
         onClose: () => {
           if (sessions.get(host) === session) sessions.delete(host);

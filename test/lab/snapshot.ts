@@ -49,8 +49,13 @@ export async function takeSnapshot(path: string): Promise<NetnsSnapshot> {
     neighs: normalise(neighs, ['dst', 'dev', 'lladdr', 'state']),
     routes: normaliseRoutes(routes4) + normaliseRoutes(routes6),
     rules: rules4 + rules6,
-    nft,
+    nft: sortTables(nft),
   };
+}
+
+/** The kernel lists tables in the order of their last load, which says nothing. */
+function sortTables(ruleset: string): string {
+  return ruleset.split(/^(?=table )/m).sort().join('');
 }
 
 interface AddrLink {
