@@ -1,10 +1,13 @@
 import { TsnetError } from '../../core/errors.js';
 import type { Logger } from '../../lib/log.js';
+import { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { NETLINK_NETFILTER } from '../../lib/netlink/constants.js';
+import { changeElements } from '../../lib/nft/element-message.js';
 import { NftError } from '../../lib/nft/errors.js';
 import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
 import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
 import type { NftElement, NftFamily, NftTable } from '../../lib/nft/table.js';
-import { changeElements, removeTable, replaceTable } from '../../lib/nft/transaction.js';
+import { removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
 import { ElementStore } from './element-store.js';
 
@@ -48,6 +51,7 @@ export class RuleSet {
   readonly #options: RuleSetOptions;
   readonly #name: string;
   readonly #context: NftContext;
+  readonly #connection: NetlinkConnection;
   readonly #elements = new ElementStore();
   readonly #foreignListeners = new Set<() => void>();
   #monitor: { close(): void } | undefined;
@@ -66,10 +70,11 @@ export class RuleSet {
   #closed = false;
   #isHeld: boolean;
 
-  private constructor(options: RuleSetOptions, context: NftContext) {
+  private constructor(options: RuleSetOptions, context: NftContext, connection: NetlinkConnection) {
     this.#options = options;
     this.#name = options.table ?? 'tsnet';
     this.#context = context;
+    this.#connection = connection;
     this.#isHeld = options.held ?? false;
   }
 
@@ -78,12 +83,20 @@ export class RuleSet {
     const { native, netns } = options;
     try {
       const context = await native.nftOpen(netns);
-      const ruleSet = new RuleSet(options, context);
+      const connection = await NetlinkConnection.open(native, {
+        protocol: NETLINK_NETFILTER,
+        ...(netns === undefined ? {} : { netns }),
+      });
+      options.ownPortids?.add(connection.portid);
+      const ruleSet = new RuleSet(options, context, connection);
       ruleSet.#monitor = await watchNft(
         native,
         {
           ...(netns === undefined ? {} : { netns }),
-          isOwn: (portid) => portid === ruleSet.#ownPortid || options.ownPortids?.has(portid) === true,
+          isOwn: (portid) =>
+            portid === connection.portid ||
+            portid === ruleSet.#ownPortid ||
+            options.ownPortids?.has(portid) === true,
         },
         (event) => ruleSet.#hear(event),
       );
@@ -146,6 +159,7 @@ export class RuleSet {
     await this.#running?.catch(() => undefined);
     for (const waiter of this.#waiters.splice(0))
       waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
+    this.#connection.close();
     await this.#context.close();
   }
 
@@ -197,7 +211,7 @@ export class RuleSet {
     if (this.#loaded === table) {
       const { gone, come } = this.#elements.takeChanges();
       try {
-        await this.#run(changeElements(table, gone, come));
+        await changeElements(this.#connection, table, { removed: gone, added: come });
         return;
       } catch (error) {
         // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
@@ -209,16 +223,14 @@ export class RuleSet {
     const all = this.#elements.takeAll();
     this.#hasLoaded = true;
     try {
-      await this.#run(replaceTable(named, all));
+      const { script, rest } = replaceTable(named, all);
+      await runNft(this.#context, script);
+      await changeElements(this.#connection, table, { removed: [], added: rest });
       this.#loaded = table;
     } catch (error) {
       this.#loaded = 'unknown';
       throw error;
     }
-  }
-
-  async #run(scripts: readonly string[]): Promise<void> {
-    for (const script of scripts) await runNft(this.#context, script);
   }
 
   #fail(error: unknown, waiters: readonly Waiter[]): void {

@@ -46,7 +46,7 @@ export function newOriginTable(): OriginTable {
       { name: 'bound4', key: [...port, 'ipv4_addr'] },
       { name: 'bound6', key: [...port, 'ipv6_addr'] },
       // The same addresses as numbers: a part of a packet that has no name here has no other type.
-      { name: 'targets6', key: [], keyOf: ['iifname', 'ether saddr', target] },
+      { name: 'targets6', key: [...port, 'integer128'], keyOf: ['iifname', 'ether saddr', target] },
       // Endpoints that may send what they like.
       { name: 'free', key: ['ifname'] },
     ],

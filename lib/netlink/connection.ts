@@ -2,7 +2,7 @@ import { DecodeError, type Reader } from '../bytes/reader.js';
 import { Writer } from '../bytes/writer.js';
 import type { NativeApi, NativeError, NetlinkSocket, NetnsRef } from '../../native/api.js';
 import { assertBatch, BatchAnswers, type BatchResult, batchTimeoutMs, encodeBatches, type OnReply } from './batch.js';
-import { NETLINK_ROUTE, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from './constants.js';
+import { NETLINK_ROUTE, NLM_F_ACK, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from './constants.js';
 import { errnoNumber } from './errno.js';
 import { DumpInterrupted, NetlinkClosed, NetlinkError, NetlinkTimeout } from './errors.js';
 import {
@@ -84,6 +84,11 @@ export class NetlinkConnection {
     return connection;
   }
 
+  /** Its address in the kernel, by which notifications name who made a change. */
+  get portid(): number {
+    return this.#socket?.portid ?? 0;
+  }
+
   get closed(): boolean {
     return this.#closed !== undefined;
   }
@@ -127,6 +132,46 @@ export class NetlinkConnection {
       results = base === 0 ? answers.results : [...results, ...answers.results];
     }
     return results;
+  }
+
+  /**
+   * Sends requests between two messages that make one transaction of them: all are applied or none.
+   *
+   * Equivalent to: `nft -f -`
+   * Errors: NetlinkError when the kernel refuses one (an AggregateError of several), NetlinkTimeout, NetlinkClosed,
+   * EncodeError (and then nothing is sent).
+   * Cost: one send of up to 4 MiB.
+   */
+  async transaction(
+    begin: NetlinkMessage,
+    messages: readonly NetlinkMessage[],
+    { end, ...options }: { readonly end: NetlinkMessage } & Omit<RequestOptions, 'onReply'>,
+  ): Promise<void> {
+    const count = messages.length + 2;
+    const firstSeq = this.#reserveSeq(count);
+    const writer = new Writer();
+    encodeMessage(writer, begin, { seq: firstSeq, flags: 0 });
+    for (const [index, message] of messages.entries())
+      encodeMessage(writer, message, { seq: firstSeq + 1 + index, flags: NLM_F_ACK });
+    encodeMessage(writer, end, { seq: firstSeq + count - 1, flags: 0 });
+    const answers = new BatchAnswers({ datagram: writer.written(), firstSeq: firstSeq + 1, messages });
+    const { datagram } = answers.batch;
+    const timeoutMs = batchTimeoutMs(options.timeoutMs ?? this.#timeoutMs, messages.length);
+    await this.#await<void>({ firstSeq, count, datagram, timeoutMs, sync: options.sync ?? false }, (settle, fail) => ({
+      request: () => answers.unanswered,
+      take(header, reader) {
+        const isEdge = header.seq === firstSeq || header.seq === firstSeq + count - 1;
+        if (isEdge && header.type === NLMSG_ERROR) {
+          const { errno, extAck } = decodeError(reader, header.flags);
+          if (errno !== 0) fail(new NetlinkError({ errno, request: formatMessage(begin), extAck }));
+          return;
+        }
+        answers.take(header, reader);
+        if (answers.complete) settle(undefined);
+      },
+      lost: undefined,
+    }));
+    assertBatch(answers.results);
   }
 
   /**

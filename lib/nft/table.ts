@@ -10,7 +10,7 @@ export interface NftSet {
   readonly name: string;
   /** Types of the key's parts: `['inet_proto', 'inet_service']`. */
   readonly key: readonly string[];
-  /** Instead of `key`: expressions of which the parts have their types, for parts of packets whose types have no names. */
+  /** Said to nft instead of `key`: expressions that have these types, for parts of packets whose types have no names. */
   readonly keyOf?: readonly string[];
   /** Types of the value's parts. */
   readonly value?: readonly string[];
