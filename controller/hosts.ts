@@ -9,6 +9,7 @@ import { commit, now, requireReady, settingsOf, type ControllerContext } from '.
 import { hostState } from './liveness.js';
 import { getNextGeneration, listBlocks, putBlockChange } from './store/blocks.js';
 import { deleteCarrier, getCarrier } from './store/carriers.js';
+import { deleteCarve, getCarve } from './store/carves.js';
 import { deleteEndpoint, getEndpoint } from './store/endpoints.js';
 import { deleteHost, getHost, getLiveness, putHost } from './store/hosts.js';
 import { getNetwork } from './store/networks.js';
@@ -105,6 +106,7 @@ export async function removeHost(context: ControllerContext, name: string, isFor
   context.hub.end(name, 'ERR_HOST_UNKNOWN', 'the host was removed');
   const endpoints = await removeEndpoints(context, name);
   await removeCarriers(context, name);
+  await removeCarves(context, name);
   let blocks = 0;
   for (const network of networksWith(context, name)) blocks += await returnBlocks(context, network, name);
   await commit(context, `host ${name}`, async (txn) => {
@@ -139,6 +141,18 @@ async function removeCarriers(context: ControllerContext, host: string): Promise
       for (const { network } of held.slice(from, from + portion)) {
         const carrier = await getCarrier(txn, network, host);
         if (carrier !== undefined) deleteCarrier(txn, carrier);
+      }
+    });
+  }
+}
+
+/** What the host was asked to give up is not its own to give any more: an answer on its way must find nothing. */
+async function removeCarves(context: ControllerContext, owner: string): Promise<void> {
+  const open = [...context.mirror.tables.carve.group(owner).values()].map(({ value }) => value.id);
+  for (let from = 0; from < open.length; from += portion) {
+    await commit(context, `carves of host ${owner}`, async (txn) => {
+      for (const id of open.slice(from, from + portion)) {
+        if ((await getCarve(txn, owner, id)) !== undefined) deleteCarve(txn, owner, id);
       }
     });
   }

@@ -29,8 +29,11 @@ export class PoolBlock {
   readonly used = new Set<number>();
   /** Offset to the end of its rest, in the order of release. */
   readonly quarantined = new Map<number, number>();
-  /** Given up for another host, but not yet carved in the record. */
-  readonly offered = new Set<number>();
+  /**
+   * Given up for other hosts, each with the carves that it was given up for. Each carve holds its offer until it is
+   * over, whatever the record says meanwhile: between two carves of one address the record may show it free.
+   */
+  private readonly offers = new Map<number, Set<string>>();
   private record: Block;
   private readonly carved = new Set<number>();
   private readonly reserved = new Set<number>();
@@ -67,7 +70,7 @@ export class PoolBlock {
 
   /** Reports whether nobody here has, had lately, or is about to get an address of it. */
   get isIdle(): boolean {
-    return this.used.size === 0 && this.quarantined.size === 0 && this.offered.size === 0;
+    return this.used.size === 0 && this.quarantined.size === 0 && this.offers.size === 0;
   }
 
   offset(addr: Addr): number {
@@ -81,7 +84,7 @@ export class PoolBlock {
   stateOf(offset: number): AddrState {
     if (this.used.has(offset)) return 'used';
     if (this.carved.has(offset)) return 'carved';
-    if (this.offered.has(offset)) return 'offered';
+    if (this.offers.has(offset)) return 'offered';
     if (this.quarantined.has(offset)) return 'quarantined';
     return this.isOutside(offset) ? 'reserved' : null;
   }
@@ -93,9 +96,7 @@ export class PoolBlock {
     this.carved.clear();
     for (const text of record.carved) {
       const addr = parseAddr(text);
-      if (!containsAddr(this.prefix, addr)) continue;
-      this.carved.add(this.offset(addr));
-      this.offered.delete(this.offset(addr));
+      if (containsAddr(this.prefix, addr)) this.carved.add(this.offset(addr));
     }
     for (const offset of [...before, ...this.carved]) this.refresh(offset);
     return [...this.carved].filter((offset) => this.used.has(offset)).map((offset) => this.addr(offset));
@@ -136,13 +137,17 @@ export class PoolBlock {
     return this.busy.lastClear();
   }
 
-  offer(offset: number): void {
-    this.offered.add(offset);
+  offer(offset: number, carve: string): void {
+    const carves = this.offers.get(offset);
+    if (carves === undefined) this.offers.set(offset, new Set([carve]));
+    else carves.add(carve);
     this.refresh(offset);
   }
 
-  withdrawOffer(offset: number): void {
-    this.offered.delete(offset);
+  withdrawOffer(offset: number, carve: string): void {
+    const carves = this.offers.get(offset);
+    if (carves?.delete(carve) !== true || carves.size > 0) return;
+    this.offers.delete(offset);
     this.refresh(offset);
   }
 

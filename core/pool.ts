@@ -4,7 +4,7 @@ import { TsnetError } from './errors.js';
 import { blockContaining, isCarvedBlock, isGridBlock } from './grid.js';
 import type { Grid } from './grid.js';
 import { parseFixedAddr } from './ipam.js';
-import type { Block } from './model.js';
+import type { Block, Carve } from './model.js';
 import { PoolBlock } from './pool-block.js';
 
 export interface PoolCounts {
@@ -146,26 +146,33 @@ export class AddressPool {
   }
 
   /**
-   * Gives up an address for another host: the one asked for, unless it is in use, or with null any free
-   * one, from the block with most. It is withheld from then on, until a record of the block lists it as
-   * carved or `withdrawOffer` takes the offer back. Null when there is none to give. Singles are never
-   * given up this way, they are returned.
+   * Gives up an address for a carve of another host: the one asked for, unless it is in use, or with null any free
+   * one, from the block with most. It is withheld until `withdrawOffer` says that this carve is over. Null when there
+   * is none to give. Singles are never given up this way, they are returned.
    */
-  carveOut(text: string | null, nowMs: number): CarvedOut | null {
-    const found = text === null ? this.findSpare(nowMs) : this.findOffered(parseFixedAddr(this.grid, text));
+  carveOut({ id, address }: Pick<Carve, 'id' | 'address'>, nowMs: number): CarvedOut | null {
+    const found = address === null ? this.findSpare(nowMs) : this.findOffered(parseFixedAddr(this.grid, address));
     if (found === null) return null;
-    found.block.offer(found.offset);
+    found.block.offer(found.offset, id);
     return { cidr: found.block.block.cidr, address: formatAddr(found.block.addr(found.offset)) };
   }
 
-  /**
-   * Takes back an offer whose carve came to nothing. Call it when the carve's record is gone *and* every
-   * change of that revision is applied: before, the block's new record may still be on its way.
-   */
-  withdrawOffer(text: string): void {
+  /** Withholds an address that was given up for a carve before a restart, whether its record lists it as carved or not. */
+  restoreOffer(text: string, carve: string): void {
     const addr = parseAddr(text);
-    const block = this.blockOf(addr);
-    if (block !== undefined) block.withdrawOffer(block.offset(addr));
+    const block = this.gridBlockOf(addr);
+    block?.offer(block.offset(addr), carve);
+  }
+
+  /**
+   * Ends an offer: its carve came to nothing, or the block's record lists the address as carved. Call it when the
+   * carve's record is gone *and* every change of that revision is applied: before, the block's new record may still
+   * be on its way.
+   */
+  withdrawOffer(text: string, carve: string): void {
+    const addr = parseAddr(text);
+    const block = this.gridBlockOf(addr);
+    block?.withdrawOffer(block.offset(addr), carve);
   }
 
   counts(nowMs: number): PoolCounts {
@@ -214,7 +221,12 @@ export class AddressPool {
     if (addr.family !== this.grid.prefix.family) return undefined;
     const width = addrWidth(addr.family);
     const single = this.blocks.get(formatPrefix({ family: addr.family, base: addr.value, length: width }));
-    return single ?? this.blocks.get(formatPrefix(blockContaining(this.grid.prefix, addr)));
+    return single ?? this.gridBlockOf(addr);
+  }
+
+  private gridBlockOf(addr: Addr): PoolBlock | undefined {
+    if (addr.family !== this.grid.prefix.family) return undefined;
+    return this.blocks.get(formatPrefix(blockContaining(this.grid.prefix, addr)));
   }
 
   private findOpenBlock(nowMs: number): PoolBlock | null {

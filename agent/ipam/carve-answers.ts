@@ -47,7 +47,7 @@ export class CarveAnswers {
     if (decision === undefined) return;
     journal.removeCarve(id);
     if (decision.address !== null)
-      pools.ofAddress(decision.carve.network, decision.address)?.pool.withdrawOffer(decision.address);
+      pools.ofAddress(decision.carve.network, decision.address)?.pool.withdrawOffer(decision.address, id);
   }
 
   /** All carves that are open: the others are over. */
@@ -84,13 +84,13 @@ export class CarveAnswers {
     if (earlier !== undefined) return earlier;
     const candidates =
       carve.address === null ? pools.ofBlock(carve.network, carve.cidr) : pools.ofAddress(carve.network, carve.address);
-    const given = candidates?.pool.carveOut(carve.address, nowMs()) ?? null;
+    const given = candidates?.pool.carveOut(carve, nowMs()) ?? null;
     if (given === null)
       return { address: null, holder: carve.address === null ? null : holderOf(carve.network, carve.address) };
     try {
       journal.putCarve({ carve, address: given.address, holder: null });
     } catch (error) {
-      candidates?.pool.withdrawOffer(given.address);
+      candidates?.pool.withdrawOffer(given.address, carve.id);
       throw error;
     }
     return { address: given.address, holder: null };

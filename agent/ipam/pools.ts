@@ -114,7 +114,7 @@ export class Pools {
       if (pool !== undefined) takeQuietly(pool, address);
     }
     for (const { carve, address } of journal.carves()) {
-      if (carve.network === network && address !== null) poolOf(address)?.carveOut(address, nowMs);
+      if (carve.network === network && address !== null) poolOf(address)?.restoreOffer(address, carve.id);
     }
   }
 }

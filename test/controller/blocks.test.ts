@@ -126,6 +126,29 @@ void t.test('blocks and records of hosts', async (t) => {
     },
   );
 
+  await t.test('an answer of a host that was removed meanwhile gives nothing away', async (t) => {
+    await registerHost(one, 4);
+    const network = await create({ name: 'forsaken', subnets: [{ subnet: '10.7.0.0/24' }] });
+    const { block } = await grant(one, 'h4', network);
+    const stream = await openStream(t, one, 'h4', { instance: 'instance-4', interest: [] });
+    const wanted = addressIn(block, 5);
+    const asked = grant(one, 'h2', network, wanted);
+    const line = await stream.line('the carve', (each) => each.type === 'put' && each.kind === 'carve');
+    const id = line.type === 'put' && line.kind === 'carve' ? line.value.id : '';
+    stream.close();
+    await one.call('DELETE', '/v1/hosts/h4?force=true');
+    await registerHost(one, 4);
+    await t.rejects(two.call('POST', `/v1/hosts/h4/carves/${id}`, { address: wanted }), { code: 'ERR_NOT_FOUND' });
+    await t.rejects(asked, { code: 'ERR_ADDRESS_HELD_ELSEWHERE' });
+    t.equal(
+      (await grant(one, 'h2', network, wanted)).block.host,
+      'h2',
+      "it is nobody's, and given when asked for again",
+    );
+    await one.call('DELETE', '/v1/networks/forsaken');
+    await one.call('DELETE', '/v1/hosts/h4?force=true');
+  });
+
   await t.test("a publication takes what is the host's own and refuses the rest, record by record", async (t) => {
     const network = await create({ name: 'published', subnets: [{ subnet: '10.6.0.0/24' }] });
     const mine = (await grant(one, 'h1', network)).block;

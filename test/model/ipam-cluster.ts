@@ -13,7 +13,9 @@ import { AddressPool } from '../../core/pool.js';
 
 export const quarantineMs = 100;
 
-type Line = { readonly type: 'put'; readonly block: Block } | { readonly type: 'settled'; readonly address: string };
+type Line =
+  | { readonly type: 'put'; readonly block: Block }
+  | { readonly type: 'settled'; readonly carve: string; readonly address: string };
 
 interface HostState {
   readonly pool: AddressPool;
@@ -24,10 +26,17 @@ interface HostState {
 }
 
 interface PendingCarve {
+  readonly id: string;
   readonly requester: string;
   readonly owner: string;
   readonly address: string | null;
   readonly refusedBy: ReadonlySet<string>;
+}
+
+/** What an owner answered, on its way to a controller. */
+interface Answer {
+  readonly carve: PendingCarve;
+  readonly address: string | null;
 }
 
 /**
@@ -40,7 +49,9 @@ export class IpamCluster {
   private readonly blocks = new Map<string, Block>();
   private nextGeneration = 1;
   private readonly hosts = new Map<string, HostState>();
+  private carveCount = 0;
   private readonly carves: PendingCarve[] = [];
+  private readonly answers: Answer[] = [];
   /** Who holds each address in use. */
   private readonly holders = new Map<string, string>();
   /** The largest generation that any block ever had. */
@@ -59,7 +70,7 @@ export class IpamCluster {
   }
 
   get pendingCarves(): number {
-    return this.carves.length;
+    return this.carves.length + this.answers.length;
   }
 
   usedBy(host: string): readonly string[] {
@@ -88,7 +99,10 @@ export class IpamCluster {
       const result = this.attach(host, address);
       if (result !== 'asked') return result;
       let failure: ErrorCode | null = null;
-      while (this.carves.length > 0) failure = this.answerCarve();
+      while (this.pendingCarves > 0) {
+        this.answerCarve();
+        failure = this.commitAnswer();
+      }
       this.deliver();
       if (failure !== null) return failure;
     }
@@ -113,20 +127,27 @@ export class IpamCluster {
     for (const block of this.hostOf(host).pool.held) this.returnBlock(host, block);
   }
 
-  /** The oldest carve request is answered by its owner, and the answer acted on. Null when all went well. */
-  answerCarve(): ErrorCode | null {
+  /** The oldest carve request is answered by its owner: what it gives up is withheld from then on. */
+  answerCarve(): void {
     const carve = this.carves.shift();
-    if (carve === undefined) return null;
-    if (!this.hosts.has(carve.requester)) return 'ERR_HOST_UNKNOWN';
+    if (carve === undefined) return;
+    const given = this.hosts.get(carve.owner)?.pool.carveOut(carve, this.nowMs) ?? null;
+    this.answers.push({ carve, address: given?.address ?? null });
+  }
+
+  /** An answer arrives, the oldest first or another one, and is acted on. Null when all went well. */
+  commitAnswer(pick = 0): ErrorCode | null {
+    const [answer] = this.answers.splice(pick % Math.max(1, this.answers.length), 1);
+    if (answer === undefined) return null;
+    const { carve, address } = answer;
     const owner = this.hosts.get(carve.owner);
-    const given = owner?.pool.carveOut(carve.address, this.nowMs) ?? null;
     try {
-      if (given === null) {
+      if (!this.hosts.has(carve.requester)) return 'ERR_HOST_UNKNOWN';
+      if (address === null) {
         if (carve.address !== null && owner !== undefined) return 'ERR_ADDRESS_IN_USE';
         this.ask({ ...carve, refusedBy: new Set([...carve.refusedBy, carve.owner]) });
         return null;
       }
-      const { address } = given;
       const plan = planCarved({ ...this.state(), grid: this.grid, host: carve.requester, owner: carve.owner, address });
       if (plan.kind === 'grant') this.commit(plan, carve.requester);
       return null;
@@ -134,7 +155,7 @@ export class IpamCluster {
       if (error instanceof TsnetError) return error.code;
       throw error;
     } finally {
-      if (given !== null) owner?.stream.push({ type: 'settled', address: given.address });
+      if (address !== null) owner?.stream.push({ type: 'settled', carve: carve.id, address });
     }
   }
 
@@ -143,7 +164,7 @@ export class IpamCluster {
     for (const [name, { pool, stream }] of this.hosts) {
       if (host !== undefined && host !== name) continue;
       for (const line of stream.splice(0, count)) {
-        if (line.type === 'settled') pool.withdrawOffer(line.address);
+        if (line.type === 'settled') pool.withdrawOffer(line.address, line.carve);
         else if (line.block.host === name) assert.deepEqual(pool.addBlock(line.block), [], 'no used address is carved');
       }
     }
@@ -153,6 +174,10 @@ export class IpamCluster {
   removeHost(host: string): void {
     for (const address of this.usedBy(host)) this.holders.delete(address);
     this.hosts.delete(host);
+    for (const [index, { owner }] of [...this.carves.entries()].reverse())
+      if (owner === host) this.carves.splice(index, 1);
+    for (const [index, { carve }] of [...this.answers.entries()].reverse())
+      if (carve.owner === host) this.answers.splice(index, 1);
     for (let hasMore = true; hasMore;) {
       const plan = planHostRemoval({ ...this.state(), grids: [this.grid], host, limit: 3 });
       assert.ok(plan.put.length + plan.remove.length <= 6);
@@ -167,6 +192,7 @@ export class IpamCluster {
     this.blocks.clear();
     this.nextGeneration = 1;
     this.carves.length = 0;
+    this.answers.length = 0;
     this.generations.clear();
     let fenced = 0;
     for (const name of order([...this.hosts.keys()])) {
@@ -232,14 +258,14 @@ export class IpamCluster {
     this.hostOf(host).used.add(address);
   }
 
-  private ask(carve: Omit<PendingCarve, 'owner'>): 'asked' {
+  private ask(carve: Omit<PendingCarve, 'id' | 'owner'>): 'asked' {
     const { requester: host, address, refusedBy } = carve;
     const fixed = address === null ? {} : { address };
     const plan = planBlock({ ...this.state(), grid: this.grid, host, refusedBy, ...fixed });
     if (plan.kind === 'grant') this.commit(plan, host);
     if (plan.kind === 'carve') {
       assert.notEqual(plan.owner, host);
-      this.carves.push({ ...carve, owner: plan.owner });
+      this.carves.push({ ...carve, id: `carve-${++this.carveCount}`, owner: plan.owner });
     }
     return 'asked';
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
-import { addrAt, formatAddr } from '../../core/addr.js';
+import { addrAt, formatAddr, lastAddr, parsePrefix } from '../../core/addr.js';
 import { usableCount } from '../../core/grid.js';
 import type { Subnet } from '../../core/model.js';
 import { holds } from './holds.js';
@@ -21,7 +21,7 @@ const subnets: readonly Subnet[] = [
 
 type Step =
   | { readonly kind: 'attach' | 'attachFixed' | 'detach' | 'deliver'; readonly host: number; readonly pick: number }
-  | { readonly kind: 'answer' | 'wait' | 'idle' | 'remove'; readonly host: number; readonly pick: number };
+  | { readonly kind: 'answer' | 'commit' | 'wait' | 'idle' | 'remove'; readonly host: number; readonly pick: number };
 
 const stepOf = (kind: Step['kind'], weight: number): fc.WeightedArbitrary<Step> => ({
   weight,
@@ -34,6 +34,7 @@ const step = fc.oneof(
   stepOf('detach', 14),
   stepOf('deliver', 10),
   stepOf('answer', 14),
+  stepOf('commit', 14),
   stepOf('wait', 4),
   stepOf('idle', 5),
   stepOf('remove', 1),
@@ -50,6 +51,7 @@ function take(cluster: IpamCluster, { kind, host, pick }: Step): void {
   } else if (kind === 'detach' && address !== undefined) cluster.detach(name, address);
   else if (kind === 'deliver') cluster.deliver(name, 1 + (pick % 3));
   else if (kind === 'answer') cluster.answerCarve();
+  else if (kind === 'commit') cluster.commitAnswer(pick);
   else if (kind === 'wait') cluster.nowMs += pick;
   else if (kind === 'idle') cluster.returnIdle(name);
   else if (kind === 'remove') cluster.removeHost(name);
@@ -59,6 +61,7 @@ function settle(cluster: IpamCluster): void {
   for (let turn = 0; cluster.pendingCarves > 0; turn++) {
     assert.ok(turn < 10_000, 'carves come to an end');
     cluster.answerCarve();
+    cluster.commitAnswer();
   }
   cluster.deliver();
 }
@@ -95,6 +98,33 @@ t.test('whatever hosts ask, return and lose, no address has two holders and all 
     ),
     200,
   );
+  t.end();
+});
+
+t.test('an address asked for twice is not given here between the two', (t) => {
+  for (const isAskedTwiceAtOnce of [true, false]) {
+    const cluster = new IpamCluster({ subnet: '10.1.0.0/24', gateway: '10.1.0.1' });
+    t.equal(cluster.attach('owner'), 'asked');
+    const wanted = formatAddr(lastAddr(parsePrefix(cluster.records[0]?.cidr ?? '')));
+    const askFor = (host: string): void => {
+      t.equal(cluster.attach(host, wanted), 'asked');
+      cluster.answerCarve();
+    };
+    askFor('first');
+    if (isAskedTwiceAtOnce) askFor('second');
+    t.equal(cluster.commitAnswer(), null);
+    cluster.removeHost('first');
+    if (!isAskedTwiceAtOnce) askFor('second');
+    if (!isAskedTwiceAtOnce) t.equal(cluster.commitAnswer(), null);
+    // Up to here: the block, carved, the first carve is over, free again.
+    cluster.deliver('owner', 4);
+    while (cluster.attach('owner') === 'attached') cluster.check();
+    t.notOk(cluster.usedBy('owner').includes(wanted), "it may be the second one's any moment");
+    if (isAskedTwiceAtOnce) t.equal(cluster.commitAnswer(), null);
+    cluster.deliver();
+    t.equal(cluster.attach('second', wanted), 'attached');
+    cluster.check();
+  }
   t.end();
 });
 

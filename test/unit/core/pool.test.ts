@@ -1,6 +1,6 @@
 import t from 'tap';
 import { newGrid } from '../../../core/grid.js';
-import type { Block } from '../../../core/model.js';
+import type { Block, Carve } from '../../../core/model.js';
 import { AddressPool } from '../../../core/pool.js';
 import { fails } from './error-check.js';
 
@@ -13,6 +13,8 @@ const blockOf = (cidr: string, carved: readonly string[] = [], generation = 1): 
   host: 'node-1',
   carved,
 });
+
+const carveOf = (address: string | null, id = 'carve-1'): Pick<Carve, 'id' | 'address'> => ({ id, address });
 
 const poolOf = (...cidrs: readonly string[]): AddressPool => {
   const pool = new AddressPool(grid, 1000);
@@ -97,51 +99,83 @@ t.test('carved addresses are given to nobody, and come back with a newer record'
 
 t.test('an address given up for another host is withheld until the record says so', (t) => {
   const pool = poolOf('10.1.0.8/29');
-  t.same(pool.carveOut('10.1.0.9', 0), { cidr: '10.1.0.8/29', address: '10.1.0.9' });
+  t.same(pool.carveOut(carveOf('10.1.0.9'), 0), { cidr: '10.1.0.8/29', address: '10.1.0.9' });
   t.same(
-    pool.carveOut('10.1.0.9', 0),
+    pool.carveOut(carveOf('10.1.0.9'), 0),
     { cidr: '10.1.0.8/29', address: '10.1.0.9' },
     'a repeated request gets the same answer',
   );
   pool.addBlock(blockOf('10.1.0.8/29', [], 2));
   t.equal(pool.allocateFixed('10.1.0.9'), false, 'a record that came in between frees nothing');
   pool.addBlock(blockOf('10.1.0.8/29', ['10.1.0.9'], 3));
-  t.equal(pool.carveOut('10.1.0.9', 0), null, "it is another host's by now");
+  t.equal(pool.carveOut(carveOf('10.1.0.9'), 0), null, "it is another host's by now");
+  pool.withdrawOffer('10.1.0.9', 'carve-1');
   pool.addBlock(blockOf('10.1.0.8/29', [], 4));
   t.equal(pool.allocateFixed('10.1.0.9'), true);
   t.end();
 });
 
+t.test('an address given up for two carves is withheld until both are over', (t) => {
+  const pool = poolOf('10.1.0.8/29');
+  t.equal(pool.carveOut(carveOf('10.1.0.9', 'first'), 0)?.address, '10.1.0.9');
+  t.equal(pool.carveOut(carveOf('10.1.0.9', 'second'), 0)?.address, '10.1.0.9');
+  pool.addBlock(blockOf('10.1.0.8/29', ['10.1.0.9'], 2));
+  pool.withdrawOffer('10.1.0.9', 'first');
+  pool.addBlock(blockOf('10.1.0.8/29', [], 3));
+  t.equal(pool.allocateFixed('10.1.0.9'), false, 'the first one gave it back, and the second may still get it');
+  t.notOk(drain(pool).includes('10.1.0.9'));
+  t.same(pool.addBlock(blockOf('10.1.0.8/29', ['10.1.0.9'], 4)), [], 'nobody here has to give it up');
+  pool.withdrawOffer('10.1.0.9', 'second');
+  pool.addBlock(blockOf('10.1.0.8/29', [], 5));
+  t.equal(pool.allocateFixed('10.1.0.9'), true);
+  t.end();
+});
+
+t.test('an offer that the journal remembers is held as long as its carve, carved or not', (t) => {
+  const pool = poolOf('10.1.0.8/29');
+  pool.addBlock(blockOf('10.1.0.8/29', ['10.1.0.9'], 2));
+  pool.restoreOffer('10.1.0.9', 'carve-1');
+  pool.restoreOffer('10.1.0.10', 'carve-2');
+  pool.addBlock(blockOf('10.1.0.8/29', [], 3));
+  t.equal(pool.allocateFixed('10.1.0.9'), false);
+  t.equal(pool.allocateFixed('10.1.0.10'), false);
+  pool.withdrawOffer('10.1.0.9', 'carve-1');
+  pool.withdrawOffer('10.1.0.9', 'carve-1');
+  t.equal(pool.allocateFixed('10.1.0.9'), true);
+  t.same(pool.idleBlocks(0), [], 'a block with an offer is kept');
+  t.end();
+});
+
 t.test('an offer that came to nothing is taken back', (t) => {
   const pool = poolOf('10.1.0.8/29');
-  t.equal(pool.carveOut('10.1.0.9', 0)?.address, '10.1.0.9');
-  pool.withdrawOffer('10.1.0.9');
+  t.equal(pool.carveOut(carveOf('10.1.0.9'), 0)?.address, '10.1.0.9');
+  pool.withdrawOffer('10.1.0.9', 'carve-1');
   t.equal(pool.allocateFixed('10.1.0.9'), true);
-  t.equal(pool.carveOut('10.1.0.9', 0), null, 'one in use is not given up');
-  t.equal(pool.carveOut('10.1.0.200', 0), null, 'nor one held elsewhere');
+  t.equal(pool.carveOut(carveOf('10.1.0.9'), 0), null, 'one in use is not given up');
+  t.equal(pool.carveOut(carveOf('10.1.0.200'), 0), null, 'nor one held elsewhere');
   pool.release('10.1.0.9', 0);
-  t.equal(pool.carveOut('10.1.0.9', 0)?.address, '10.1.0.9', 'one at rest is, when asked for by name');
+  t.equal(pool.carveOut(carveOf('10.1.0.9'), 0)?.address, '10.1.0.9', 'one at rest is, when asked for by name');
   t.end();
 });
 
 t.test('any free address comes from the block with most, far from where the next one is taken', (t) => {
   const pool = poolOf('10.1.0.8/29', '10.1.0.16/29');
   t.equal(pool.allocate(0), '10.1.0.8');
-  t.same(pool.carveOut(null, 0), { cidr: '10.1.0.16/29', address: '10.1.0.23' });
+  t.same(pool.carveOut(carveOf(null), 0), { cidr: '10.1.0.16/29', address: '10.1.0.23' });
   const rest = drain(pool);
   t.equal(rest.length, 14);
   t.notOk(rest.includes('10.1.0.23'));
-  t.equal(pool.carveOut(null, 0), null);
+  t.equal(pool.carveOut(carveOf(null), 0), null);
   pool.release('10.1.0.9', 0);
-  t.equal(pool.carveOut(null, 999), null, 'one at rest is not free');
-  t.equal(pool.carveOut(null, 1000)?.address, '10.1.0.9');
+  t.equal(pool.carveOut(carveOf(null), 999), null, 'one at rest is not free');
+  t.equal(pool.carveOut(carveOf(null), 1000)?.address, '10.1.0.9');
   t.end();
 });
 
 t.test('singles are given and returned, but never carved', (t) => {
   const pool = poolOf('10.1.0.9/32');
-  t.equal(pool.carveOut(null, 0), null);
-  t.equal(pool.carveOut('10.1.0.9', 0), null);
+  t.equal(pool.carveOut(carveOf(null), 0), null);
+  t.equal(pool.carveOut(carveOf('10.1.0.9'), 0), null);
   t.equal(pool.allocate(0), '10.1.0.9');
   t.equal(pool.allocate(0), null);
   t.end();
