@@ -47,6 +47,7 @@ import { newFindListener } from './ports/listeners.js';
 import { Policies } from './policy/policies.js';
 import { PortBook } from './ports/port-book.js';
 import { PublishedPorts } from './ports/published-ports.js';
+import { StaleFlows } from './ports/stale-flows.js';
 import { Reconciler } from './reconcile/reconciler.js';
 import { ClusterState } from './state/cluster-state.js';
 import { ClusterSync } from './sync/cluster-sync.js';
@@ -191,6 +192,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => policies.close());
   const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
   closers.push(() => conntrack.close());
+  const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
+  closers.push(() => flows.idle());
   const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
   closers.push(() => sockDiag.close());
   const ports = new PublishedPorts({
@@ -203,7 +206,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     firewall,
     journal,
     connection: reconciler.connection,
-    conntrack,
+    flows,
     knownNetwork: (id) => networks.known(id),
     log,
   });

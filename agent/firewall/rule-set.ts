@@ -94,9 +94,7 @@ export class RuleSet {
         {
           ...(netns === undefined ? {} : { netns }),
           isOwn: (portid) =>
-            portid === connection.portid ||
-            portid === ruleSet.#ownPortid ||
-            options.ownPortids?.has(portid) === true,
+            portid === connection.portid || portid === ruleSet.#ownPortid || options.ownPortids?.has(portid) === true,
         },
         (event) => ruleSet.#hear(event),
       );

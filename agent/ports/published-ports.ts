@@ -11,7 +11,7 @@ import type { Firewall } from '../firewall/firewall.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
 import type { PortBook } from './port-book.js';
-import { dropStaleFlows } from './stale-flows.js';
+import type { StaleFlows } from './stale-flows.js';
 
 export interface PublishedPortsOptions {
   readonly book: PortBook;
@@ -19,8 +19,7 @@ export interface PublishedPortsOptions {
   readonly journal: Journal;
   /** Of NETLINK_ROUTE. */
   readonly connection: NetlinkConnection;
-  /** Of NETLINK_NETFILTER. */
-  readonly conntrack: NetlinkConnection;
+  readonly flows: StaleFlows;
   readonly knownNetwork: (id: string) => Network | undefined;
   readonly log: Logger;
 }
@@ -70,7 +69,7 @@ export class PublishedPorts {
     await firewall.bound();
     if (entry.record.ports === undefined) return;
     await firewall.settled(entry.record.network);
-    await this.#dropFlows(entry.record);
+    this.#options.flows.drop(entry.record);
   }
 
   /** Takes ports in place of those that an endpoint has. Errors: those of `check`. */
@@ -79,7 +78,10 @@ export class PublishedPorts {
     return this.#options.book.change(endpoint, mappings);
   }
 
-  /** Opens and closes what differs between two states of an endpoint; what stays is not interrupted. Errors: ERR_KERNEL. */
+  /**
+   * Opens and closes what differs between two states of an endpoint; what stays is not interrupted.
+   * Errors: ERR_KERNEL, with everything as before.
+   */
   async republish(before: OwnEndpoint, now: OwnEndpoint): Promise<void> {
     const { firewall, book } = this.#options;
     if (!isPublished(now.record)) return;
@@ -98,7 +100,7 @@ export class PublishedPorts {
       ...[...(old ?? [])].filter(([text]) => fresh?.has(text) !== true),
       ...[...(fresh ?? [])].filter(([text]) => old?.has(text) !== true),
     ].map(([, mapping]) => mapping);
-    await this.#dropFlows({ ...now.record, ports: changed });
+    this.#options.flows.drop({ ...now.record, ports: changed });
   }
 
   /** Closes them. Goes on past errors: the rule set is mended by itself. */
@@ -108,7 +110,7 @@ export class PublishedPorts {
     if (endpoint.ports === undefined) return;
     try {
       await firewall.settled();
-      await this.#dropFlows(endpoint);
+      this.#options.flows.drop(endpoint);
     } catch (error) {
       log.error({ endpoint: endpoint.id, error: String(error) }, 'while closing ports');
     }
@@ -130,15 +132,6 @@ export class PublishedPorts {
       }
     }
     return views.sort((a, b) => a.protocol.localeCompare(b.protocol) || a.hostPort - b.hostPort);
-  }
-
-  async #dropFlows(endpoint: Pick<Endpoint, 'addresses' | 'ports'>): Promise<void> {
-    const own = await this.#hostAddresses();
-    await dropStaleFlows(
-      this.#options.conntrack,
-      endpoint,
-      (address) => own.has(address) || isLoopback(parseAddr(address)),
-    );
   }
 
   async #hostAddresses(): Promise<ReadonlySet<string>> {

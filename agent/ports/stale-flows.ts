@@ -1,11 +1,98 @@
-import { parseAddr, type Family } from '../../core/addr.js';
-import type { Endpoint, PortMapping } from '../../core/model.js';
+import { formatAddr, isLoopback, parseAddr, type Family } from '../../core/addr.js';
+import type { Endpoint, PortMapping, PortProtocol } from '../../core/model.js';
 import { portAddresses } from '../../core/ports.js';
+import type { Logger } from '../../lib/log.js';
+import { addrList } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
 
 /** So many ports are asked for one by one, with the kernel filtering; more are picked out of one listing. */
-const askedSingly = 8;
+const askedSingly = 4;
+
+/** Ports of one family and protocol. */
+interface FlowGroup {
+  readonly family: Family;
+  readonly protocol: PortProtocol;
+  readonly mappings: PortMapping[];
+}
+
+export interface StaleFlowsOptions {
+  /** Of NETLINK_ROUTE. */
+  readonly connection: NetlinkConnection;
+  /** Of NETLINK_NETFILTER. */
+  readonly conntrack: NetlinkConnection;
+  readonly log: Logger;
+}
+
+/**
+ * Forgets the connections that were sent to published ports: they would outlive a mapping that is gone, or keep a
+ * datagram sender from one that has come. Others are left alone.
+ *
+ * The kernel has no index for that: it walks the table of all namespaces, some 6 ms for the 262 144 buckets that it
+ * makes on a host of 8 GiB and more. So this goes on behind the caller, one walk at a time, and a walk serves all that
+ * was asked for while the one before it went on.
+ */
+export class StaleFlows {
+  readonly #options: StaleFlowsOptions;
+  #groups = new Map<string, FlowGroup>();
+  #running: Promise<void> | undefined;
+
+  constructor(options: StaleFlowsOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to forget the connections to these ports of an endpoint. */
+  drop(endpoint: Pick<Endpoint, 'addresses' | 'ports'>): void {
+    for (const mapping of endpoint.ports ?? []) {
+      for (const address of portAddresses(mapping, endpoint)) {
+        const { family } = parseAddr(address);
+        const key = `${family} ${mapping.protocol}`;
+        const group = this.#groups.get(key);
+        if (group === undefined) this.#groups.set(key, { family, protocol: mapping.protocol, mappings: [mapping] });
+        else group.mappings.push(mapping);
+      }
+    }
+    if (this.#groups.size > 0) this.#running ??= this.#run();
+  }
+
+  /** Resolves when all that was asked for has been done. */
+  idle(): Promise<void> {
+    return this.#running ?? Promise.resolve();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#groups.size > 0) {
+        const groups = this.#groups;
+        this.#groups = new Map();
+        const own = await this.#hostAddresses();
+        const isOwn = (address: string): boolean => own.has(address) || isLoopback(parseAddr(address));
+        for (const group of groups.values()) await this.#dropGroup(group, isOwn);
+      }
+    } catch (error) {
+      this.#options.log.error({ error: String(error) }, 'while forgetting connections to published ports');
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #dropGroup(group: FlowGroup, isOwn: (address: string) => boolean): Promise<void> {
+    const { conntrack } = this.#options;
+    const { family, protocol, mappings } = group;
+    const count = mappings.reduce((sum, each) => sum + each.hostPortEnd - each.hostPort + 1, 0);
+    const ports: (number | undefined)[] = count > askedSingly ? [undefined] : portsOf(mappings);
+    for (const dstPort of new Set(ports)) {
+      const flows = await conntrackList(conntrack, { family, protocol, ...(dstPort === undefined ? {} : { dstPort }) });
+      const stale = flows.filter((flow) => mappings.some((mapping) => covers(mapping, flow, isOwn)));
+      if (stale.length > 0) await conntrackDelete(conntrack, family, stale);
+    }
+  }
+
+  async #hostAddresses(): Promise<ReadonlySet<string>> {
+    const addrs = await addrList(this.#options.connection);
+    return new Set(addrs.map(({ address }) => formatAddr(parseAddr(address.split('/', 1)[0] ?? ''))));
+  }
+}
 
 function covers(
   mapping: PortMapping,
@@ -14,46 +101,6 @@ function covers(
 ): boolean {
   if (flow.dstPort < mapping.hostPort || flow.dstPort > mapping.hostPortEnd) return false;
   return mapping.hostAddress === null ? isOwnAddress(flow.dst) : flow.dst === mapping.hostAddress;
-}
-
-/**
- * Forgets the connections that were sent to an endpoint's published ports: they would outlive a mapping that is gone,
- * or keep a datagram sender from one that has come. Others are left alone. Reports how many there were.
- *
- * @param connection of NETLINK_NETFILTER.
- */
-export async function dropStaleFlows(
-  connection: NetlinkConnection,
-  endpoint: Pick<Endpoint, 'addresses' | 'ports'>,
-  isOwnAddress: (address: string) => boolean,
-): Promise<number> {
-  let dropped = 0;
-  const groups = new Map<string, { family: Family; mappings: PortMapping[] }>();
-  for (const mapping of endpoint.ports ?? []) {
-    for (const address of portAddresses(mapping, endpoint)) {
-      const { family } = parseAddr(address);
-      const key = `${family} ${mapping.protocol}`;
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, { family, mappings: [mapping] });
-      else group.mappings.push(mapping);
-    }
-  }
-  for (const { family, mappings } of groups.values()) {
-    const [first] = mappings;
-    if (first === undefined) continue;
-    const count = mappings.reduce((sum, each) => sum + each.hostPortEnd - each.hostPort + 1, 0);
-    const ports: (number | undefined)[] = count > askedSingly ? [undefined] : portsOf(mappings);
-    for (const dstPort of ports) {
-      const flows = await conntrackList(connection, {
-        family,
-        protocol: first.protocol,
-        ...(dstPort === undefined ? {} : { dstPort }),
-      });
-      const stale = flows.filter((flow) => mappings.some((mapping) => covers(mapping, flow, isOwnAddress)));
-      if (stale.length > 0) dropped += await conntrackDelete(connection, family, stale);
-    }
-  }
-  return dropped;
 }
 
 function portsOf(mappings: readonly PortMapping[]): number[] {
