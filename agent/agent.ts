@@ -22,7 +22,9 @@ import { NETLINK_SOCK_DIAG } from '../lib/netlink/sock-diag.js';
 import { loadNative } from '../native/index.js';
 import { Attachments } from './attach/attachments.js';
 import { Carry } from './attach/carry.js';
+import { LivingLinks } from './attach/living-links.js';
 import { OwnIndex } from './attach/own-index.js';
+import { rebuildJournal } from './attach/rebuild.js';
 import { recover } from './attach/recovery.js';
 import { SandboxWatch } from './attach/sandbox-watch.js';
 import { Steps } from './attach/steps.js';
@@ -70,6 +72,13 @@ export interface FrontEndParts {
 /** Adds routes to the agent's interface; resolves with what ends it. */
 export type FrontEnd = (parts: FrontEndParts) => Promise<() => Promise<void>>;
 
+/** What an agent is run with, beside its options. */
+export interface AgentIo {
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  readonly frontEnds?: readonly FrontEnd[];
+}
+
 /** A running agent. */
 export interface Agent {
   readonly socket: string;
@@ -80,13 +89,11 @@ export interface Agent {
 /**
  * Starts an agent: first what this host had (journal, cache, kernel), then its own interface, then the cluster. It
  * serves attaches whether or not a controller can be reached.
- * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_KERNEL.
+ * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_KERNEL; ERR_STOPPING when the
+ * signal comes while a lost journal waits for a controller.
  */
-export async function startAgent(
-  options: AgentOptions,
-  log: Logger,
-  frontEnds: readonly FrontEnd[] = [],
-): Promise<Agent> {
+export async function startAgent(options: AgentOptions, io: AgentIo): Promise<Agent> {
+  const { log } = io;
   const host = parseHostName(options.hostName);
   const closers: (() => Promise<void> | void)[] = [];
   const stop = async (): Promise<void> => {
@@ -99,17 +106,15 @@ export async function startAgent(
     }
   };
   try {
-    return { socket: await start({ ...options, hostName: host }, { log, closers, frontEnds }), stop };
+    return { socket: await start({ ...options, hostName: host }, { ...io, closers }), stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-interface StartParts {
-  readonly log: Logger;
+interface StartParts extends AgentIo {
   readonly closers: (() => Promise<void> | void)[];
-  readonly frontEnds: readonly FrontEnd[];
 }
 
 async function start(options: AgentOptions, parts: StartParts): Promise<string> {
@@ -145,6 +150,16 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     async (iface) => (await linkGet(reconciler.connection, iface)).mtu ?? 1500,
   );
   const networks = new Networks(state, client);
+  await rebuildJournal({
+    host,
+    journal,
+    client,
+    readLinks: () => LivingLinks.read(native, reconciler.connection),
+    knownNetwork: (id) => networks.known(id),
+    bootId,
+    log,
+    signal: parts.signal,
+  });
   const own = new OwnIndex(journal);
   const addresses = new HostAddresses({ host, journal, state, client, log, quarantineMs: options.quarantineMs });
   closers.push(() => addresses.close());
@@ -441,7 +456,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     hasAddresses: (network) => addresses.hasFree(network),
     dnsOf: (network) => resolver?.ofNetwork(network) ?? null,
   });
-  for (const startFrontEnd of parts.frontEnds) closers.push(await startFrontEnd({ app: api, attacher, socket, log }));
+  for (const startFrontEnd of parts.frontEnds ?? [])
+    closers.push(await startFrontEnd({ app: api, attacher, socket, log }));
   const listening = await listenHttp(api, `unix:${socket}`);
   closers.push(() => listening.close());
   sync.start();

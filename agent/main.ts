@@ -1,21 +1,19 @@
-import type { Logger } from '../lib/log.js';
-import { startAgent, type FrontEnd } from './agent.js';
+import { startAgent, type Agent, type AgentIo } from './agent.js';
 import type { AgentOptions } from './options.js';
 import { stopWithin } from './stop-deadline.js';
 
 /** A stop waits for attaches under way, each with a deadline of its own; below the unit's TimeoutStopSec, so that it is logged. */
 const stopLimitMs = 15_000;
 
-/** What an agent is run with, beside its options. */
-export interface AgentIo {
-  readonly signal: AbortSignal;
-  readonly log: Logger;
-  readonly frontEnds?: readonly FrontEnd[];
-}
-
 /** Runs an agent until the signal; resolves after a clean stop; a stop that hangs ends the process with status 1. */
 export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void> {
-  const agent = await startAgent(options, io.log, io.frontEnds);
+  let agent: Agent;
+  try {
+    agent = await startAgent(options, io);
+  } catch (error) {
+    if (io.signal.aborted) return;
+    throw error;
+  }
   await new Promise<void>((resolve) => {
     if (io.signal.aborted) resolve();
     else io.signal.addEventListener('abort', () => resolve(), { once: true });

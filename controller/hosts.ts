@@ -1,4 +1,4 @@
-import type { HostRegister, HostRegistered, HostRemoval } from '../core/api.js';
+import type { HostRecords, HostRegister, HostRegistered, HostRemoval } from '../core/api.js';
 import { canonicalAddr, isMulticast, isUnspecified, parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { newGrid } from '../core/grid.js';
@@ -13,6 +13,7 @@ import { deleteCarve, getCarve } from './store/carves.js';
 import { deleteEndpoint, getEndpoint } from './store/endpoints.js';
 import { deleteHost, getHost, getLiveness, putHost } from './store/hosts.js';
 import { getNetwork } from './store/networks.js';
+import type { Table } from './tables.js';
 
 /** Endpoints removed in one transaction. */
 const portion = 12;
@@ -64,6 +65,20 @@ function pickSettings(context: ControllerContext): {
 } {
   const { vxlanPort, livenessMs, hostsManageNetworks } = context.options;
   return { vxlanPort, livenessMs, hostsManageNetworks };
+}
+
+/** What the store has of a host. Errors: ERR_HOST_UNKNOWN. */
+export function hostRecords(context: ControllerContext, name: string): HostRecords {
+  requireReady(context);
+  const { tables } = context.mirror;
+  const host = tables.host.get('', name)?.value;
+  if (host === undefined) throw hostUnknown(name);
+  const own = <T extends { readonly host: string | null }>(table: Table<T>): T[] =>
+    [...table.all()].flatMap(({ value }) => (value.host === name ? [value] : []));
+  const records = { endpoints: own(tables.endpoint), carriers: own(tables.carrier), blocks: own(tables.block) };
+  const named = new Set(Object.values(records).flatMap((list) => list.map(({ network }) => network)));
+  const networks = [...tables.network.all()].map(({ value }) => value).filter(({ id }) => named.has(id));
+  return { host, ...records, networks };
 }
 
 /** Refuses an agent while another one lives under the same host name. */

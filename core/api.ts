@@ -20,6 +20,7 @@
  *   GET    /v1/hosts                                    [any]    HostView[]
  *   DELETE /v1/hosts/:host?force=                       [admin]  HostRemoval
  *   PUT    /v1/hosts/:host           HostRegister       [host]   HostRegistered
+ *   GET    /v1/hosts/:host/records                      [host]   HostRecords
  *   POST   /v1/hosts/:host/blocks    BlockRequest       [host]   BlockGrant
  *   POST   /v1/hosts/:host/blocks/release  BlockRelease [host]   204
  *   POST   /v1/hosts/:host/carves/:id      CarveAnswer  [host]   204
@@ -176,6 +177,16 @@ export interface HostView {
   readonly lastSeen: string;
   readonly underlayMtu: number;
   readonly version: string;
+}
+
+/** All that the store has of a host, for an agent that lost its journal. */
+export interface HostRecords {
+  readonly host: Host;
+  readonly endpoints: readonly Endpoint[];
+  readonly carriers: readonly Carrier[];
+  readonly blocks: readonly Block[];
+  /** Those that the others speak of. */
+  readonly networks: readonly Network[];
 }
 
 export interface HostRemoval {

@@ -122,6 +122,19 @@ export const hostViewSchema = shapeOf<api.HostView>()(
   ),
 );
 
+export const hostRecordsSchema = shapeOf<api.HostRecords>()(
+  Type.Object(
+    {
+      host: record.hostSchema,
+      endpoints: Type.Array(record.endpointSchema),
+      carriers: Type.Array(record.carrierSchema),
+      blocks: Type.Array(record.blockSchema),
+      networks: Type.Array(record.networkSchema, { description: 'Those that the others speak of' }),
+    },
+    { ...closed, description: 'All that the store has of a host' },
+  ),
+);
+
 export const hostRemovalQuerySchema = Type.Object(
   { force: Type.Optional(Type.Boolean({ description: 'Remove a host that is not known to be down' })) },
   { ...closed, description: 'How to remove a host' },

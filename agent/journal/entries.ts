@@ -75,6 +75,20 @@ export interface JournalMeta {
   readonly epoch: string | null;
   /** Every generation issued lies below. */
   readonly generationLimit: number;
+  /** What was in the file may be missing here: it was not there (`new`), or could not be read as a whole. */
+  readonly incomplete?: 'new' | 'damaged';
+}
+
+/** What is taken up again after a loss. */
+export interface RestoredEntries {
+  /** Of the host's record, where the kernel shows that this is that host. */
+  readonly instance: string | null;
+  /** Above all that this host is known to have given. */
+  readonly generation: number;
+  readonly endpoints: readonly OwnEndpoint[];
+  readonly carriers: readonly Carrier[];
+  readonly hostAddresses: readonly HostAddress[];
+  readonly blocks: readonly Block[];
 }
 
 export type JournalValue =
@@ -110,7 +124,12 @@ const schemas: Readonly<Record<string, TSchema>> = {
   }),
   return: Type.Object({ network: short, cidr: short, generation }),
   resting: Type.Object({ network: short, address: short, untilMs: Type.Number() }),
-  meta: Type.Object({ instance: short, epoch: Type.Union([short, Type.Null()]), generationLimit: generation }),
+  meta: Type.Object({
+    instance: short,
+    epoch: Type.Union([short, Type.Null()]),
+    generationLimit: generation,
+    incomplete: Type.Optional(Type.Union([Type.Literal('new'), Type.Literal('damaged')])),
+  }),
 };
 
 interface Checker {

@@ -16,6 +16,7 @@ import {
   type OwnCarrier,
   type OwnEndpoint,
   type Resting,
+  type RestoredEntries,
   type Tombstone,
 } from './entries.js';
 
@@ -59,7 +60,7 @@ export class Journal {
   #generation: number;
   #syncTimer: NodeJS.Timeout | undefined;
 
-  private constructor(log: KeyedLog<JournalValue>, onFault: (error: TsnetError) => void) {
+  private constructor(log: KeyedLog<JournalValue>, isDamaged: boolean, onFault: (error: TsnetError) => void) {
     this.#log = log;
     this.#onFault = onFault;
     let highest = 0;
@@ -68,9 +69,10 @@ export class Journal {
       highest = Math.max(highest, this.#load(key, value));
       if (key === journalKeys.meta) meta = value as JournalMeta;
     }
-    this.#meta = meta ?? { instance: formatId('instance', randomBytes(16)), epoch: null, generationLimit: 0 };
+    this.#meta = meta ?? newMeta();
+    if (isDamaged && this.#meta.incomplete === undefined) this.#meta = { ...this.#meta, incomplete: 'damaged' };
     this.#generation = Math.max(highest, this.#meta.generationLimit);
-    if (meta === undefined) log.put(journalKeys.meta, this.#meta);
+    if (this.#meta !== meta) log.put(journalKeys.meta, this.#meta);
   }
 
   /**
@@ -80,12 +82,36 @@ export class Journal {
   static open(dataDir: string, onFault?: (error: TsnetError) => void): JournalOpening {
     const path = join(dataDir, 'journal');
     const opening = openLog<JournalValue>(path, acceptJournalEntry, onFault);
-    return { journal: new Journal(opening.log, onFault ?? (() => undefined)), warnings: opening.warnings };
+    const isDamaged = opening.warnings.length > 0;
+    return { journal: new Journal(opening.log, isDamaged, onFault ?? (() => undefined)), warnings: opening.warnings };
   }
 
   /** Random per data directory. */
   get instance(): string {
     return this.#meta.instance;
+  }
+
+  /** Records may be missing: the file was new or damaged, and `restore` has not been called since, in this run or an earlier one. */
+  get isIncomplete(): boolean {
+    return this.#meta.incomplete !== undefined;
+  }
+
+  /** Takes up what was lost with a missing or damaged file, all in one write; from then on the journal counts as complete. */
+  restore(found: RestoredEntries): void {
+    const { incomplete, ...meta } = this.#meta;
+    const instance = incomplete === 'new' ? (found.instance ?? meta.instance) : meta.instance;
+    const carriers = found.carriers.map((record) => ({ record, publishedGeneration: record.generation }));
+    const blocks = found.blocks.filter(
+      ({ network, cidr, generation }) => (this.block(network, cidr)?.generation ?? -1) < generation,
+    );
+    this.#write([
+      [journalKeys.meta, { ...meta, instance, generationLimit: Math.max(meta.generationLimit, found.generation) }],
+      ...found.endpoints.map((own) => [journalKeys.endpoint(own.record.id), own] as const),
+      ...carriers.map((own) => [journalKeys.carrier(own.record.network), own] as const),
+      ...found.hostAddresses.map((own) => [journalKeys.hostAddress(own.network, own.subnet), own] as const),
+      ...blocks.map((block) => [journalKeys.block(block.network, block.cidr), block] as const),
+    ]);
+    this.observeGeneration(found.generation);
   }
 
   /** Epoch of the store that acknowledged generations refer to; null before the first contact. */
@@ -464,6 +490,10 @@ export function openLog<V>(
       new TsnetError('ERR_JOURNAL_CORRUPT', message, { details: { path: corrupt.path ?? path, lines: corrupt.lines } }),
     ],
   };
+}
+
+function newMeta(): JournalMeta {
+  return { instance: formatId('instance', randomBytes(16)), epoch: null, generationLimit: 0, incomplete: 'new' };
 }
 
 function kindOf(key: string): string {

@@ -5,6 +5,7 @@ import type {
   BlockRelease,
   BlockRequest,
   CarveAnswer,
+  HostRecords,
   HostRegister,
   HostRegistered,
   HostRemoval,
@@ -18,6 +19,7 @@ import {
   blockReleaseSchema,
   blockRequestSchema,
   carveAnswerSchema,
+  hostRecordsSchema,
   hostRegisterSchema,
   hostRegisteredSchema,
   hostRemovalQuerySchema,
@@ -30,7 +32,7 @@ import { idText } from '../../core/schema-part.js';
 import { hostView } from '../../core/view.js';
 import { answerCarve, releaseBlock, requestBlock } from '../blocks.js';
 import { requireReady, settingsOf, type ControllerContext } from '../context.js';
-import { registerHost, removeHost } from '../hosts.js';
+import { hostRecords, registerHost, removeHost } from '../hosts.js';
 import { hostState } from '../liveness.js';
 import { publish } from '../publish.js';
 import { hostParams, routeOptions } from './route.js';
@@ -55,6 +57,16 @@ export function hostRoutes(app: FastifyInstance, context: ControllerContext): vo
       );
       return hosts.sort((a, b) => (a.name < b.name ? -1 : 1));
     },
+  );
+  app.get<HostRoute>(
+    '/v1/hosts/:host/records',
+    routeOptions('host', {
+      summary: 'All records of a host',
+      tag,
+      params: hostParams,
+      answer: hostRecordsSchema,
+    }),
+    (request): HostRecords => hostRecords(context, parseHostName(request.params.host)),
   );
   app.delete<HostRoute & { Querystring: { force?: boolean } }>(
     '/v1/hosts/:host',

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EndpointView, HostView, NetworkView } from '../../core/api.js';
+import type { EndpointView, HostRecords, HostView, NetworkView } from '../../core/api.js';
 import type { Block } from '../../core/model.js';
 import { until } from '../store/real-etcd.js';
 import {
@@ -147,6 +147,27 @@ void t.test('blocks and records of hosts', async (t) => {
     );
     await one.call('DELETE', '/v1/networks/forsaken');
     await one.call('DELETE', '/v1/hosts/h4?force=true');
+  });
+
+  await t.test("a host is told all of its records, and nobody else's", async (t) => {
+    const network = await create({ name: 'told', subnets: [{ subnet: '10.8.0.0/24' }] });
+    await create({ name: 'foreign', subnets: [{ subnet: '10.9.0.0/24' }] });
+    const [mine, theirs] = [(await grant(one, 'h1', network)).block, (await grant(one, 'h2', network)).block];
+    const web = newEndpoint(network.id, 'h1', { addresses: [addressIn(mine, 4)] });
+    const carrier = newCarrier(network.id, 'h1', [addressIn(mine, 3)]);
+    t.same(await publish(one, 'h1', { carriers: [carrier], endpoints: [web] }), { refused: [] });
+    const other = newEndpoint(network.id, 'h2', { addresses: [addressIn(theirs, 4)] });
+    t.same(await publish(one, 'h2', { endpoints: [other] }), { refused: [] });
+    const records = await one.call<HostRecords>('GET', '/v1/hosts/h1/records');
+    t.match(records, { host: { name: 'h1' }, endpoints: [web], carriers: [carrier], networks: [{ id: network.id }] });
+    t.same([records.endpoints.length, records.carriers.length, records.networks.length], [1, 1, 1]);
+    t.ok(records.blocks.some(({ cidr }) => cidr === mine.cidr));
+    t.ok(records.blocks.every(({ host }) => host === 'h1'));
+    await t.rejects(one.call('GET', '/v1/hosts/nobody/records'), { code: 'ERR_HOST_UNKNOWN' });
+    const gone = (id: string): object => ({ endpointsGone: [{ network: network.id, id, generation: 9 }] });
+    await publish(one, 'h1', { ...gone(web.id), carriersGone: [{ network: network.id, generation: 9 }] });
+    await publish(one, 'h2', gone(other.id));
+    for (const name of ['told', 'foreign']) await one.call('DELETE', `/v1/networks/${name}`);
   });
 
   await t.test("a publication takes what is the host's own and refuses the rest, record by record", async (t) => {

@@ -197,3 +197,47 @@ t.test('a journal of garbage is kept aside and a new one begun', async (t) => {
   t.strictSame([...again.journal.blocks()], [newBlock()]);
   await again.journal.close();
 });
+
+t.test('a new or damaged journal counts as incomplete until what was lost is restored', async (t) => {
+  const dir = t.testdir();
+  const first = Journal.open(dir).journal;
+  t.ok(first.isIncomplete);
+  await first.close();
+  const { journal } = Journal.open(dir);
+  t.ok(journal.isIncomplete, 'also after another start');
+  const own = newOwn({ generation: 7 });
+  journal.restore({
+    instance: 'f'.repeat(32),
+    generation: 2000,
+    endpoints: [own],
+    carriers: [{ v: 1, generation: 6, ...carrier }],
+    hostAddresses: [{ network: networkId, subnet: '10.64.0.0/24', address: '10.64.0.8' }],
+    blocks: [newBlock()],
+  });
+  t.notOk(journal.isIncomplete);
+  t.equal(journal.instance, 'f'.repeat(32));
+  t.ok(journal.nextGeneration() > 2000);
+  await journal.close();
+  appendFileSync(join(dir, 'journal'), 'noise\n');
+  const again = Journal.open(dir).journal;
+  t.ok(again.isIncomplete, 'damaged');
+  t.strictSame(again.endpoint(own.record.id), own);
+  t.strictSame(again.carrier(networkId)?.publishedGeneration, 6);
+  t.strictSame([...again.hostAddresses()].length, 1);
+  again.restore({
+    instance: '0'.repeat(32),
+    generation: 0,
+    endpoints: [],
+    carriers: [],
+    hostAddresses: [],
+    blocks: [newBlock({ generation: 0, carved: ['10.64.0.9'] })],
+  });
+  t.equal(again.instance, 'f'.repeat(32), 'one that still knew who it is keeps that');
+  t.strictSame([...again.blocks()], [newBlock()], 'and its newer records');
+  t.ok(again.nextGeneration() > 2000);
+  await again.close();
+  const last = Journal.open(dir);
+  t.notOk(last.journal.isIncomplete);
+  t.strictSame(last.warnings, []);
+  await last.journal.close();
+});
