@@ -1,0 +1,140 @@
+/**
+ * One end of many connections, run inside a sandbox: `talker-program.js PORT…`. It echoes TCP and UDP on each of the
+ * ports, but on those from 9000 up, where the client echoes and the server speaks first. What it is to do comes as
+ * lines of JSON on standard input; each is answered by a line with its `id`. It ends when standard input does.
+ */
+import { spawn } from 'node:child_process';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { connect, createServer, isIPv6, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+
+export interface Probe {
+  readonly protocol: 'tcp' | 'udp' | 'icmp';
+  readonly address: string;
+  readonly port: number;
+}
+
+export type Command =
+  | { readonly what: 'probe'; readonly probes: readonly Probe[] }
+  | { readonly what: 'open'; readonly probe: Probe }
+  | { readonly what: 'say'; readonly connection: number }
+  | { readonly what: 'push'; readonly port: number };
+
+/** So long an answer is waited for: what is permitted takes a millisecond. */
+const patienceMs = 1000;
+const firstPushPort = 9000;
+const any = '::';
+
+const accepted = new Map<number, Set<Socket>>();
+const opened: (() => Promise<boolean>)[] = [];
+
+function within(begin: (answered: (value: boolean) => void) => () => void): Promise<boolean> {
+  return new Promise((resolve) => {
+    const answered = (value: boolean): void => {
+      clearTimeout(timer);
+      end();
+      resolve(value);
+    };
+    const timer = setTimeout(() => answered(false), patienceMs);
+    const end = begin((value) => setImmediate(answered, value));
+  });
+}
+
+function listen(port: number): void {
+  const sockets = new Set<Socket>();
+  accepted.set(port, sockets);
+  createServer((socket) => {
+    socket.on('error', () => socket.destroy());
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    if (port < firstPushPort) socket.pipe(socket);
+  }).listen(port, any);
+  const udp = createSocket('udp6');
+  udp.on('message', (message, from) => udp.send(message, from.port, from.address, () => undefined));
+  udp.bind(port, any);
+}
+
+function udpTo({ address, port }: Probe): { socket: UdpSocket; send: () => void } {
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+  socket.on('error', () => undefined);
+  return { socket, send: () => socket.send('x', port, address, () => undefined) };
+}
+
+function sayTcp(socket: Socket): Promise<boolean> {
+  return within((answered) => {
+    const hear = (): void => answered(true);
+    const lose = (): void => answered(false);
+    socket.once('data', hear).once('close', lose);
+    if (socket.destroyed) lose();
+    else socket.write('x');
+    return () => socket.off('data', hear).off('close', lose);
+  });
+}
+
+function sayUdp({ socket, send }: ReturnType<typeof udpTo>): Promise<boolean> {
+  return within((answered) => {
+    const hear = (): void => answered(true);
+    socket.once('message', hear);
+    send();
+    return () => socket.off('message', hear);
+  });
+}
+
+function ping(address: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const seconds = String(patienceMs / 1000);
+    const child = spawn('ping', ['-n', '-q', '-c', '1', '-W', seconds, address], { stdio: 'ignore' });
+    child.on('close', (status) => resolve(status === 0));
+  });
+}
+
+async function probe(asked: Probe): Promise<boolean> {
+  if (asked.protocol === 'icmp') return ping(asked.address);
+  if (asked.protocol === 'udp') {
+    const udp = udpTo(asked);
+    const heard = await sayUdp(udp);
+    udp.socket.close();
+    return heard;
+  }
+  return within((answered) => {
+    const socket = connect({ host: asked.address, port: asked.port });
+    socket.on('error', () => answered(false)).on('connect', () => answered(true));
+    return () => socket.resetAndDestroy();
+  });
+}
+
+async function open(asked: Probe): Promise<number> {
+  if (asked.protocol === 'udp') {
+    const udp = udpTo(asked);
+    return opened.push(() => sayUdp(udp)) - 1;
+  }
+  const socket = connect({ host: asked.address, port: asked.port });
+  socket.on('error', () => socket.destroy());
+  await new Promise<void>((resolve) => socket.once('connect', resolve).once('close', () => resolve()));
+  if (asked.port >= firstPushPort) socket.pipe(socket);
+  return opened.push(() => sayTcp(socket)) - 1;
+}
+
+async function act(command: Command): Promise<unknown> {
+  switch (command.what) {
+    case 'probe':
+      return Promise.all(command.probes.map(probe));
+    case 'open':
+      return open(command.probe);
+    case 'say':
+      return opened[command.connection]?.() ?? false;
+    case 'push': {
+      const heard = await Promise.all([...(accepted.get(command.port) ?? [])].map(sayTcp));
+      return heard.length > 0 && heard.every(Boolean);
+    }
+  }
+}
+
+for (const port of process.argv.slice(2)) listen(Number(port));
+createInterface(process.stdin)
+  .on('line', (line) => {
+    const { id, ...command } = JSON.parse(line) as Command & { readonly id: number };
+    void act(command as Command).then((answer) => process.stdout.write(`${JSON.stringify({ id, answer })}\n`));
+  })
+  .on('close', () => process.exit());
+process.stdout.write(`${JSON.stringify({ id: 0, answer: 'ready' })}\n`);
