@@ -90,6 +90,7 @@ export class NetlinkClosed extends Error {
     readonly request: string,
     cause?: unknown,
   ) {
-    super(`${request}: the connection is closed`, cause === undefined ? undefined : { cause });
+    const reason = cause instanceof Error ? `: ${cause.message}` : '';
+    super(`${request}: the connection is closed${reason}`, cause === undefined ? undefined : { cause });
   }
 }

@@ -74,8 +74,12 @@ void sendNetlink(const Fd& socket, const uint8_t* start, size_t length) {
   if (sent < 0) throwErrno("sendmsg");
 }
 
+// A dump that a send on another thread has just ended makes a receive fail with EINVAL: recvmsg looks whether one is
+// under way, waits for the lock, and finds none (netlink_dump, net/netlink/af_netlink.c). Nothing is lost by it.
+constexpr int endedDumpTries = 8;
+
 size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer) {
-  for (;;) {
+  for (int endedDumps = 0;;) {
     sockaddr_nl sender{};
     iovec part{buffer.get(), receiveBufferBytes};
     msghdr message{};
@@ -85,6 +89,7 @@ size_t receiveNetlink(const Fd& socket, const ReceiveBuffer& buffer) {
     message.msg_iovlen = 1;
     const ssize_t length = recvmsg(socket.get(), &message, MSG_DONTWAIT);
     if (length < 0 && errno == EINTR) continue;
+    if (length < 0 && errno == EINVAL && ++endedDumps < endedDumpTries) continue;
     if (length < 0) throwErrno("recvmsg");
     // Only the kernel is believed: a process may write to any port id it knows.
     if (sender.nl_pid != 0) continue;
