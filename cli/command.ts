@@ -163,6 +163,7 @@ export function usageOf(spec: CommandSpec<never> | CommandSpec): string {
   return ['[OPTION...]', ...(spec.passThrough === true ? ['--'] : []), ...args].join(' ');
 }
 
-function formatExamples(examples: readonly Example[]): string {
+/** The examples at the end of a help text. */
+export function formatExamples(examples: readonly Example[]): string {
   return `\nExamples:\n${examples.map(({ does, line }) => `  # ${does}\n  ${line}\n`).join('')}`;
 }

@@ -16,7 +16,16 @@ export function parseTarget(text: string, cwd: string): string {
     throw refused(text, `Write pid:${text} for the process, or netns:${netnsDir}/${text} for the namespace.`);
   if (text.startsWith('pid:')) {
     const pid = text.slice('pid:'.length);
-    if (/^[1-9][0-9]{0,6}$/.test(pid) && Number(pid) <= pidLimit) return text;
+    if (/^[1-9][0-9]*$/.test(pid)) {
+      if (Number(pid) <= pidLimit) return text;
+      throw new TsnetError(
+        'ERR_INVALID_TARGET',
+        `TARGET: no process has the id ${pid}: ${pidLimit} is the largest there is`,
+        {
+          hint: 'Give the id of a running process, for example pid:4711; `ps` lists them.',
+        },
+      );
+    }
     throw refused(text, 'Write pid: and the number of a running process, for example pid:4711.');
   }
   if (text.startsWith('netns:')) {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { addCommand, type CommandSpec, type TreeSpec } from './command.js';
+import { addCommand, formatExamples, type CommandSpec, type TreeSpec } from './command.js';
 import { cniCommands } from './commands/cni.js';
 import { completionCommand } from './commands/completion.js';
 import { dnsCommands } from './commands/dns.js';
@@ -59,6 +59,7 @@ export function newProgram(tree: readonly TreeSpec[], version: string, run: Runn
       .summary(spec.summary)
       .description(`${spec.summary.charAt(0).toUpperCase()}${spec.summary.slice(1)}.`);
     group.usage('COMMAND').helpOption('-h, --help', 'show this help').helpCommand(false);
+    group.addHelpText('after', () => formatExamples(spec.commands.flatMap(({ examples }) => examples.slice(0, 1))));
     for (const inner of spec.commands) addCommand(group, inner, run);
   }
   return program;

@@ -17,9 +17,14 @@ export interface MtuQuestion {
   readonly hosts: Iterable<Pick<Host, 'vtep' | 'underlayMtu'>>;
 }
 
-/** A new network's MTU: as asked, else what the smallest underlay of all hosts carries. Errors: ERR_INVALID_MTU. */
+/**
+ * A new network's MTU: as asked, else what the smallest underlay of all hosts carries. One that no host at all carries
+ * is refused; a single host that does not carry it refuses to join.
+ * Errors: ERR_INVALID_MTU, ERR_MTU_UNDERLAY.
+ */
 export function chooseMtu(question: MtuQuestion): number {
   const has6 = question.subnets.some(({ subnet }) => subnet.includes(':'));
+  if (question.asked !== undefined && question.driver === 'overlay') checkUnderlays(question.asked, question.hosts);
   const mtu = question.asked ?? (question.driver === 'overlay' ? overlayMtu(question.hosts) : defaultUnderlayMtu);
   const least = has6 ? leastMtu6 : leastMtu4;
   if (mtu >= least && mtu <= largestMtu) return mtu;
@@ -37,4 +42,13 @@ function overlayMtu(hosts: Iterable<Pick<Host, 'vtep' | 'underlayMtu'>>): number
     if (host.vtep.includes(':')) overhead = overhead6;
   }
   return (smallest === Infinity ? defaultUnderlayMtu : smallest) - overhead;
+}
+
+function checkUnderlays(asked: number, hosts: MtuQuestion['hosts']): void {
+  const rooms = [...hosts].map(({ vtep, underlayMtu }) => underlayMtu - (vtep.includes(':') ? overhead6 : overhead4));
+  const largest = Math.max(...rooms);
+  if (rooms.length === 0 || asked <= largest) return;
+  throw new TsnetError('ERR_MTU_UNDERLAY', `mtu: ${asked} is more than the underlay of any host carries: ${largest}`, {
+    details: { field: 'mtu', value: asked, largest },
+  });
 }

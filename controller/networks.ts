@@ -33,7 +33,7 @@ import {
 const tombstoneMs = 30 * 24 * 3600 * 1000;
 const maxNamed = 10;
 
-/** Makes a network. Errors: those of the rules in core/name, core/subnets and core/vni; ERR_NETWORK_NAME_IN_USE, ERR_INVALID_OPTION, ERR_INVALID_MTU. */
+/** Makes a network. Errors: those of the rules in core/name, core/subnets and core/vni; ERR_NETWORK_NAME_IN_USE, ERR_INVALID_OPTION, ERR_INVALID_MTU, ERR_MTU_UNDERLAY. */
 export async function createNetwork(context: ControllerContext, request: NetworkCreate): Promise<Network> {
   requireReady(context);
   const name = parseNetworkName(request.name);

@@ -79,9 +79,7 @@ export const errorRegistry = {
   ERR_GATEWAY_OUTSIDE_SUBNET: bad("Choose a gateway inside one of the network's subnets."),
   ERR_VNI_EXHAUSTED: conflict('Remove unused overlay networks.'),
   ERR_DRIVER_UNSUPPORTED: bad('See the table in docs/drivers.md.'),
-  ERR_MTU_UNDERLAY: conflict(
-    "Create the network with a smaller --mtu, or raise the MTU of this host's underlay interface.",
-  ),
+  ERR_MTU_UNDERLAY: conflict('Create the network with a smaller --mtu, or raise the MTU of the underlay interfaces.'),
   // addresses
   ERR_ADDRESS_OUTSIDE_SUBNET: bad("Choose an address inside one of the network's subnets (and its --ip-range)."),
   ERR_ADDRESS_RESERVED: bad('Network, broadcast, gateway and host addresses cannot be given to an endpoint.'),

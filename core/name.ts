@@ -22,6 +22,8 @@ const LABEL_KEY = /^[a-zA-Z0-9]([a-zA-Z0-9_./-]*[a-zA-Z0-9])?$/;
 const DNS_LABEL = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 const ID_LIKE = /^[0-9a-f]{8}$/i;
 const CONTROL = /\p{Cc}/u;
+/** Half of a pair of surrogates, without the other. */
+const LONE_SURROGATE = /\p{Cs}/u;
 
 /** `host` and `none` mean "no network of ours" to every runtime that takes a network's name. */
 const RESERVED_NETWORK_NAMES: ReadonlySet<string> = new Set(['host', 'none']);
@@ -171,11 +173,11 @@ function checkLabelKey(key: string, field: string): void {
 }
 
 function checkLabelValue(key: string, value: string, field: string): void {
-  if (value.length <= nameLimits.labelValue && !CONTROL.test(value)) return;
+  if (value.length <= nameLimits.labelValue && !CONTROL.test(value) && !LONE_SURROGATE.test(value)) return;
   throw refuse('ERR_INVALID_NAME', 'is no label value', {
     field: `${field}.${key}`,
     value,
-    hint: `Use ${nameLimits.labelValue} characters at most for a label's value, none of them control characters.`,
+    hint: `Use ${nameLimits.labelValue} characters at most for a label's value, no control characters and no halves of characters.`,
   });
 }
 

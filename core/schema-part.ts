@@ -95,7 +95,8 @@ export const endpointState = Type.Enum(['reserved', 'linked', 'attached', 'detac
 export const addresses = Type.Array(addrText, { maxItems: 32, description: 'Addresses, without prefix length' });
 export const aliases = Type.Array(endpointName, { maxItems: nameLimits.aliases, description: 'Further names' });
 
-const labelValue = Type.String({ maxLength: nameLimits.labelValue });
+/** Without surrogates that have no other half: no UTF-8 can carry them. */
+const labelValue = Type.String({ maxLength: nameLimits.labelValue, pattern: '^\\P{Cs}*$' });
 const mapOptions = { minProperties: 0, maxProperties: nameLimits.labels } as const;
 const mapKey = Type.String({ minLength: 1, maxLength: nameLimits.labelKey });
 

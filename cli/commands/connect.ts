@@ -1,8 +1,17 @@
 import { Option } from 'commander';
-import type { AttachRequest, DetachRequest, DetachResult, EndpointView, PortRequest } from '../../core/api.js';
+import type {
+  AttachRequest,
+  DetachRequest,
+  DetachResult,
+  EndpointView,
+  NetworkView,
+  PortRequest,
+} from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels } from '../../core/model.js';
 import type { CommandSpec } from '../command.js';
+import type { Connections } from '../connection.js';
+import { asTsnetError } from '../errors.js';
 import { printOne, printValue } from '../output/format.js';
 import { endpointView } from '../output/views.js';
 import { collect, collectPairs, collectPorts, present } from '../parse.js';
@@ -86,7 +95,8 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
 export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifname?: string }> = {
   name: 'disconnect',
   summary: 'disconnect a sandbox of this host from a network',
-  details: 'Prints the ids of the endpoints removed; that there was none is no error.',
+  details:
+    'Prints the ids of the endpoints removed; that there was none is no error, but that there is no such network is one.',
   args: [network, { ...target, summary: `${target.summary}; not needed with --id`, optional: true }],
   options: () => [
     new Option('--id <ID>', "the caller's id that connect was given"),
@@ -108,6 +118,17 @@ export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifn
       ifname: options.ifname,
     });
     const result = await calls.agent<DetachResult>('POST', '/v1/agent/detach', { body, timeoutMs: attachTimeoutMs });
+    if (result.detached.length === 0) await assertKnown(calls, reference);
     if (!(await printValue(cli, format, result))) cli.stdout.write(result.detached.map((id) => `${id}\n`).join(''));
   },
 };
+
+/** A runtime may repeat a detach after its network has gone; a person has mistyped. Errors: ERR_NETWORK_UNKNOWN. */
+async function assertKnown(calls: Connections, reference: string): Promise<void> {
+  try {
+    await calls.agent<NetworkView>('GET', `/v1/networks/${encodeURIComponent(reference)}`);
+  } catch (error) {
+    if (asTsnetError(error).code === 'ERR_NETWORK_UNKNOWN') throw error;
+    // While no controller can be asked nothing speaks against the name.
+  }
+}

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { parse } from 'yaml';
+import { TsnetError, type ErrorCode } from '../../core/errors.js';
 import { golden, tsnet } from './program.js';
 import { answerCluster, frontend, lan, node1, openStubApi, web } from './stub-api.js';
 
@@ -211,12 +212,26 @@ t.test('what is repaired in vain makes status exit with 1', async (t) => {
 });
 
 t.test('disconnecting what is not connected is no error', async (t) => {
-  const api = await openStubApi(() => ({ detached: [] }));
+  const api = await openStubApi(({ path }) => (path.endsWith('/detach') ? { detached: [] } : { name: 'frontend' }));
   t.teardown(() => api.close());
-  t.same(await tsnet(['disconnect', 'frontend', web.sandbox ?? ''], api.env), {
-    code: 0,
-    signal: null,
-    stdout: '',
-    stderr: '',
+  const nothing = { code: 0, signal: null, stdout: '', stderr: '' };
+  t.same(await tsnet(['disconnect', 'frontend', web.sandbox ?? ''], api.env), nothing);
+  t.same(
+    api.requests.map(({ path }) => path),
+    ['/v1/agent/detach', '/v1/networks/frontend'],
+  );
+});
+
+t.test('disconnecting from a network that does not exist says so, unless nobody knows', async (t) => {
+  let code: ErrorCode = 'ERR_NETWORK_UNKNOWN';
+  const api = await openStubApi(({ path }) => {
+    if (path.endsWith('/detach')) return { detached: [] };
+    throw new TsnetError(code, 'network: "fronted" does not exist');
   });
+  t.teardown(() => api.close());
+  const refused = await tsnet(['disconnect', 'fronted', web.sandbox ?? ''], api.env);
+  t.equal(refused.code, 1);
+  t.match(refused.stderr, /^error: network: "fronted" does not exist\nhint: /);
+  code = 'ERR_CONTROLLER_UNREACHABLE';
+  t.equal((await tsnet(['disconnect', 'fronted', web.sandbox ?? ''], api.env)).code, 0);
 });

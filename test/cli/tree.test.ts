@@ -24,6 +24,19 @@ t.test('the help of every command is as written down', async (t) => {
   }
 });
 
+t.test('the help of a group shows an example of each of its commands', async (t) => {
+  const groups = walk(newTestProgram(async () => undefined)).filter(
+    (command) => command.commands.length > 0 && command.parent !== null,
+  );
+  t.ok(groups.length > 3);
+  for (const group of groups) {
+    const { stdout } = await tsnet(['help', group.name()]);
+    t.equal((await tsnet([group.name(), '--help'])).stdout, stdout);
+    const [, examples = ''] = stdout.split('Examples:');
+    for (const inner of group.commands) t.match(examples, `tsnet ${group.name()} ${inner.name()}`);
+  }
+});
+
 /** The words of a tsnet command line; stops where the shell takes over. */
 function wordsOf(line: string): readonly string[] {
   const own = line.replace(/^source <\((.*)\)$/, '$1').split(/ [|>] /)[0] ?? '';

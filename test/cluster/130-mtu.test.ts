@@ -30,13 +30,23 @@ for (const wireMtu of [1500, 9000]) {
   });
 }
 
-t.test('a network that is larger than the wire allows is refused on the host, not left to lose packets', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
-    const sandbox = await lab.sandbox();
-    const make = async (): Promise<void> => {
-      await lab.host(1).create({ name: 'wide', mtu: 9000 });
-      await lab.host(1).attach('wide', sandbox);
-    };
-    await t.rejects(make(), { code: 'ERR_MTU_UNDERLAY' });
+t.test('a network that is larger than the wire allows is refused, not left to lose packets', async (t) => {
+  await withLab(t, { hosts: 2 }, async (lab) => {
+    const [host, roomy] = [lab.host(1), lab.host(2)];
+    await t.rejects(
+      host.create({ name: 'wide', mtu: 8950 }),
+      { code: 'ERR_MTU_UNDERLAY', message: /8950.*1450/ },
+      'that no host carries, when it is made',
+    );
+    await roomy.agent.stop();
+    await roomy.exec('ip', 'link', 'set', 'eth0', 'mtu', '9000');
+    await roomy.startAgent();
+    await host.create({ name: 'wide', mtu: 8950 });
+    await t.rejects(
+      host.attach('wide', await lab.sandbox()),
+      { code: 'ERR_MTU_UNDERLAY', message: /8950.*1450/ },
+      'that this host does not carry, when it is joined',
+    );
+    await roomy.attach('wide', await lab.sandbox());
   });
 });

@@ -104,6 +104,7 @@ void t.test('networks', async (t) => {
       ],
       [{ name: 'x', mtu: 100 }, 'ERR_INVALID_MTU', /100/],
       [{ name: 'x', mtu: 1279, ipv6: true }, 'ERR_INVALID_MTU', /1279/],
+      [{ name: 'x', labels: { tier: 'half \ud83d' } }, 'ERR_INVALID_REQUEST', /tier/],
       [{ name: 'x', options: { parent: 'eth0' } }, 'ERR_INVALID_OPTION', /options\.parent/],
       [{ name: 'x', driver: 'macvlan' }, 'ERR_INVALID_OPTION', /options\.parent: driver macvlan needs it/],
       [
@@ -171,7 +172,15 @@ void t.test('networks', async (t) => {
     });
     t.equal((await create({ name: 'm6' })).mtu, 1330);
     t.equal((await create({ name: 'asked', mtu: 1300 })).mtu, 1300);
-    for (const name of ['m4', 'mb', 'mm', 'm6', 'asked']) await call('DELETE', `/v1/networks/${name}`);
+    const wide = await create({ name: 'wide', mtu: 8930 });
+    t.equal(wide.mtu, 8930, 'what one host carries can be had');
+    await t.rejects(create({ name: 'wider', mtu: 8931 }), { code: 'ERR_MTU_UNDERLAY', message: /8931.*8930/ });
+    t.equal(
+      (await create({ name: 'free', driver: 'bridge', mtu: 65_535 })).mtu,
+      65_535,
+      'where nothing is encapsulated',
+    );
+    for (const name of ['m4', 'mb', 'mm', 'm6', 'asked', 'wide', 'free']) await call('DELETE', `/v1/networks/${name}`);
     for (const name of ['small', 'six']) await call('DELETE', `/v1/hosts/${name}?force=true`);
   });
 

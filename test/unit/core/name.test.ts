@@ -103,6 +103,9 @@ t.test('labels are bounded in key, value and number', (t) => {
     fails(t, 'ERR_INVALID_NAME', () => checkLabels({ [key]: 'x' }), 'labels');
   }
   fails(t, 'ERR_INVALID_NAME', () => checkLabels({ tier: 'a\nb' }), 'labels.tier');
+  for (const half of ['\ud83d', 'a\ude00b', '\ude00\ud83d'])
+    fails(t, 'ERR_INVALID_NAME', () => checkLabels({ tier: half }), 'labels.tier');
+  checkLabels({ tier: '\ud83d\ude00 ünï' });
   fails(t, 'ERR_INVALID_NAME', () => checkLabels({ tier: 'x'.repeat(nameLimits.labelValue + 1) }), 'labels.tier');
   const many = Object.fromEntries(Array.from({ length: nameLimits.labels + 1 }, (_, index) => [`k${index}`, '']));
   fails(t, 'ERR_INVALID_NAME', () => checkLabels(many), 'labels');
