@@ -114,7 +114,12 @@ export class Carry {
     const { datapath, addresses, announcer } = this.#options;
     const needsAddress = network.driver !== 'macvlan' || network.options['host-shim'] === 'true';
     const own = needsAddress ? await addresses.ensureHostAddresses(network) : [];
-    this.#putCarrier(network, own);
+    try {
+      this.#putCarrier(network, own);
+    } catch (error) {
+      if (this.#options.countOf(network.id) === 0) addresses.releaseHost(network.id);
+      throw error;
+    }
     datapath.realise(network, own);
     announcer.addInterest(network.id);
     const [settled] = await Promise.allSettled([

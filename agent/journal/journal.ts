@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
 import { formatId } from '../../core/ids.js';
 import type { Block, Carrier } from '../../core/model.js';
+import { DiskReserve } from '../../lib/disk-reserve.js';
 import { KeyedLog } from '../../lib/keyed-log.js';
 import {
   acceptJournalEntry,
@@ -34,6 +35,8 @@ export type OwnChange =
 
 /** Generations are promised to the file this many at a time. */
 const generationStep = 1024;
+/** Room for the ends of hundreds of endpoints, or for dozens of the largest records, on a disk that is full. */
+const reserveBytes = 512 * 1024;
 /** A power cut costs what was written within this time, ms. */
 const syncMs = 100;
 /** Tombstones are remembered this long after their acknowledgement, so that a late event of the record is known as late. */
@@ -42,6 +45,9 @@ const rememberedGone = 4096;
 /**
  * The agent's own records at DATA-DIR/journal: written before the kernel is touched, and all that a
  * restarted agent believes of itself. Writes are synchronous and survive the death of the process.
+ *
+ * On a full disk nothing is begun, but what has begun is brought to an end: the room that this takes is held by a file
+ * beside the journal, and without it the first write of an endpoint or carrier is refused.
  */
 export class Journal {
   readonly #log: KeyedLog<JournalValue>;
@@ -56,6 +62,7 @@ export class Journal {
   readonly #rememberedGone = new Map<string, number>();
   readonly #listeners = new Set<(change: OwnChange) => void>();
   readonly #onFault: (error: TsnetError) => void;
+  readonly #reserve: DiskReserve;
   #meta: JournalMeta;
   #generation: number;
   #syncTimer: NodeJS.Timeout | undefined;
@@ -63,6 +70,7 @@ export class Journal {
   private constructor(log: KeyedLog<JournalValue>, isDamaged: boolean, onFault: (error: TsnetError) => void) {
     this.#log = log;
     this.#onFault = onFault;
+    this.#reserve = new DiskReserve(`${log.path}.reserve`, reserveBytes);
     let highest = 0;
     let meta: JournalMeta | undefined;
     for (const [key, value] of log.entries()) {
@@ -144,7 +152,7 @@ export class Journal {
   nextGeneration(): number {
     const next = this.#generation + 1;
     if (next > this.#meta.generationLimit) {
-      this.#write([[journalKeys.meta, { ...this.#meta, generationLimit: next + generationStep }]]);
+      this.#writeOn([[journalKeys.meta, { ...this.#meta, generationLimit: next + generationStep }]]);
     }
     this.#generation = next;
     return next;
@@ -167,11 +175,12 @@ export class Journal {
     return [...this.#endpoints.values()].filter((own) => own.record.network === network);
   }
 
-  /** Writes an own endpoint; what a controller has acknowledged meanwhile is kept. */
+  /** Writes an own endpoint; what a controller has acknowledged meanwhile is kept. Errors: ERR_DISK_FULL. */
   putEndpoint(own: OwnEndpoint): void {
-    const known = this.#endpoints.get(own.record.id)?.publishedGeneration ?? 0;
-    const value = known > own.publishedGeneration ? { ...own, publishedGeneration: known } : own;
-    this.#write([
+    const known = this.#endpoints.get(own.record.id)?.publishedGeneration;
+    if (known === undefined) this.#assertRoom();
+    const value = (known ?? 0) > own.publishedGeneration ? { ...own, publishedGeneration: known ?? 0 } : own;
+    this.#writeOn([
       [journalKeys.endpoint(own.record.id), value],
       [journalKeys.gone(own.record.network, own.record.id), undefined],
     ]);
@@ -184,7 +193,7 @@ export class Journal {
     const own = this.#endpoints.get(id);
     if (own === undefined) return;
     const { network } = own.record;
-    this.#write([
+    this.#writeOn([
       [journalKeys.endpoint(id), undefined],
       [journalKeys.gone(network, id), { network, id, generation: this.nextGeneration() }],
     ]);
@@ -203,6 +212,7 @@ export class Journal {
   putCarrier(carrier: Omit<Carrier, 'v' | 'generation'>): OwnCarrier {
     const known = this.#carriers.get(carrier.network);
     if (known !== undefined && isSameCarrier(known.record, carrier)) return known;
+    if (known === undefined) this.#assertRoom();
     const own: OwnCarrier = {
       record: { v: 1, generation: this.nextGeneration(), ...carrier },
       publishedGeneration: known?.publishedGeneration ?? 0,
@@ -218,7 +228,7 @@ export class Journal {
   /** Writes that this host no longer carries a network. */
   removeCarrier(network: string): void {
     if (!this.#carriers.has(network)) return;
-    this.#write([
+    this.#writeOn([
       [journalKeys.carrier(network), undefined],
       [journalKeys.gone(network, null), { network, id: null, generation: this.nextGeneration() }],
     ]);
@@ -298,7 +308,7 @@ export class Journal {
   }
 
   removeBlock(network: string, cidr: string): void {
-    this.#write([[journalKeys.block(network, cidr), undefined]]);
+    this.#writeOn([[journalKeys.block(network, cidr), undefined]]);
   }
 
   /** Blocks on their way back. */
@@ -309,7 +319,7 @@ export class Journal {
   /** Gives a block up; it stays noted as on its way back until `finishReturn`. */
   startReturn(block: BlockReturn): void {
     const { network, cidr, generation } = block;
-    this.#write([
+    this.#writeOn([
       [journalKeys.block(network, cidr), undefined],
       [journalKeys.return(network, cidr), { network, cidr, generation }],
     ]);
@@ -345,7 +355,7 @@ export class Journal {
   }
 
   removeHostAddress(network: string, subnet: string): void {
-    this.#write([[journalKeys.hostAddress(network, subnet), undefined]]);
+    this.#writeOn([[journalKeys.hostAddress(network, subnet), undefined]]);
   }
 
   carves(): IterableIterator<CarveDecision> {
@@ -361,7 +371,7 @@ export class Journal {
   }
 
   removeCarve(id: string): void {
-    this.#write([[journalKeys.carve(id), undefined]]);
+    this.#writeOn([[journalKeys.carve(id), undefined]]);
   }
 
   /** Calls `listener` after each change that a controller should hear of; returns how to stop it. */
@@ -389,6 +399,24 @@ export class Journal {
     if (this.#rememberedGone.size <= rememberedGone) return;
     const [oldest] = this.#rememberedGone.keys();
     if (oldest !== undefined) this.#rememberedGone.delete(oldest);
+  }
+
+  /** Refuses to begin what could not be brought to an end. */
+  #assertRoom(): void {
+    if (this.#reserve.take()) return;
+    throw new TsnetError('ERR_DISK_FULL', `${this.#log.path}: no room is left for what would have to be written later`);
+  }
+
+  /** Writes what follows from something begun before; on a full disk in the room that is held for that. */
+  #writeOn(changes: readonly (readonly [string, JournalValue | undefined])[]): void {
+    for (;;) {
+      try {
+        this.#write(changes);
+        return;
+      } catch (error) {
+        if (toTsnetError(error).code !== 'ERR_DISK_FULL' || !this.#reserve.release()) throw error;
+      }
+    }
   }
 
   /** File first: when that fails nothing has happened. */

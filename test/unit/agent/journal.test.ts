@@ -1,4 +1,6 @@
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Journal, type OwnChange } from '../../../agent/journal/journal.js';
@@ -240,4 +242,37 @@ t.test('a new or damaged journal counts as incomplete until what was lost is res
   t.notOk(last.journal.isIncomplete);
   t.strictSame(last.warnings, []);
   await last.journal.close();
+});
+
+t.test('on a full disk nothing is begun, and what has begun can be ended', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'tsnet-small-'));
+  t.teardown(() => rmdirSync(dir));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', dir]);
+  t.teardown(() => execFileSync('umount', [dir]));
+  const { journal } = Journal.open(dir);
+  t.teardown(() => journal.close());
+  const ids = Array.from({ length: 50 }, (_, index) => endpointId(index + 1));
+  for (const id of ids) journal.putEndpoint(newOwn({ id }));
+  journal.putCarrier(carrier);
+  const filler = join(dir, 'filler');
+  t.throws(() => writeFileSync(filler, Buffer.alloc(1024 * 1024)), { code: 'ENOSPC' });
+  // The last page of the journal has room for some.
+  for (const id of ids) journal.putEndpoint({ ...newOwn({ id }), step: 'detach' });
+  const fresh = newOwn({ id: endpointId(99) });
+  const full = { code: 'ERR_DISK_FULL' };
+  t.throws(() => writeFileSync(join(dir, 'more'), Buffer.alloc(1024 * 1024)), { code: 'ENOSPC' });
+  t.throws(() => journal.putEndpoint(fresh), full);
+  t.throws(() => journal.putCarrier({ ...carrier, network: 'ffffffff' }), full);
+  t.equal(journal.endpoint(fresh.record.id), undefined);
+  rmSync(join(dir, 'more'));
+  t.throws(() => journal.putEndpoint(fresh), full, 'not before there is room for its end as well');
+  for (const id of ids) journal.removeEndpoint(id);
+  journal.removeCarrier(networkId);
+  rmSync(filler);
+  journal.putEndpoint(fresh);
+  await journal.close();
+  const again = Journal.open(dir);
+  t.strictSame(again.warnings, []);
+  t.strictSame([...again.journal.endpoints()], [fresh]);
+  await again.journal.close();
 });
