@@ -46,6 +46,7 @@ import { newLocalApi } from './local-api/server.js';
 import { Networks } from './networks.js';
 import type { AgentOptions } from './options.js';
 import { newFindListener } from './ports/listeners.js';
+import { OpenConnections } from './policy/open-connections.js';
 import { Policies } from './policy/policies.js';
 import { PortBook } from './ports/port-book.js';
 import { PublishedPorts } from './ports/published-ports.js';
@@ -59,6 +60,7 @@ import { findUnderlay } from './underlay.js';
 /** UDP port of VXLAN until the cluster's settings have arrived for the first time (RFC 7348 §8). */
 const ianaVxlanPort = 4789;
 const sweepMs = 2000;
+const policySettleMs = 2000;
 const networkOwners = ownerOf.network('');
 
 /** What a front end for a runtime's own protocol is started with, before the agent listens. */
@@ -195,6 +197,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => firewall.close());
   const policyRules = await RuleSet.open({ native, log, ownPortids, held: true, table: policyTableName });
   closers.push(() => policyRules.close());
+  const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
+  closers.push(() => conntrack.close());
   const policies = new Policies({
     ruleSet: policyRules,
     state,
@@ -202,11 +206,11 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     journal,
     setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
     ownerOf: ownerOf.network,
+    settleOwner: (owner) => reconciler.settled(owner, policySettleMs),
+    connections: new OpenConnections({ native, conntrack, bootId, log }),
     log,
   });
   closers.push(() => policies.close());
-  const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
-  closers.push(() => conntrack.close());
   const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
   closers.push(() => flows.idle());
   const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
@@ -246,7 +250,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   const resolver = dns === null ? null : new SandboxResolver({ feed: dns, domain: dnsOptions?.domain ?? '', own });
   const settled = async (owner: string, timeoutMs: number): Promise<void> => {
     await reconciler.settled(owner, timeoutMs);
-    if (!owner.startsWith(networkOwners)) return;
+    if (!owner.startsWith(networkOwners)) return policies.settled();
     await dns?.settled(owner.slice(networkOwners.length));
     await firewall.settled(owner.slice(networkOwners.length));
   };
@@ -307,6 +311,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     own,
     datapath,
     ports,
+    guarded: () => policies.settled(),
     allocate: (network, fixed) => addresses.allocate(network, fixed),
     releaseAddresses: (network, released) => addresses.release(network, released),
     host,

@@ -52,6 +52,8 @@ export interface StepParts {
   readonly own: OwnIndex;
   readonly datapath: Datapath;
   readonly ports: EndpointPorts;
+  /** Resolves when the policies of what the journal has now are in force. Errors: ERR_KERNEL. */
+  readonly guarded: () => Promise<void>;
   readonly allocate: (network: Network, fixed: readonly string[]) => Promise<readonly string[]>;
   readonly releaseAddresses: (network: string, addresses: readonly string[]) => void;
   readonly host: string;
@@ -203,7 +205,11 @@ export class Steps {
     const objects = datapath.setOwn(network, attached);
     const joining = joinSandbox(this.#parts, plan, { netnsFd: sandbox.fd, objects, takeOver: at.takeOver });
     // Needs no link, and so is done while the kernel makes it. Both have ended before anything is taken back.
-    const opening = this.#parts.ports.publish({ ...linking, record: attached });
+    const opening = Promise.all([
+      this.#parts.ports.publish({ ...linking, record: attached }),
+      // Nothing passes before the policies that select it hold.
+      this.#parts.guarded(),
+    ]);
     await Promise.allSettled([joining, opening]);
     const made = await joining;
     await opening;

@@ -1,12 +1,14 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import type { TsnetError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/kernel.js';
-import { compilePolicies, type PolicyGroup, type PolicyTable } from '../../core/policy/compile.js';
+import { compilePolicies, type CompiledPolicies, type PolicyGroup } from '../../core/policy/compile.js';
 import type { PolicyEndpoint } from '../../core/policy/selector.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState, StateChange } from '../state/cluster-state.js';
+import type { OpenConnections } from './open-connections.js';
 
 export interface PoliciesOptions {
   /** Of the table `tsnet-policy`: its own, so that a change of policy rewrites nothing else, and nothing else it. */
@@ -18,10 +20,15 @@ export interface PoliciesOptions {
   readonly setDesired: (owner: string, objects: readonly KernelObject[]) => void;
   /** The owner of a network's own objects. */
   readonly ownerOf: (network: string) => string;
+  /** Resolves when what is desired of an owner is in the kernel. */
+  readonly settleOwner: (owner: string) => Promise<void>;
+  readonly connections: OpenConnections;
   readonly log: Logger;
 }
 
 const elementOwner = 'policies';
+/** A first policy waits so long at most until the connections that are open are known. */
+const adoptionMs = 1000;
 
 /**
  * Enforces policies on this host: turns them, and the endpoints that this host knows, into a table of its own, and has
@@ -34,8 +41,11 @@ export class Policies {
   readonly #objects = new Map<string, readonly KernelObject[]>();
   #filtered: ReadonlySet<string> = new Set();
   #groups: readonly PolicyGroup[] = [];
-  #table: PolicyTable | null = null;
+  #compiled: CompiledPolicies | undefined;
   #tableText = 'null';
+  /** Bridges that begin to be filtered while their open connections are learned. */
+  #adopting: Promise<void> | undefined;
+  #switching: Promise<unknown> = Promise.resolve();
   #isDue = false;
   #isClosed = false;
 
@@ -46,7 +56,9 @@ export class Policies {
       options.own.onChange(() => this.#schedule()),
       options.state.onChange((change) => this.#follow(change)),
     ];
+    // What a former run filtered has been tracked ever since.
     this.#compile();
+    this.#apply();
   }
 
   get failure(): TsnetError | null {
@@ -68,7 +80,9 @@ export class Policies {
 
   /** Resolves when what is known now is in the kernel. Errors: ERR_KERNEL. */
   async settled(): Promise<void> {
-    if (this.#isDue) this.#compile();
+    if (this.#isDue) this.#update();
+    await this.#adopting;
+    await this.#switching;
     await this.#options.ruleSet.settled();
   }
 
@@ -80,16 +94,38 @@ export class Policies {
   /** Changes that come together are compiled once. */
   #schedule(): void {
     if (this.#isDue || this.#isClosed) return;
-    if (this.#table === null && this.#options.state.policies.length === 0) return;
+    if (this.#compiled?.table === null && this.#options.state.policies.length === 0) return;
     this.#isDue = true;
     setImmediate(() => {
-      if (this.#isDue && !this.#isClosed) this.#compile();
+      if (this.#isDue && !this.#isClosed) this.#update();
     });
   }
 
-  #compile(): void {
+  #update(): void {
+    const compiled = this.#compile();
+    if (this.#adopting !== undefined) return;
+    const begun = new Set([...compiled.networks].filter((network) => !this.#filtered.has(network)));
+    const { journal, connections, ruleSet, log } = this.#options;
+    const endpoints = [...journal.endpoints()].filter(
+      ({ record }) => begun.has(record.network) && record.state === 'attached',
+    );
+    if (endpoints.length === 0) return this.#apply();
+    const adoption = connections.adopt(endpoints);
+    this.#adopting = Promise.race([adoption, wait(adoptionMs, undefined, { ref: false })])
+      .then(() => {
+        if (this.#isClosed) return;
+        this.#apply();
+        // Once more: those that were opened between the question and the answer.
+        void Promise.all([adoption, this.#switching, ruleSet.settled()])
+          .then(() => connections.adopt(endpoints))
+          .catch((error: unknown) => log.warn({ error: String(error) }, 'open connections may have been cut'));
+      })
+      .finally(() => (this.#adopting = undefined));
+  }
+
+  #compile(): CompiledPolicies {
     this.#isDue = false;
-    const { state, journal, ruleSet } = this.#options;
+    const { state, journal } = this.#options;
     const { policies } = state;
     const own = [...journal.endpoints()].map(({ record }) => record).filter((record) => record.state !== 'detaching');
     const isOwn = new Set<PolicyEndpoint>(own);
@@ -97,24 +133,36 @@ export class Policies {
     const endpoints = [...own, ...networks.flatMap(({ id }) => [...state.endpointsOf(id)])];
     const compiled = compilePolicies({ policies, networks, endpoints }, (each) => isOwn.has(each), this.#groups);
     this.#groups = compiled.groups;
+    this.#compiled = compiled;
+    return compiled;
+  }
+
+  #apply(): void {
+    const { ruleSet } = this.#options;
+    if (this.#compiled === undefined) return;
+    const { table, elements, networks } = this.#compiled;
     // Elements alone are a small change; another table is loaded as a whole.
-    const text = JSON.stringify(compiled.table);
+    const text = JSON.stringify(table);
     if (text !== this.#tableText) {
       this.#tableText = text;
-      this.#table = compiled.table;
-      ruleSet.setTable(compiled.table);
+      ruleSet.setTable(table);
     }
-    ruleSet.setElements(elementOwner, compiled.elements);
-    this.#switch(compiled.networks);
+    ruleSet.setElements(elementOwner, elements);
+    this.#switch(networks);
   }
 
   #switch(networks: ReadonlySet<string>): void {
+    const { setDesired, settleOwner, ownerOf } = this.#options;
     const before = this.#filtered;
     this.#filtered = networks;
+    const owners: string[] = [];
     for (const network of new Set([...before, ...networks])) {
       const objects = this.#objects.get(network);
       if (before.has(network) === networks.has(network) || objects === undefined) continue;
-      this.#options.setDesired(this.#options.ownerOf(network), this.withSwitch(network, objects));
+      owners.push(ownerOf(network));
+      setDesired(ownerOf(network), this.withSwitch(network, objects));
     }
+    if (owners.length > 0) this.#switching = Promise.all(owners.map(settleOwner));
+    this.#switching.catch(() => undefined);
   }
 }

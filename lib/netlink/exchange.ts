@@ -14,6 +14,8 @@ export interface ExchangeOptions {
   readonly sysctls?: readonly (readonly [path: string, value: string])[];
   /** 5000 when absent, and some more per message. */
   readonly timeoutMs?: number;
+  /** NETLINK_ROUTE when absent. */
+  readonly protocol?: number;
   readonly onReply?: OnReply;
 }
 
@@ -46,7 +48,7 @@ export async function exchange(
     const timeoutMs = batchTimeoutMs(options.timeoutMs ?? 5000, batch.messages.length);
     const received = await native
       .netlinkExchange({
-        protocol: NETLINK_ROUTE,
+        protocol: options.protocol ?? NETLINK_ROUTE,
         ...(netns === undefined ? {} : { netns }),
         ...(number > 0 || sysctls === undefined ? {} : { sysctls }),
         datagram: batch.datagram,
@@ -136,6 +138,12 @@ export async function exchangeGet<T>(
   throw new NetlinkError({ errno: errnoNumber('ENODATA') ?? 0, request: formatMessage(message) });
 }
 
+/** What a listing asks for. */
+export interface DumpRequest<T> extends Pick<ExchangeOptions, 'timeoutMs' | 'protocol'> {
+  readonly message: NetlinkMessage;
+  readonly decode: DecodeReply<T>;
+}
+
 /**
  * Lists objects inside a namespace and leaves nothing open in it; again from the start when they changed meanwhile.
  *
@@ -145,7 +153,7 @@ export async function exchangeGet<T>(
 export async function exchangeDump<T>(
   native: NativeApi,
   netns: NetnsRef | undefined,
-  request: { readonly message: NetlinkMessage; readonly decode: DecodeReply<T>; readonly timeoutMs?: number },
+  request: DumpRequest<T>,
 ): Promise<T[]> {
   const { message, decode, ...options } = request;
   for (let attempt = 0; attempt < dumpAttempts; attempt++) {

@@ -96,3 +96,54 @@ export async function listenerList(
   }
   return found;
 }
+
+/** States of net/tcp_states.h in which both ends are known and may still send. */
+const openStates = { established: 1, finWait1: 4, finWait2: 5, closeWait: 8 } as const;
+/** `::ffff:0:0/96`: how a socket of both families shows IPv4. */
+const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;
+
+/** A TCP socket; one that listens has no remote end. */
+export interface TcpSocket {
+  readonly listens: boolean;
+  readonly local: string;
+  readonly localPort: number;
+  readonly remote: string;
+  readonly remotePort: number;
+}
+
+/** Asks for the TCP sockets of one family that listen or are connected. Equivalent to: `ss -tan` */
+export function tcpListMessage(family: 4 | 6): NetlinkMessage {
+  const states = [TCP_LISTEN, ...Object.values(openStates)];
+  return {
+    type: SOCK_DIAG_BY_FAMILY,
+    flags: NLM_F_DUMP,
+    body: (writer) => {
+      writer.u8(family === 4 ? AF_INET : AF_INET6);
+      writer.u8(protocolNumbers.tcp);
+      writer.zeros(2);
+      writer.u32le(states.reduce((mask, state) => mask | (1 << state), 0));
+      writer.zeros(inetDiagSockIdBytes);
+    },
+    subject: () => `ss -tan -${family}`,
+  };
+}
+
+/** Decodes an answer to `tcpListMessage`. Source: linux/inet_diag.h. Errors: DecodeError. */
+export function decodeTcpSocket(reader: Reader): TcpSocket {
+  reader.what = 'inet_diag_msg';
+  const sizeBytes = reader.u8() === AF_INET6 ? 16 : 4;
+  const listens = reader.u8() === TCP_LISTEN;
+  reader.skip(2);
+  const [localPort, remotePort] = [reader.u16be(), reader.u16be()];
+  const { end, offset } = reader;
+  const address = (at: number): string => {
+    reader.offset = at;
+    reader.end = at + sizeBytes;
+    const text = readInet(reader);
+    reader.end = end;
+    return mapped.exec(text)?.[1] ?? text;
+  };
+  const [local, remote] = [address(offset), address(offset + 16)];
+  reader.offset = end;
+  return { listens, local, localPort, remote, remotePort };
+}

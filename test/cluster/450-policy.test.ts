@@ -9,6 +9,8 @@ import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
+/** The talker's own: a probe that is denied takes so long. */
+const patienceMs = 1000;
 const ports = [80, 81, 90, 95, 9000];
 
 interface Member {
@@ -339,5 +341,43 @@ t.test('networks and CIDRs with exceptions, for containers and for clients from 
     } finally {
       await outside.end();
     }
+  });
+});
+
+t.test('policies hold from the first packet, without the agent, and against the hands of others', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    // So that the bridge's own switch alone decides.
+    for (const name of ['iptables', 'ip6tables'])
+      await lab.host(1).exec('busybox', 'sysctl', '-w', `net.bridge.bridge-nf-call-${name}=0`);
+    await lab.host(1).create({ name: 'red', ipv6: true });
+    await put(lab, { name: 'shut', ...web, ingress: [] });
+    await withMembers(lab, { web: { host: 1, role: 'web' }, front: { host: 1, role: 'front' } }, async (members) => {
+      const { web: server, front } = members;
+      const probes = ['tcp/80', 'udp/80', 'icmp'].flatMap((what) => probesOf(server, what));
+      const none = probes.map(() => false);
+      t.same(await front.talker.probe(probes), none, 'denied at once after the attach');
+      t.same(await server.talker.probe(probesOf(front, 'tcp/80')), [true, true], 'and connected otherwise');
+
+      const mended = async (...harm: string[]): Promise<void> => {
+        t.equal((await lab.host(1).exec(...harm)).status, 0, harm.join(' '));
+        const startedMs = performance.now();
+        const back = async (): Promise<boolean> => (await front.talker.probe(probes)).every((answer) => !answer);
+        await waitFor('the policy to be back', back, 5000);
+        t.ok(performance.now() - startedMs < 2000 + patienceMs, 'is mended within 2 s');
+      };
+      await mended('nft', 'flush', 'ruleset');
+      await mended('nft', 'delete', 'table', 'inet', 'tsnet-policy');
+      await mended('nft', 'flush', 'map', 'inet', 'tsnet-policy', 'in4');
+      const bridge = (await lab.host(1).exec('ip', '-br', 'link', 'show', 'type', 'bridge')).stdout.split(' ')[0] ?? '';
+      await mended('ip', 'link', 'set', bridge, 'type', 'bridge', 'nf_call_iptables', '0', 'nf_call_ip6tables', '0');
+
+      await lab.host(1).agent.kill();
+      t.same(await front.talker.probe(probes), none, 'while no agent runs');
+      await lab.host(1).startAgent({ until: 'answering' });
+      t.same(await front.talker.probe(probes), none, 'and when it has come back');
+      await drop(lab, 'shut');
+      await holds(t, 'until the policy is removed', [[front, server, 'tcp/80', true]]);
+      await isGone(t, lab);
+    });
   });
 });
