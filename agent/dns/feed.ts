@@ -38,6 +38,8 @@ export interface DnsFeedOptions {
   readonly log: Logger;
 }
 
+/** So long changes of own endpoints are gathered. */
+const gatherMs = 4;
 const retryMs = { first: 20, last: 1000 } as const;
 const answerMs = 2000;
 const settleMs = 500;
@@ -57,6 +59,9 @@ export class DnsFeed {
   #socket: Socket | undefined;
   #isConnected = false;
   #isClosed = false;
+  /** Own endpoints that the name server has not been told of since they changed. */
+  readonly #changed = new Set<string>();
+  #telling: NodeJS.Timeout | undefined;
   #lastId = 0;
   #spawnedMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
@@ -75,7 +80,7 @@ export class DnsFeed {
     // As before the restart: a whole set that lacked them would close sockets that are being asked.
     for (const { record } of journal.carriers()) this.#carried.set(record.network, record.addresses);
     this.#stops.push(
-      own.onChange((id) => this.#tellOwn(id)),
+      own.onChange((id) => this.#tellSoon(id)),
       state.onChange((change) => {
         if (change.kind === 'endpoint') {
           if (change.op === 'put') this.#tell({ do: 'endpoint', value: zoneEndpoint(change.value) });
@@ -170,6 +175,7 @@ export class DnsFeed {
         this.#isConnected ? answerMs : 0,
       );
       this.#asked.set(id, (answer) => end(() => resolve(answer)));
+      this.#tellChanged();
       this.#tell({ do: 'ask', question: { id, name, type, from } });
     });
   }
@@ -193,6 +199,7 @@ export class DnsFeed {
 
   /** Lets go of it; it goes on answering. */
   close(): void {
+    this.#tellChanged();
     this.#isClosed = true;
     clearTimeout(this.#timer);
     for (const stop of this.#stops.splice(0)) stop();
@@ -290,6 +297,21 @@ export class DnsFeed {
     this.#tell({ do: 'down', hosts: [...state.downHosts] });
     this.#tell({ do: 'end' });
     this.#socket?.uncork();
+  }
+
+  /** An attach changes its endpoint several times, and its caller waits for no name. */
+  #tellSoon(id: string): void {
+    this.#changed.add(id);
+    this.#telling ??= setTimeout(() => this.#tellChanged(), gatherMs);
+  }
+
+  #tellChanged(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
+    this.#socket?.cork();
+    for (const id of this.#changed) this.#tellOwn(id);
+    this.#socket?.uncork();
+    this.#changed.clear();
   }
 
   #tellOwn(id: string): void {
