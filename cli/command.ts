@@ -5,7 +5,7 @@ import type { CliContext } from './context.js';
 import { formats, type Format } from './output/format.js';
 
 /** What an argument stands for; completion offers these. */
-export type Meaning = 'network' | 'target' | 'host' | 'endpoint' | 'policy' | 'command' | 'shell';
+export type Meaning = 'network' | 'target' | 'host' | 'endpoint' | 'policy' | 'service' | 'command' | 'shell';
 
 export interface ArgumentSpec {
   /** Upper-case name as in the usage line. */

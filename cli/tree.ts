@@ -11,6 +11,7 @@ import { policyCommands } from './commands/policy.js';
 import { portCommands } from './commands/port.js';
 import { connectCommand, disconnectCommand } from './commands/connect.js';
 import { runCommandSpec } from './commands/run.js';
+import { serviceCommands } from './commands/service.js';
 import { statusCommand, versionCommand } from './commands/status.js';
 
 /** All commands in the order of the help; `daemons` are those that only bin/ can make. */
@@ -22,6 +23,7 @@ export function newTree(daemons: readonly TreeSpec[]): readonly TreeSpec[] {
     runCommandSpec,
     endpointCommands,
     portCommands,
+    serviceCommands,
     policyCommands,
     dnsCommands,
     hostCommands,

@@ -8,6 +8,7 @@ import { endpointRoutes } from './routes/endpoints.js';
 import { blockRoutes, hostRoutes } from './routes/hosts.js';
 import { networkRoutes } from './routes/networks.js';
 import { policyRoutes } from './routes/policies.js';
+import { serviceRoutes } from './routes/services.js';
 import { statusRoutes } from './routes/status.js';
 import { watchRoutes } from './routes/watch.js';
 
@@ -32,6 +33,7 @@ export async function newApp(context: ControllerContext, tokens: PrincipalOption
     statusRoutes(routes, context);
     networkRoutes(routes, context);
     policyRoutes(routes, context);
+    serviceRoutes(routes, context);
     endpointRoutes(routes, context);
     hostRoutes(routes, context);
     blockRoutes(routes, context);

@@ -5,12 +5,14 @@ import { newGrid, singleCidr, type Grid } from '../core/grid.js';
 import { addressInUse, planBlock, planCarved, type BlockPlan } from '../core/ipam.js';
 import { planRelease } from '../core/ipam-return.js';
 import type { Block, Carve, Network } from '../core/model.js';
+import { nextAddress, serviceOwner } from '../core/service/address.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { commit, networkUnknown, newId, requireReady, settingsOf, type ControllerContext } from './context.js';
 import { requireHost } from './hosts.js';
 import { hostState } from './liveness.js';
 import { getNextGeneration, listBlocks, putBlockChange } from './store/blocks.js';
 import { deleteCarve, getCarve, putCarve, putCarveReply, type CarveReply } from './store/carves.js';
+import { getAddressHolder } from './store/endpoints.js';
 import { getNetwork } from './store/networks.js';
 
 /** How long an owner has to give up an address. */
@@ -41,6 +43,14 @@ export async function requestBlock(
       throw error;
     });
     if (plan.kind !== 'carve') return { block: plan.block };
+    if (plan.owner === serviceOwner) {
+      const given = await giveServiceAddress(context, plan, { network: request.network, host });
+      if (given !== null) return { block: given };
+      if (request.address !== undefined)
+        throw addressInUse({ name: nameOf(context, request.network) }, request.address, 'a service');
+      refusedBy.add(plan.owner);
+      continue;
+    }
     const reply = await askOwner(context, { plan, network: request.network, host, timeoutMs: end - performance.now() });
     if (reply === undefined) {
       if (request.address !== undefined || performance.now() >= end) throw heldElsewhere(plan);
@@ -66,7 +76,7 @@ async function planGrant(
 ): Promise<BlockPlan> {
   const { request, refusedBy } = asked;
   return commit(context, `blocks of network ${request.network}`, async (txn) => {
-    await requireHost(txn, host);
+    if (host !== serviceOwner) await requireHost(txn, host);
     const network = await requireNetwork(txn, request.network);
     const state = {
       network,
@@ -85,6 +95,28 @@ async function planGrant(
     });
     if (plan.kind === 'grant') putBlockChange(txn, network.id, plan);
     return plan;
+  });
+}
+
+/** Gives an address out of a block of the services to a host; null when services use it, or all of the block. */
+async function giveServiceAddress(
+  context: ControllerContext,
+  plan: CarvePlan,
+  to: { readonly network: string; readonly host: string },
+): Promise<Block | null> {
+  return commit(context, `address of block ${plan.cidr}`, async (txn) => {
+    const network = await requireNetwork(txn, to.network);
+    const blocks = await listBlocks(txn, network.id);
+    const block = blocks.find(({ cidr }) => cidr === plan.cidr);
+    const state = { network, nextGeneration: await getNextGeneration(txn, network.id), blocks };
+    if (block?.host !== serviceOwner) return null;
+    const grid = gridOfAddress(network, plan.cidr.split('/', 1)[0] ?? '');
+    const taken = new Set([...context.mirror.tables.service.group(network.id).values()].flatMap(({ value }) => value.addresses));
+    const address = plan.address ?? nextAddress(grid, block, (one) => taken.has(one));
+    if (address === null || (await getAddressHolder(txn, network.id, address)) !== undefined) return null;
+    const given = planCarved({ ...state, grid, host: to.host, owner: serviceOwner, address });
+    if (given.kind === 'grant') putBlockChange(txn, network.id, given);
+    return given.kind === 'carve' ? null : given.block;
   });
 }
 

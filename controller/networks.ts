@@ -20,6 +20,7 @@ import { checkDriverOptions } from './driver-options.js';
 import { readHostRoutes } from './host-routes.js';
 import { chooseMtu } from './mtu.js';
 import { listEndpoints } from './store/endpoints.js';
+import { listServices } from './store/services.js';
 import {
   deleteNetwork,
   listNetworks,
@@ -96,7 +97,7 @@ async function moreSubnets(
   return planMoreSubnets(network, asked, { ...context, networks: await listNetworks(txn) });
 }
 
-/** Removes a network with its blocks and carriers. Errors: ERR_NETWORK_UNKNOWN, ERR_NETWORK_IN_USE naming its endpoints. */
+/** Removes a network with its blocks and carriers. Errors: ERR_NETWORK_UNKNOWN, ERR_NETWORK_IN_USE naming its endpoints or services. */
 export async function removeNetwork(context: ControllerContext, ref: string): Promise<void> {
   await findNetwork(context, ref);
   const { leaseId } = await context.client.leaseGrant(tombstoneMs);
@@ -113,6 +114,14 @@ export async function removeNetwork(context: ControllerContext, ref: string): Pr
           details: { network: network.name, endpoints: endpoints.slice(0, maxNamed).map((one) => one.id) },
         },
       );
+    }
+    const services = await listServices(txn, network.id);
+    if (services.length > 0) {
+      const named = services.slice(0, maxNamed).map(({ name }) => name);
+      throw new TsnetError('ERR_NETWORK_IN_USE', `network "${network.name}" has services: ${named.join(', ')}`, {
+        details: { network: network.name, services: named },
+        hint: 'Remove them first: tsnet service rm NAME.',
+      });
     }
     await touchSubnetsGuard(txn);
     deleteNetwork(txn, network, leaseId);

@@ -8,6 +8,7 @@ import type {
   Network,
   Policy,
   RecordBase,
+  Service,
 } from '../core/model.js';
 import type { Key } from '../core/keys.js';
 import type { CarveReply } from './store/carves.js';
@@ -31,6 +32,7 @@ export interface KindMap {
   readonly carve: Carve;
   readonly settings: ClusterSettings;
   readonly policy: Policy;
+  readonly service: Service;
   readonly token: RecordBase;
   readonly 'carve-answer': CarveReply;
 }
@@ -98,6 +100,7 @@ export function newTables(): Tables {
     carve: new Table<Carve>(),
     settings: new Table<ClusterSettings>(),
     policy: new Table<Policy>(),
+    service: new Table<Service>(),
     token: new Table<RecordBase>(),
     'carve-answer': new Table<CarveReply>(),
   };
@@ -115,6 +118,8 @@ export function placeOf(key: Key): { readonly kind: Kind; readonly group: string
       return { kind: 'settings', group: '', id: '' };
     case 'policy':
       return { kind: 'policy', group: '', id: key.name };
+    case 'service':
+      return { kind: 'service', group: key.network, id: key.name };
     case 'block':
       return { kind: 'block', group: key.network, id: key.cidr };
     case 'carrier':

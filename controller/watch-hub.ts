@@ -90,7 +90,7 @@ export class HostStream {
 }
 
 /**
- * Sends every change to the hosts that it concerns: networks, policies and settings to all; carriers and endpoints to
+ * Sends every change to the hosts that it concerns: networks, policies and settings to all; carriers, endpoints and services to
  * hosts interested in their network; blocks and carves to their host. All of it happens in the turn in which the
  * mirror changes, so a stream is always exactly at the mirror's revision and a full set fits between two changes.
  */
@@ -216,7 +216,8 @@ export class WatchHub {
         for (const stream of this.#streams.values()) say(stream, changeLine(change));
         return;
       case 'carrier':
-      case 'endpoint': {
+      case 'endpoint':
+      case 'service': {
         const network = (change.after ?? change.before)?.value.network ?? '';
         for (const stream of this.#byNetwork.get(network) ?? []) say(stream, changeLine(change));
         return;
@@ -251,6 +252,7 @@ export class WatchHub {
     const lines: Buffer[] = [];
     for (const stored of tables.carrier.group(network).values()) lines.push(putLine('carrier', stored));
     for (const stored of tables.endpoint.group(network).values()) lines.push(putLine('endpoint', stored));
+    for (const stored of tables.service.group(network).values()) lines.push(putLine('service', stored));
     return lines;
   }
 
@@ -306,7 +308,7 @@ function linesFor(stream: HostStream, changes: readonly Change[]): readonly Buff
     if (!isHeard(change.kind)) continue;
     const heard = change as Change & { readonly kind: HeardKind };
     if (heard.kind === 'network' || heard.kind === 'policy' || heard.kind === 'settings') lines.push(changeLine(heard));
-    else if (heard.kind === 'carrier' || heard.kind === 'endpoint') {
+    else if (heard.kind === 'carrier' || heard.kind === 'endpoint' || heard.kind === 'service') {
       if (stream.interest.has((heard.after ?? heard.before)?.value.network ?? '')) lines.push(changeLine(heard));
     } else if (hostsOf(heard).has(stream.host)) lines.push(ownLine(stream.host, heard));
   }

@@ -12,6 +12,7 @@ const heardKinds: ReadonlySet<Kind> = new Set<Kind>([
   'carve',
   'settings',
   'policy',
+  'service',
 ]);
 
 export function isHeard(kind: Kind): kind is HeardKind {
@@ -52,6 +53,10 @@ function identityOf(change: Change): { readonly network: string; readonly id: st
     }
     case 'policy':
       return { network: '', id: (stored.value as KindMap['policy']).name };
+    case 'service': {
+      const { network, name } = stored.value as KindMap['service'];
+      return { network, id: name };
+    }
     case 'carrier': {
       const { network, host } = stored.value as KindMap['carrier'];
       return { network, id: host };

@@ -16,6 +16,11 @@
  *   PUT    /v1/policies/:name        PolicyBody         [manage] PolicyView
  *   DELETE /v1/policies/:name                           [manage] 204
  *   POST   /v1/policies/explain      PolicyQuestion     [any]    PolicyAnswer
+ *   GET    /v1/services?network=                        [any]    ServiceView[]
+ *   POST   /v1/services              ServiceCreate      [manage] ServiceView
+ *   GET    /v1/services/:ref                            [any]    ServiceView          ref = NAME or NAME.NETWORK
+ *   PATCH  /v1/services/:ref         ServiceUpdate      [manage] ServiceView
+ *   DELETE /v1/services/:ref                            [manage] 204
  *   GET    /v1/endpoints?network=&host=                 [any]    EndpointView[]
  *   GET    /v1/hosts                                    [any]    HostView[]
  *   DELETE /v1/hosts/:host?force=                       [admin]  HostRemoval
@@ -44,7 +49,7 @@
  *   POST   /v1/agent/dns/query       DnsQueryRequest    DnsQueryView
  *   GET    /v1/agent/resolver?target=                   ResolverView    of a sandbox of this host
  *   PATCH  /v1/agent/endpoints/:ref  EndpointUpdate     EndpointView
- *   *      /v1/networks…, /v1/policies…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
+ *   *      /v1/networks…, /v1/policies…, /v1/services…, /v1/endpoints, /v1/hosts…, /v1/status   relayed to a controller as this host
  */
 import type {
   Bandwidth,
@@ -63,6 +68,10 @@ import type {
   PolicyProtocol,
   PortMapping,
   PortProtocol,
+  Service,
+  ServiceAffinity,
+  ServiceHealth,
+  ServiceMode,
   Subnet,
 } from './model.js';
 
@@ -168,6 +177,53 @@ export interface PolicyAnswer {
   readonly allowed: boolean;
   readonly egress: PolicyVerdict;
   readonly ingress: PolicyVerdict;
+}
+
+export interface ServiceCreate {
+  readonly name: string;
+  /** Name or id. */
+  readonly network: string;
+  /** Default: vip. */
+  readonly mode?: ServiceMode;
+  /** Fixed virtual addresses, at most one of each subnet. */
+  readonly addresses?: readonly string[];
+  readonly ports: readonly {
+    readonly port: number;
+    /** Default: the port itself. */
+    readonly target?: number;
+    /** Default: tcp. */
+    readonly protocol?: PortProtocol;
+  }[];
+  readonly selector?: Labels;
+  readonly backends?: readonly string[];
+  /** Default: none. */
+  readonly affinity?: ServiceAffinity;
+  readonly health?: ServiceHealth;
+  /** `port` absent: the service's port of that number, or its only one. */
+  readonly publish?: readonly { readonly hostPort: number; readonly port?: number }[];
+  /** Default: 30 s. */
+  readonly drainMs?: number;
+}
+
+/** Names, aliases, ids or callers' ids of backends. */
+export interface ServiceUpdate {
+  readonly drain?: readonly string[];
+  readonly undrain?: readonly string[];
+}
+
+/** One endpoint that a service leads to, or would. */
+export interface ServiceBackend {
+  readonly endpoint: string;
+  readonly name: string | null;
+  readonly host: string;
+  readonly addresses: readonly string[];
+  readonly state: 'ready' | 'failing' | 'draining' | 'down';
+}
+
+export interface ServiceView extends Omit<Service, 'v' | 'draining'> {
+  /** The network's name. */
+  readonly network: string;
+  readonly endpoints: readonly ServiceBackend[];
 }
 
 export interface HostView {
@@ -292,7 +348,8 @@ export type Entry =
   | { readonly kind: 'block'; readonly value: Block }
   | { readonly kind: 'carve'; readonly value: Carve }
   | { readonly kind: 'settings'; readonly value: ClusterSettings }
-  | { readonly kind: 'policy'; readonly value: Policy };
+  | { readonly kind: 'policy'; readonly value: Policy }
+  | { readonly kind: 'service'; readonly value: Service };
 
 export type EntryKind = Entry['kind'];
 
@@ -301,7 +358,7 @@ export type EntryKind = Entry['kind'];
  *
  * `hello` comes first. A full set is `begin` … `put`s … `end`; whatever of its scope the receiver
  * holds and the set does not name is gone. `scope` is `*` (networks, policies, settings, own blocks and carves, and all
- * interests) or one network id (its carriers and endpoints). `put`/`gone` outside a set are
+ * interests) or one network id (its carriers, endpoints and services). `put`/`gone` outside a set are
  * changes; `revision` is the etcd revision of the change and the cursor to resume at.
  * `beat` is the heartbeat and carries progress; the receiver answers each with an InterestChange that changes
  * nothing, which is its sign of life (one that never did is taken to live while its stream is open).

@@ -126,6 +126,10 @@ export const errorRegistry = {
     'Change it with `tsnet policy create --replace`, or remove it with `tsnet policy rm NAME`.',
   ),
   ERR_POLICY_UNKNOWN: missing('See `tsnet policy ls`.'),
+  // services
+  ERR_INVALID_SERVICE: bad('Correct the field named in the message; docs/services.md has the options and their limits.'),
+  ERR_SERVICE_EXISTS: conflict('Choose another name, or remove it with `tsnet service rm NAME`.'),
+  ERR_SERVICE_UNKNOWN: missing('See `tsnet service ls`; NAME.NETWORK names one of several.'),
   // kernel
   ERR_KERNEL: {
     http: 500,

@@ -22,6 +22,7 @@ export const blocksGuardKey = (network: string): string => `${root}guards/blocks
 export const blockKey = (network: string, cidr: string): string => `${root}blocks/${network}/${cidr.replace('/', '_')}`;
 export const hostKey = (host: string): string => `${root}hosts/${host}`;
 export const policyKey = (name: string): string => `${root}policies/${name}`;
+export const serviceKey = (network: string, name: string): string => `${root}services/${network}/${name}`;
 /** The only key bound to a host's lease. */
 export const livenessKey = (host: string): string => `${root}liveness/${host}`;
 export const carrierKey = (network: string, host: string): string => `${root}carriers/${network}/${host}`;
@@ -42,6 +43,7 @@ export const networksPrefix = `${root}networks/`;
 export const blocksPrefix = (network: string): string => `${root}blocks/${network}/`;
 export const carriersPrefix = (network: string): string => `${root}carriers/${network}/`;
 export const endpointsPrefix = (network: string): string => `${root}endpoints/${network}/`;
+export const servicesPrefix = (network: string): string => `${root}services/${network}/`;
 export const addressesPrefix = (network: string): string => `${root}addresses/${network}/`;
 export const macsPrefix = (network: string): string => `${root}macs/${network}/`;
 
@@ -56,6 +58,7 @@ export type Key =
   | { readonly kind: 'host' | 'liveness'; readonly host: string }
   | { readonly kind: 'carrier'; readonly network: string; readonly host: string }
   | { readonly kind: 'endpoint'; readonly network: string; readonly id: string }
+  | { readonly kind: 'service'; readonly network: string; readonly name: string }
   | { readonly kind: 'address'; readonly network: string; readonly address: string }
   | { readonly kind: 'mac'; readonly network: string; readonly mac: string }
   | { readonly kind: 'carve' | 'carve-answer'; readonly owner: string; readonly id: string }
@@ -106,6 +109,8 @@ function parseLong(table: string, a: string, b: string): Key | undefined {
       return { kind: 'carrier', network: a, host: b };
     case 'endpoints':
       return { kind: 'endpoint', network: a, id: b };
+    case 'services':
+      return { kind: 'service', network: a, name: b };
     case 'addresses':
       return { kind: 'address', network: a, address: b };
     case 'macs':

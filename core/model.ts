@@ -146,6 +146,8 @@ export interface Endpoint extends RecordBase {
   readonly ports?: readonly PortMapping[];
   /** Absent: not limited. */
   readonly bandwidth?: Bandwidth;
+  /** Services of the network whose health check it passes; absent: none. */
+  readonly passing?: readonly string[];
   readonly createdAt: string;
 }
 
@@ -201,6 +203,55 @@ export interface Policy extends RecordBase {
   /** Absent: incoming connections are not this policy's business; empty: none is permitted by it. */
   readonly ingress?: readonly PolicyRule[];
   readonly egress?: readonly PolicyRule[];
+  readonly createdAt: string;
+}
+
+export type ServiceMode = 'vip' | 'dnsrr';
+export type ServiceAffinity = 'none' | 'client-ip';
+
+/** A port of a service, and the port of its backends that it leads to. */
+export interface ServicePort {
+  readonly port: number;
+  readonly target: number;
+  readonly protocol: PortProtocol;
+}
+
+/** A port of every host of the network that leads to a port of the service. */
+export interface ServicePublish {
+  readonly hostPort: number;
+  readonly port: number;
+  readonly protocol: PortProtocol;
+}
+
+/** How backends are checked, on the target of the service's first TCP port. */
+export interface ServiceHealth {
+  readonly type: 'tcp' | 'http';
+  /** For http: what is asked for. */
+  readonly path?: string;
+}
+
+/** One name, and with mode vip one address of each family, for several endpoints of a network. */
+export interface Service extends RecordBase {
+  /** Unique in the network; a DNS name there. */
+  readonly name: string;
+  /** Network id. */
+  readonly network: string;
+  readonly mode: ServiceMode;
+  /** Virtual addresses, in the order of the network's subnets; none with mode dnsrr. */
+  readonly addresses: readonly string[];
+  readonly ports: readonly ServicePort[];
+  /** Endpoints with all of these labels are backends. */
+  readonly selector?: Labels;
+  /** Endpoints with one of these names, aliases, ids or callers' ids are backends. */
+  readonly backends?: readonly string[];
+  readonly affinity: ServiceAffinity;
+  /** Absent: backends count as healthy. */
+  readonly health?: ServiceHealth;
+  readonly publish?: readonly ServicePublish[];
+  /** How long connections to a draining backend may go on, ms. */
+  readonly drainMs: number;
+  /** Ids of endpoints that get no new connections. */
+  readonly draining: readonly string[];
   readonly createdAt: string;
 }
 

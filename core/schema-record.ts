@@ -16,6 +16,10 @@ import type {
   PolicyPort,
   PolicyRule,
   PortMapping,
+  Service,
+  ServiceHealth,
+  ServicePort,
+  ServicePublish,
   Subnet,
 } from './model.js';
 import * as part from './schema-part.js';
@@ -161,6 +165,7 @@ export const endpointSchema = shapeOf<Endpoint>()(
       sandbox: orNull(part.target),
       ports: Type.Optional(Type.Array(portMappingSchema, { maxItems: part.maxPortMappings })),
       bandwidth: Type.Optional(bandwidthSchema),
+      passing: Type.Optional(Type.Array(part.endpointName, { maxItems: 1024, description: 'Services' })),
       createdAt: part.timeText,
     },
     { ...closed, description: 'Endpoint record' },
@@ -257,5 +262,56 @@ export const policySchema = shapeOf<Policy>()(
   Type.Object(
     { ...recordBase, ...policyBodySchema.properties, createdAt: part.timeText },
     { ...closed, description: 'Policy record' },
+  ),
+);
+
+export const servicePortSchema = shapeOf<ServicePort>()(
+  Type.Object(
+    { port: part.port, target: part.port, protocol: part.portProtocol },
+    { ...closed, description: 'A port of a service and that of its backends' },
+  ),
+);
+
+export const servicePublishSchema = shapeOf<ServicePublish>()(
+  Type.Object(
+    { hostPort: part.port, port: part.port, protocol: part.portProtocol },
+    { ...closed, description: 'A port of every host of the network' },
+  ),
+);
+
+export const serviceHealthSchema = shapeOf<ServiceHealth>()(
+  Type.Object(
+    {
+      type: Type.Enum(['tcp', 'http'], { description: 'What is asked of a backend' }),
+      path: Type.Optional(text('Path of the request', '/healthz', 1024)),
+    },
+    { ...closed, description: 'How backends are checked' },
+  ),
+);
+
+/** What a service's author says of it, but for its network. */
+export const serviceFields = {
+  name: part.endpointName,
+  mode: Type.Enum(['vip', 'dnsrr'], { description: 'One address, or the addresses of all backends' }),
+  ports: Type.Array(servicePortSchema, { maxItems: 64 }),
+  selector: Type.Optional(part.labels),
+  backends: Type.Optional(Type.Array(part.callerId, { maxItems: 1024, description: 'Endpoints by name or id' })),
+  affinity: Type.Enum(['none', 'client-ip'], { description: 'Whether a client keeps its backend' }),
+  health: Type.Optional(serviceHealthSchema),
+  publish: Type.Optional(Type.Array(servicePublishSchema, { maxItems: 64 })),
+  drainMs: part.count('How long connections to a draining backend may go on, in milliseconds', 86_400_000),
+} as const;
+
+export const serviceSchema = shapeOf<Service>()(
+  Type.Object(
+    {
+      ...recordBase,
+      ...serviceFields,
+      network: part.networkId,
+      addresses: part.addresses,
+      draining: Type.Array(part.endpointId, { maxItems: 1024 }),
+      createdAt: part.timeText,
+    },
+    { ...closed, description: 'Service record' },
   ),
 );

@@ -214,6 +214,74 @@ export const policyAnswerSchema = shapeOf<api.PolicyAnswer>()(
   ),
 );
 
+// ── services ────────────────────────────────────────────────────────────────
+
+export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
+  Type.Object(
+    {
+      name: record.serviceFields.name,
+      network: part.networkRef,
+      mode: Type.Optional(record.serviceFields.mode),
+      addresses: Type.Optional(part.addresses),
+      ports: Type.Array(
+        Type.Object(
+          { port: part.port, target: Type.Optional(part.port), protocol: Type.Optional(part.portProtocol) },
+          closed,
+        ),
+        { maxItems: 64 },
+      ),
+      selector: record.serviceFields.selector,
+      backends: record.serviceFields.backends,
+      affinity: Type.Optional(record.serviceFields.affinity),
+      health: record.serviceFields.health,
+      publish: Type.Optional(
+        Type.Array(Type.Object({ hostPort: part.port, port: Type.Optional(part.port) }, closed), { maxItems: 64 }),
+      ),
+      drainMs: Type.Optional(record.serviceFields.drainMs),
+    },
+    {
+      ...closed,
+      description: 'A service',
+      examples: [{ name: 'web', network: 'frontend', ports: [{ port: 80, target: 8080 }], selector: { app: 'web' } }],
+    },
+  ),
+);
+
+export const serviceUpdateSchema = shapeOf<api.ServiceUpdate>()(
+  Type.Object(
+    {
+      drain: Type.Optional(Type.Array(part.callerId, { maxItems: 1024 })),
+      undrain: Type.Optional(Type.Array(part.callerId, { maxItems: 1024 })),
+    },
+    { ...closed, description: 'Backends that drain, and that no longer do' },
+  ),
+);
+
+const serviceBackendSchema = Type.Object(
+  {
+    endpoint: part.endpointId,
+    name: orNull(part.endpointName),
+    host: part.hostName,
+    addresses: part.addresses,
+    state: Type.Enum(['ready', 'failing', 'draining', 'down'], { description: 'Whether it gets new connections' }),
+  },
+  closed,
+);
+
+export const serviceViewSchema = shapeOf<api.ServiceView>()(
+  Type.Object(
+    {
+      ...record.serviceFields,
+      network: part.networkName,
+      addresses: part.addresses,
+      endpoints: Type.Array(serviceBackendSchema),
+      createdAt: part.timeText,
+      generation: part.generation,
+    },
+    { ...closed, description: 'Service' },
+  ),
+);
+
 // ── host to controller ──────────────────────────────────────────────────────
 
 export const hostRegisterSchema = shapeOf<api.HostRegister>()(
@@ -333,6 +401,7 @@ const entryValues = {
   carve: record.carveSchema,
   settings: record.clusterSettingsSchema,
   policy: record.policySchema,
+  service: record.serviceSchema,
 } as const;
 
 const entryOf = <K extends keyof typeof entryValues>(kind: K) => ({
@@ -352,6 +421,7 @@ export const entrySchema = shapeOf<api.Entry>()(
     Type.Object(entryOf('carve'), closed),
     Type.Object(entryOf('settings'), closed),
     Type.Object(entryOf('policy'), closed),
+    Type.Object(entryOf('service'), closed),
   ]),
 );
 
@@ -379,11 +449,12 @@ export const watchLineSchema = shapeOf<api.WatchLine>()(
       putOf('carve'),
       putOf('settings'),
       putOf('policy'),
+      putOf('service'),
       Type.Object(
         {
           type: Type.Literal('gone'),
           revision: part.revision,
-          kind: Type.Enum(['network', 'carrier', 'endpoint', 'block', 'carve', 'settings', 'policy']),
+          kind: Type.Enum(['network', 'carrier', 'endpoint', 'block', 'carve', 'settings', 'policy', 'service']),
           network: Type.String({ maxLength: 8 }),
           id: Type.String({ maxLength: 256 }),
           generation: part.generation,

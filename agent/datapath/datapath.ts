@@ -114,7 +114,7 @@ export class Datapath {
       if (change.op === 'put') this.#again(change.value.id);
       return;
     }
-    if (change.kind === 'policy') return;
+    if (change.kind === 'policy' || change.kind === 'service') return;
     const record = change.op === 'put' ? change.value : change.previous;
     if (!this.#realised.has(record.network)) return;
     const network = state.network(record.network);

@@ -260,6 +260,7 @@ export class Firewall {
       }
       case 'endpoint':
       case 'policy':
+      case 'service':
         break;
     }
   }

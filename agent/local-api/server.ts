@@ -52,6 +52,8 @@ const relayed = [
   '/v1/networks/*',
   '/v1/policies',
   '/v1/policies/*',
+  '/v1/services',
+  '/v1/services/*',
   '/v1/endpoints',
   '/v1/hosts',
   '/v1/hosts/*',

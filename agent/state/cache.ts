@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { TsnetError } from '../../core/errors.js';
-import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy } from '../../core/model.js';
+import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
 import type { KeyedLog } from '../../lib/keyed-log.js';
 import { openLog } from '../journal/journal.js';
 import { isRecordOf } from './record-check.js';
@@ -10,7 +10,7 @@ export interface LoadedMark {
   readonly loaded: true;
 }
 
-export type CacheValue = Network | Carrier | Endpoint | ClusterSettings | Policy | Cursor | LoadedMark;
+export type CacheValue = Network | Carrier | Endpoint | ClusterSettings | Policy | Service | Cursor | LoadedMark;
 
 export interface CacheOptions {
   readonly dataDir: string;

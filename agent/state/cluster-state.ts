@@ -1,6 +1,6 @@
 import type { WatchLine } from '../../core/api.js';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
-import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy } from '../../core/model.js';
+import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
 import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
 import { isRecordOf } from './record-check.js';
 
@@ -10,6 +10,7 @@ interface StateRecords {
   readonly endpoint: Endpoint;
   readonly settings: ClusterSettings;
   readonly policy: Policy;
+  readonly service: Service;
 }
 
 export type StateKind = keyof StateRecords;
@@ -61,6 +62,8 @@ interface OpenSet {
   readonly named: Set<string>;
 }
 
+/** Kinds that a host hears of for the networks that it carries. */
+const ofNetwork = ['carrier', 'endpoint', 'service'] as const;
 const defaultGraceMs = 600_000;
 const loadedMark: LoadedMark = { loaded: true };
 
@@ -76,6 +79,7 @@ export class ClusterState {
   readonly #policies = new Map<string, Policy>();
   readonly #carriers = new Map<string, Map<string, Carrier>>();
   readonly #endpoints = new Map<string, Map<string, Endpoint>>();
+  readonly #services = new Map<string, Map<string, Service>>();
   readonly #loaded = new Set<string>();
   readonly #listeners = new Set<(change: StateChange) => void>();
   readonly #downListeners = new Set<(hosts: ReadonlySet<string>) => void>();
@@ -157,6 +161,11 @@ export class ClusterState {
 
   endpoint(network: string, id: string): Endpoint | undefined {
     return this.#endpoints.get(network)?.get(id);
+  }
+
+  /** The services of a network. */
+  servicesOf(network: string): IterableIterator<Service> {
+    return (this.#services.get(network) ?? new Map<string, Service>()).values();
   }
 
   /** Reports whether carriers and endpoints of a network were received as a whole once. */
@@ -241,6 +250,7 @@ export class ClusterState {
   forget(network: string): void {
     for (const host of [...(this.#carriers.get(network)?.keys() ?? [])]) this.#remove(`carrier/${network}/${host}`);
     for (const id of [...(this.#endpoints.get(network)?.keys() ?? [])]) this.#remove(`endpoint/${network}/${id}`);
+    for (const name of [...(this.#services.get(network)?.keys() ?? [])]) this.#remove(`service/${network}/${name}`);
     if (this.#loaded.delete(network)) this.#cache.touch(`loaded/${network}`);
   }
 
@@ -296,7 +306,8 @@ export class ClusterState {
       });
       return;
     }
-    if ((kind === 'carrier' || kind === 'endpoint') && 'network' in value && this.#wanted?.has(value.network) === false)
+    const isOfNetwork = kind === 'carrier' || kind === 'endpoint' || kind === 'service';
+    if (isOfNetwork && 'network' in value && this.#wanted?.has(value.network) === false)
       return;
     const known = this.#records.get(key);
     if (known !== undefined && known.generation === value.generation) return;
@@ -338,7 +349,7 @@ export class ClusterState {
   *#keysIn(scope: string): IterableIterator<string> {
     for (const key of this.#records.keys()) {
       if (key === 'settings') continue;
-      if (scope === '*' || key.startsWith(`carrier/${scope}/`) || key.startsWith(`endpoint/${scope}/`)) yield key;
+      if (scope === '*' || ofNetwork.some((kind) => key.startsWith(`${kind}/${scope}/`))) yield key;
     }
   }
 
@@ -393,6 +404,9 @@ export class ClusterState {
     } else if (kind === 'endpoint') {
       const endpoint = previous as Endpoint;
       dropFrom(this.#endpoints, endpoint.network, endpoint.id);
+    } else if (kind === 'service') {
+      const service = previous as Service;
+      dropFrom(this.#services, service.network, service.name);
     }
     this.#cache.touch(key);
     this.#tell({ op: 'gone', kind, key, value: null, previous } as StateChange);
@@ -413,6 +427,9 @@ export class ClusterState {
     } else if (kind === 'endpoint') {
       const endpoint = value as Endpoint;
       addTo(this.#endpoints, endpoint.network, [endpoint.id, endpoint]);
+    } else if (kind === 'service') {
+      const service = value as Service;
+      addTo(this.#services, service.network, [service.name, service]);
     }
   }
 
@@ -451,6 +468,7 @@ function keyOf(kind: StateKind, value: Stored): string {
   if (kind === 'settings') return kind;
   if (kind === 'network') return `network/${(value as Network).id}`;
   if (kind === 'policy') return `policy/${(value as Policy).name}`;
+  if (kind === 'service') return `service/${(value as Service).network}/${(value as Service).name}`;
   if (kind === 'carrier') return `carrier/${(value as Carrier).network}/${(value as Carrier).host}`;
   return `endpoint/${(value as Endpoint).network}/${(value as Endpoint).id}`;
 }

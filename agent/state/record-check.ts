@@ -10,6 +10,7 @@ import {
   endpointSchema,
   networkSchema,
   policySchema,
+  serviceSchema,
 } from '../../core/schema-record.js';
 
 /**
@@ -24,6 +25,7 @@ const checks: Readonly<Record<EntryKind | 'cursor', (value: unknown) => boolean>
   carve: newCheck(carveSchema),
   settings: newCheck(clusterSettingsSchema),
   policy: newCheck(policySchema),
+  service: newCheck(serviceSchema),
   cursor: newCheck(cursorSchema),
 };
 

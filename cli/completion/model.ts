@@ -71,6 +71,7 @@ export const listings: Readonly<Record<Meaning, string | null>> = {
   host: 'tsnet host ls -q',
   endpoint: 'tsnet endpoint ls --local -q',
   policy: 'tsnet policy ls -q',
+  service: 'tsnet service ls -q',
   target: 'ls /run/netns',
   command: null,
   shell: null,

@@ -9,6 +9,7 @@ import {
   networkKey,
   networksPrefix,
   removedKey,
+  servicesPrefix,
   subnetsGuardKey,
   vniKey,
 } from '../../core/keys.js';
@@ -67,6 +68,7 @@ export function deleteNetwork(txn: Txn, network: Network, tombstoneLease: string
   if (network.vni !== null) txn.delete(vniKey(network.vni));
   txn.delete(blocksGuardKey(network.id));
   txn.expectEmpty(endpointsPrefix(network.id));
+  txn.expectEmpty(servicesPrefix(network.id));
   for (const prefix of [blocksPrefix, carriersPrefix, addressesPrefix, macsPrefix])
     txn.deletePrefix(prefix(network.id));
   txn.put(

@@ -22,6 +22,9 @@ export const featureTexts = {
   ports: 'published ports (`--publish`)',
   bandwidth: 'limits of bandwidth',
   antispoof: 'endpoints send only from their own MAC and addresses',
+  'service-vip': 'services with a virtual address, `--publish` of services',
+  'service-dnsrr': 'services by name alone (`--mode dnsrr`)',
+  'service-health': 'health checks of services (`--health`)',
 } as const;
 
 export type Feature = keyof typeof featureTexts;
@@ -68,6 +71,9 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     ports: supported,
     bandwidth: supported,
     antispoof: supported,
+    'service-vip': supported,
+    'service-dnsrr': supported,
+    'service-health': supported,
   },
   bridge: {
     ...common,
@@ -81,6 +87,9 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     ports: supported,
     bandwidth: supported,
     antispoof: supported,
+    'service-vip': supported,
+    'service-dnsrr': supported,
+    'service-health': supported,
   },
   macvlan: {
     ...common,
@@ -102,6 +111,9 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     },
     bandwidth: { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'there is no end of their link in the host' },
     antispoof: { state: 'absent', note: "what they send does not pass the host's tables" },
+    'service-vip': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'nothing of theirs passes the host' },
+    'service-dnsrr': supported,
+    'service-health': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'the host reaches them by a shim only' },
   },
 };
 

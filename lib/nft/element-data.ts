@@ -67,6 +67,14 @@ const partTypes: Readonly<Record<string, PartType>> = {
       writer.zeros(ifnameBytes - name.length);
     },
   },
+  // What `typeof` gives to numbers made by rules: in the byte order of the host.
+  integer32: {
+    bytes: 4,
+    write(writer, text) {
+      if (!/^\d{1,10}$/.test(text) || Number(text) > 0xffff_ffff) throw new EncodeError('integer', text);
+      writer.u32le(Number(text));
+    },
+  },
   // What `typeof` gives to 128 bits of a packet.
   integer128: {
     bytes: 16,

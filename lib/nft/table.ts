@@ -14,6 +14,8 @@ export interface NftSet {
   readonly keyOf?: readonly string[];
   /** Types of the value's parts. */
   readonly value?: readonly string[];
+  /** For a map with `keyOf`: expressions that have the types of its value. */
+  readonly valueTypeOf?: readonly string[];
   /** Keys may be ranges and prefixes. */
   readonly interval?: boolean;
 }
@@ -74,7 +76,9 @@ export function formatElement(element: NftElement): string {
 }
 
 function formatSet(set: NftSet): string {
-  const { name, key, keyOf, value, interval } = set;
+  const { name, key, keyOf, value, valueTypeOf, interval } = set;
+  if (keyOf !== undefined && valueTypeOf !== undefined)
+    return `map ${checked(name, identifier)} { typeof ${formatParts(keyOf)} : ${formatParts(valueTypeOf)}; }`;
   if (keyOf !== undefined) return `set ${checked(name, identifier)} { typeof ${formatParts(keyOf)}; }`;
   const type = value === undefined ? key.join(' . ') : `${key.join(' . ')} : ${value.join(' . ')}`;
   const flags = interval === true ? ' flags interval;' : '';

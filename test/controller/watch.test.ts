@@ -40,6 +40,8 @@ function idOf(line: Extract<WatchLine, { type: 'put' }>): string {
       return `${line.value.network}/${line.value.cidr}`;
     case 'policy':
       return line.value.name;
+    case 'service':
+      return `${line.value.network}/${line.value.name}`;
     default:
       return `${line.value.network}/${line.value.id}`;
   }

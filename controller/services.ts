@@ -1,0 +1,257 @@
+import type { ServiceCreate, ServiceUpdate, ServiceView } from '../core/api.js';
+import { parseAddr } from '../core/addr.js';
+import { TsnetError } from '../core/errors.js';
+import { singleCidr } from '../core/grid.js';
+import { blockKey } from '../core/keys.js';
+import type { Block, Endpoint, Network, Service } from '../core/model.js';
+import { nextAddress, serviceBlocks, serviceOwner, servicePlaces, type ServicePlace } from '../core/service/address.js';
+import { backendState, isNamed, isSelectedBy } from '../core/service/backend.js';
+import { fixedAddresses, parseService, type ServiceDefinition } from '../core/service/parse.js';
+import type { Txn } from '../lib/etcd/txn.js';
+import { releaseBlock, requestBlock } from './blocks.js';
+import {
+  commit,
+  findNetwork,
+  networkUnknown,
+  now,
+  readNetwork,
+  requireReady,
+  settingsOf,
+  type ControllerContext,
+} from './context.js';
+import { hostState } from './liveness.js';
+import { getBlock } from './store/blocks.js';
+import { getAddressHolder } from './store/endpoints.js';
+import { deleteService, getService, putNewService, putService } from './store/services.js';
+
+/** Concurrent creations may choose the same address so many times. */
+const mostAttempts = 20;
+
+interface Chosen {
+  readonly place: ServicePlace;
+  readonly address: string;
+  readonly block: Block;
+}
+
+/** What users see of a service, with the endpoints that it is for. */
+function serviceView(context: ControllerContext, service: Service): ServiceView {
+  const { mirror } = context;
+  const { livenessMs } = settingsOf(context);
+  const { v: _v, draining: _draining, ...fields } = service;
+  const endpoints = [...mirror.tables.endpoint.group(service.network).values()].map(({ value }) => value);
+  const selected = endpoints.filter((endpoint) => isSelectedBy(service, endpoint));
+  const down = new Set(
+    selected.map(({ host }) => host).filter((host) => hostState(mirror, host, livenessMs) === 'down'),
+  );
+  return {
+    ...fields,
+    network: mirror.tables.network.get('', service.network)?.value.name ?? service.network,
+    endpoints: selected.map((endpoint) => ({
+      endpoint: endpoint.id,
+      name: endpoint.name,
+      host: endpoint.host,
+      addresses: endpoint.addresses,
+      state: backendState(service, endpoint, down),
+    })),
+  };
+}
+
+/** All services, or those of one network. Errors: ERR_NETWORK_UNKNOWN. */
+export async function listServiceViews(context: ControllerContext, network: string | undefined): Promise<ServiceView[]> {
+  requireReady(context);
+  const id = network === undefined ? undefined : (await findNetwork(context, network)).id;
+  return [...context.mirror.tables.service.all()]
+    .map(({ value }) => value)
+    .filter((service) => id === undefined || service.network === id)
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .map((service) => serviceView(context, service));
+}
+
+/** A service by NAME where only one network has one of that name, or by NAME.NETWORK. */
+function lookUpService(context: ControllerContext, ref: string): Service {
+  requireReady(context);
+  const { service, network } = context.mirror.tables;
+  const all = [...service.all()].map(({ value }) => value);
+  const exact = all.find((one) => `${one.name}.${network.get('', one.network)?.value.name ?? ''}` === ref);
+  if (exact !== undefined) return exact;
+  const [first, ...others] = all.filter(({ name }) => name === ref);
+  if (first !== undefined && others.length === 0) return first;
+  const details = { details: { field: 'service', value: ref } };
+  if (first === undefined) throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" does not exist`, details);
+  throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" is there on ${others.length + 1} networks`, details);
+}
+
+/** Errors: ERR_SERVICE_UNKNOWN. */
+export function findService(context: ControllerContext, ref: string): ServiceView {
+  return serviceView(context, lookUpService(context, ref));
+}
+
+/**
+ * Makes a service, with addresses out of blocks that belong to services.
+ * Errors: ERR_NETWORK_UNKNOWN, ERR_SERVICE_EXISTS, ERR_PORT_IN_USE for a published port, those of `parseService` and of
+ * `requestBlock`.
+ */
+export async function createService(context: ControllerContext, request: ServiceCreate): Promise<ServiceView> {
+  const network = await findNetwork(context, request.network);
+  const definition = parseService(request, network);
+  const places = definition.mode === 'vip' ? servicePlaces(network, fixedAddresses(request)) : [];
+  checkPublished(context, definition);
+  if (context.mirror.tables.service.get(network.id, definition.name) !== undefined)
+    throw serviceExists(definition.name, network);
+  const refused = new Set<string>();
+  for (let attempt = 0; attempt < mostAttempts; attempt++) {
+    const chosen: Chosen[] = [];
+    for (const place of places) chosen.push(await chooseAddress(context, { network, place, refused }));
+    const made = await commit(context, `service ${definition.name}`, (txn) => put(txn, definition, network, chosen));
+    if ('generation' in made) return serviceView(context, made);
+    const { taken } = made;
+    if (taken.place.address !== undefined)
+      throw new TsnetError('ERR_ADDRESS_IN_USE', `addresses: ${taken.address} is in use`, {
+        details: { field: 'addresses', value: taken.address },
+      });
+    refused.add(taken.address);
+  }
+  throw new TsnetError('ERR_STORE_CONFLICT', `no address for service "${definition.name}": others took each one first`);
+}
+
+async function put(
+  txn: Txn,
+  definition: ServiceDefinition,
+  { id, name }: Network,
+  chosen: readonly Chosen[],
+): Promise<Service | { readonly taken: Chosen }> {
+  const network = await readNetwork(txn, id);
+  if (network === undefined) throw networkUnknown(name);
+  if ((await getService(txn, id, definition.name)) !== undefined) throw serviceExists(definition.name, network);
+  await txn.load(chosen.map(({ block }) => blockKey(id, block.cidr)));
+  for (const each of chosen) {
+    const block = await getBlock(txn, id, each.block.cidr);
+    const isOurs = block?.host === serviceOwner && !block.carved.includes(each.address);
+    if (!isOurs || (await getAddressHolder(txn, id, each.address)) !== undefined) return { taken: each };
+  }
+  const addresses = chosen.map(({ address }) => address);
+  const service: Service = {
+    v: 1,
+    generation: 1,
+    ...definition,
+    addresses,
+    draining: [],
+    createdAt: now(),
+  };
+  putNewService(txn, service);
+  return service;
+}
+
+async function chooseAddress(
+  context: ControllerContext,
+  wanted: { readonly network: Network; readonly place: ServicePlace; readonly refused: ReadonlySet<string> },
+): Promise<Chosen> {
+  const { network, place, refused } = wanted;
+  const { grid, subnet, address } = place;
+  const { tables } = context.mirror;
+  const request = { network: network.id, subnet };
+  if (address !== undefined) {
+    const { block } = await requestBlock(context, serviceOwner, { ...request, address });
+    return { place, address, block };
+  }
+  const services = [...tables.service.group(network.id).values()].map(({ value }) => value);
+  const ofFamily = services.flatMap(({ addresses, createdAt }) =>
+    addresses.filter((one) => parseAddr(one).family === grid.prefix.family).map((one) => ({ one, createdAt })),
+  );
+  const newest = ofFamily.reduce((a, b) => (b.createdAt >= a.createdAt ? b : a), { one: '', createdAt: '' }).one;
+  const after = newest === '' ? undefined : newest;
+  const taken = new Set(ofFamily.map(({ one }) => one));
+  const isTaken = (one: string): boolean => taken.has(one) || refused.has(one);
+  const blocks = [...tables.block.group(network.id).values()].map(({ value }) => value);
+  for (const block of serviceBlocks(grid, blocks, after)) {
+    const free = nextAddress(grid, block, isTaken, after);
+    if (free !== null) return { place, address: free, block };
+  }
+  const { block } = await requestBlock(context, serviceOwner, request);
+  const free = nextAddress(grid, block, isTaken);
+  if (free !== null) return { place, address: free, block };
+  throw new TsnetError('ERR_ADDRESS_EXHAUSTED', `subnet ${subnet} of network "${network.name}" has no address left`, {
+    details: { network: network.name, subnet },
+  });
+}
+
+function checkPublished(context: ControllerContext, { publish = [], network, name }: ServiceDefinition): void {
+  for (const { value } of context.mirror.tables.service.all()) {
+    if (value.network === network && value.name === name) continue;
+    const clash = publish.find(({ hostPort, protocol }) =>
+      value.publish?.some((other) => other.hostPort === hostPort && other.protocol === protocol),
+    );
+    if (clash !== undefined)
+      throw new TsnetError(
+        'ERR_PORT_IN_USE',
+        `publish: port ${clash.hostPort}/${clash.protocol} is published by service "${value.name}"`,
+        { details: { field: 'publish', value: clash.hostPort, holder: value.name } },
+      );
+  }
+}
+
+/** Has backends drain, or no longer. Errors: ERR_SERVICE_UNKNOWN, ERR_ENDPOINT_UNKNOWN. */
+export async function updateService(
+  context: ControllerContext,
+  ref: string,
+  { drain = [], undrain = [] }: ServiceUpdate,
+): Promise<ServiceView> {
+  const { network, name } = lookUpService(context, ref);
+  const service = await commit(context, `service ${name}`, async (txn) => {
+    const before = await getService(txn, network, name);
+    if (before === undefined) throw serviceUnknown(ref);
+    const endpoints = [...context.mirror.tables.endpoint.group(network).values()].map(({ value }) => value);
+    const idsOf = (refs: readonly string[], field: string) => refs.flatMap((one) => meant(before, endpoints, one, field));
+    const added = idsOf(drain, 'drain');
+    const ended = new Set(idsOf(undrain, 'undrain'));
+    const isThere = new Set(endpoints.map(({ id }) => id));
+    const draining = [...new Set([...before.draining.filter((id) => isThere.has(id)), ...added])].filter(
+      (id) => !ended.has(id),
+    );
+    const after: Service = { ...before, generation: before.generation + 1, draining };
+    putService(txn, after);
+    return after;
+  });
+  return serviceView(context, service);
+}
+
+function meant(service: Service, endpoints: readonly Endpoint[], ref: string, field: string): string[] {
+  const found = endpoints.filter((endpoint) => isSelectedBy(service, endpoint) && isNamed(endpoint, ref));
+  if (found.length > 0) return found.map(({ id }) => id);
+  throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `${field}: service "${service.name}" has no backend "${ref}"`, {
+    details: { field, value: ref },
+  });
+}
+
+/** Removes a service; its addresses are free at once. Errors: ERR_SERVICE_UNKNOWN. */
+export async function removeService(context: ControllerContext, ref: string): Promise<void> {
+  const { network, name } = lookUpService(context, ref);
+  const gone = await commit(context, `service ${name}`, async (txn) => {
+    const service = await getService(txn, network, name);
+    if (service === undefined) throw serviceUnknown(ref);
+    deleteService(txn, service);
+    return service;
+  });
+  // Addresses that were asked for by name go back; whole blocks stay until the network goes.
+  for (const address of gone.addresses) {
+    const cidr = singleCidr(parseAddr(address));
+    const block = context.mirror.tables.block.get(network, cidr)?.value;
+    if (block?.host !== serviceOwner) continue;
+    const { generation } = block;
+    await releaseBlock(context, serviceOwner, { network, cidr, generation }).catch((error: unknown) => {
+      context.log.warn({ network, cidr, error: String(error) }, 'an address of a removed service was not given back');
+    });
+  }
+}
+
+function serviceUnknown(ref: string): TsnetError {
+  return new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" does not exist`, {
+    details: { field: 'service', value: ref },
+  });
+}
+
+function serviceExists(name: string, network: Network): TsnetError {
+  return new TsnetError('ERR_SERVICE_EXISTS', `name: network "${network.name}" has a service "${name}" already`, {
+    details: { field: 'name', value: name },
+  });
+}

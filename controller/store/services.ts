@@ -1,0 +1,30 @@
+import { addressKey, serviceKey, servicesPrefix } from '../../core/keys.js';
+import type { Service } from '../../core/model.js';
+import type { Txn } from '../../lib/etcd/txn.js';
+import { decodeRecord, encodeRecord } from './record.js';
+
+export async function getService(txn: Txn, network: string, name: string): Promise<Service | undefined> {
+  const kv = await txn.get(serviceKey(network, name));
+  return kv === undefined ? undefined : decodeRecord<Service>(kv);
+}
+
+/** Every service of a network; a commit does not depend on it. */
+export async function listServices(txn: Txn, network: string): Promise<readonly Service[]> {
+  return (await txn.list(servicesPrefix(network))).map((kv) => decodeRecord<Service>(kv));
+}
+
+export function putService(txn: Txn, service: Service): void {
+  txn.put(serviceKey(service.network, service.name), encodeRecord(service));
+}
+
+/** Puts a service with its claims on addresses. */
+export function putNewService(txn: Txn, service: Service): void {
+  for (const address of service.addresses)
+    txn.put(addressKey(service.network, address), `service:${service.name}`);
+  putService(txn, service);
+}
+
+export function deleteService(txn: Txn, service: Service): void {
+  for (const address of service.addresses) txn.delete(addressKey(service.network, address));
+  txn.delete(serviceKey(service.network, service.name));
+}
