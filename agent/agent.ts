@@ -6,11 +6,13 @@ import type { AgentStatus } from '../core/api.js';
 import type { Attacher } from '../core/attacher.js';
 import type { TsnetError } from '../core/errors.js';
 import { parseMark } from '../core/ids.js';
+import type { KernelObject } from '../core/kernel.js';
 import type { Endpoint } from '../core/model.js';
 
 import { originTableName } from '../core/nft/origin.js';
 import { parseHostName } from '../core/name.js';
 import { policyTableName } from '../core/policy/compile.js';
+import { serviceTableName } from '../core/service/table.js';
 import { version } from '../core/version.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { listenHttp } from '../lib/http/listen.js';
@@ -52,6 +54,8 @@ import { PortBook } from './ports/port-book.js';
 import { PublishedPorts } from './ports/published-ports.js';
 import { StaleFlows } from './ports/stale-flows.js';
 import { Reconciler } from './reconcile/reconciler.js';
+import { Flows } from './services/flows.js';
+import { Services } from './services/services.js';
 import { ClusterState } from './state/cluster-state.js';
 import { ClusterSync } from './sync/cluster-sync.js';
 import { ControllerClient } from './sync/controller-client.js';
@@ -204,7 +208,8 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     state,
     own,
     journal,
-    setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
+    setDesired: (owner, objects) =>
+      reconciler.setDesired(owner, services.withSwitch(owner.slice(networkOwners.length), objects)),
     ownerOf: ownerOf.network,
     settleOwner: (owner) => reconciler.settled(owner, policySettleMs),
     connections: new OpenConnections({ native, conntrack, bootId, log }),
@@ -213,6 +218,26 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => policies.close());
   const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
   closers.push(() => flows.idle());
+  const serviceRules = await RuleSet.open({ native, log, ownPortids, held: true, table: serviceTableName });
+  closers.push(() => serviceRules.close());
+  /** Objects as a driver wants them, by owner, where somebody else has a word in what they are like. */
+  const shared = new Map<string, readonly KernelObject[]>();
+  const services = new Services({
+    host,
+    ruleSet: serviceRules,
+    state,
+    own,
+    flows: new Flows({ conntrack, settled: () => serviceRules.settled(), log }),
+    setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
+    refresh: ({ network, endpoint }) => {
+      const owner = endpoint === undefined ? ownerOf.network(network) : ownerOf.endpoint(network, endpoint);
+      const objects = shared.get(owner);
+      if (objects === undefined) return;
+      if (endpoint !== undefined) reconciler.setDesired(owner, services.withHairpin(endpoint, objects));
+      else reconciler.setDesired(owner, services.withSwitch(network, policies.withSwitch(network, objects)));
+    },
+  });
+  closers.push(() => services.close());
   const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
   closers.push(() => sockDiag.close());
   const ports = new PublishedPorts({
@@ -257,15 +282,25 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   /** The firewall follows which networks are realised here. */
   const sink: DesiredSink = {
     setDesired(owner, objects) {
-      if (!owner.startsWith(networkOwners)) return reconciler.setDesired(owner, objects);
+      if (objects.length === 0) shared.delete(owner);
+      if (!owner.startsWith(networkOwners)) {
+        // Remote endpoints have no port here, which is all that services have a word in.
+        const isOwn = objects.some(({ kind }) => kind === 'port');
+        if (!isOwn) return reconciler.setDesired(owner, objects);
+        shared.set(owner, objects);
+        return reconciler.setDesired(owner, services.withHairpin(owner.slice(owner.lastIndexOf('/') + 1), objects));
+      }
       const id = owner.slice(networkOwners.length);
-      reconciler.setDesired(owner, policies.withSwitch(id, objects));
+      if (objects.length > 0) shared.set(owner, objects);
+      reconciler.setDesired(owner, services.withSwitch(id, policies.withSwitch(id, objects)));
       const network = objects.length === 0 ? undefined : networks.known(id);
       if (network === undefined) {
         firewall.drop(id);
+        services.drop(id);
         dns?.drop(id);
       } else {
         firewall.carry(network, datapath.context(network).self.addresses);
+        services.carry(network, datapath.context(network).self.addresses);
         dns?.carry(network, datapath.context(network).self.addresses);
       }
     },
@@ -354,7 +389,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     if (network !== undefined) carry.resume(network);
   }
   firewall.resumed();
-  for (const each of [ruleSet, origins, policyRules]) each.release();
+  for (const each of [ruleSet, origins, policyRules, serviceRules]) each.release();
   const stopLosses = addresses.onLoss((loss) => void withdrawLost(loss));
   closers.push(stopLosses);
   await recover({
@@ -416,6 +451,10 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     const { failure } = policies;
     return failure === null ? [] : [{ code: failure.code, message: `policies are not enforced: ${failure.message}` }];
   };
+  const serviceWarnings = (): { code: string; message: string }[] => {
+    const { failure } = services;
+    return failure === null ? [] : [{ code: failure.code, message: `services do not work: ${failure.message}` }];
+  };
   const status = (): AgentStatus => {
     const { controller, cursor, unpublished, warnings: syncWarnings } = sync.status();
     const opening = [...warnings, ...state.warnings].map(({ code, message }) => ({ code, message }));
@@ -430,7 +469,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       unpublished,
       reconcile: reconcileStatus(reconciler),
       firewall: { repairs: firewall.repairs },
-      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...policyWarnings(), ...(dns?.warnings ?? [])],
+      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...policyWarnings(), ...serviceWarnings(), ...(dns?.warnings ?? [])],
     };
   };
   const api = newLocalApi({

@@ -111,7 +111,9 @@ async function giveServiceAddress(
     const state = { network, nextGeneration: await getNextGeneration(txn, network.id), blocks };
     if (block?.host !== serviceOwner) return null;
     const grid = gridOfAddress(network, plan.cidr.split('/', 1)[0] ?? '');
-    const taken = new Set([...context.mirror.tables.service.group(network.id).values()].flatMap(({ value }) => value.addresses));
+    const taken = new Set(
+      [...context.mirror.tables.service.group(network.id).values()].flatMap(({ value }) => value.addresses),
+    );
     const address = plan.address ?? nextAddress(grid, block, (one) => taken.has(one));
     if (address === null || (await getAddressHolder(txn, network.id, address)) !== undefined) return null;
     const given = planCarved({ ...state, grid, host: to.host, owner: serviceOwner, address });

@@ -57,7 +57,10 @@ function serviceView(context: ControllerContext, service: Service): ServiceView 
 }
 
 /** All services, or those of one network. Errors: ERR_NETWORK_UNKNOWN. */
-export async function listServiceViews(context: ControllerContext, network: string | undefined): Promise<ServiceView[]> {
+export async function listServiceViews(
+  context: ControllerContext,
+  network: string | undefined,
+): Promise<ServiceView[]> {
   requireReady(context);
   const id = network === undefined ? undefined : (await findNetwork(context, network)).id;
   return [...context.mirror.tables.service.all()]
@@ -201,7 +204,8 @@ export async function updateService(
     const before = await getService(txn, network, name);
     if (before === undefined) throw serviceUnknown(ref);
     const endpoints = [...context.mirror.tables.endpoint.group(network).values()].map(({ value }) => value);
-    const idsOf = (refs: readonly string[], field: string) => refs.flatMap((one) => meant(before, endpoints, one, field));
+    const idsOf = (refs: readonly string[], field: string) =>
+      refs.flatMap((one) => meant(before, endpoints, one, field));
     const added = idsOf(drain, 'drain');
     const ended = new Set(idsOf(undrain, 'undrain'));
     const isThere = new Set(endpoints.map(({ id }) => id));

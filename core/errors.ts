@@ -127,7 +127,9 @@ export const errorRegistry = {
   ),
   ERR_POLICY_UNKNOWN: missing('See `tsnet policy ls`.'),
   // services
-  ERR_INVALID_SERVICE: bad('Correct the field named in the message; docs/services.md has the options and their limits.'),
+  ERR_INVALID_SERVICE: bad(
+    'Correct the field named in the message; docs/services.md has the options and their limits.',
+  ),
   ERR_SERVICE_EXISTS: conflict('Choose another name, or remove it with `tsnet service rm NAME`.'),
   ERR_SERVICE_UNKNOWN: missing('See `tsnet service ls`; NAME.NETWORK names one of several.'),
   // kernel

@@ -307,8 +307,7 @@ export class ClusterState {
       return;
     }
     const isOfNetwork = kind === 'carrier' || kind === 'endpoint' || kind === 'service';
-    if (isOfNetwork && 'network' in value && this.#wanted?.has(value.network) === false)
-      return;
+    if (isOfNetwork && 'network' in value && this.#wanted?.has(value.network) === false) return;
     const known = this.#records.get(key);
     if (known !== undefined && known.generation === value.generation) return;
     // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.

@@ -143,7 +143,9 @@ const inspectCommand: CommandSpec = {
   name: 'inspect',
   summary: 'show services with their backends',
   args: [names],
-  examples: [{ does: 'Which backends there are, and which get connections', line: 'tsnet service inspect web -o yaml' }],
+  examples: [
+    { does: 'Which backends there are, and which get connections', line: 'tsnet service inspect web -o yaml' },
+  ],
   common: 'calls',
   act: async ({ cli, format, calls, each }) => {
     const rows: ServiceView[] = [];

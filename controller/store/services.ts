@@ -19,8 +19,7 @@ export function putService(txn: Txn, service: Service): void {
 
 /** Puts a service with its claims on addresses. */
 export function putNewService(txn: Txn, service: Service): void {
-  for (const address of service.addresses)
-    txn.put(addressKey(service.network, address), `service:${service.name}`);
+  for (const address of service.addresses) txn.put(addressKey(service.network, address), `service:${service.name}`);
   putService(txn, service);
 }
 

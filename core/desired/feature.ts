@@ -113,7 +113,11 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     antispoof: { state: 'absent', note: "what they send does not pass the host's tables" },
     'service-vip': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'nothing of theirs passes the host' },
     'service-dnsrr': supported,
-    'service-health': { state: 'refused', error: 'ERR_DRIVER_UNSUPPORTED', note: 'the host reaches them by a shim only' },
+    'service-health': {
+      state: 'refused',
+      error: 'ERR_DRIVER_UNSUPPORTED',
+      note: 'the host reaches them by a shim only',
+    },
   },
 };
 

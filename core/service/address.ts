@@ -51,7 +51,12 @@ export function servicePlaces(network: Network, fixed: readonly string[]): Servi
 }
 
 /** The next free address of a block behind the one given last, so that one that was freed rests; null: there is none. */
-export function nextAddress(grid: Grid, block: Block, isTaken: (address: string) => boolean, after?: string): string | null {
+export function nextAddress(
+  grid: Grid,
+  block: Block,
+  isTaken: (address: string) => boolean,
+  after?: string,
+): string | null {
   const prefix = parsePrefix(block.cidr);
   const size = prefixSize(prefix);
   const last = after === undefined ? undefined : parseAddr(after);

@@ -70,7 +70,10 @@ interface Weighed<B> {
  * Which backend a slot leads to. With affinity each slot goes to the backend that weighs most in it, so that a backend
  * that comes or goes moves its own share only (rendezvous hashing), and each host says the same.
  */
-export function slotsOf<B extends Pick<Endpoint, 'id'>>(service: Pick<Service, 'affinity'>, backends: readonly B[]): B[] {
+export function slotsOf<B extends Pick<Endpoint, 'id'>>(
+  service: Pick<Service, 'affinity'>,
+  backends: readonly B[],
+): B[] {
   const sorted = [...backends].sort((a, b) => (a.id < b.id ? -1 : 1));
   if (sorted.length === 0) return [];
   const count = slotCount(service, sorted.length);

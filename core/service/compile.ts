@@ -33,7 +33,9 @@ export function serviceElements(service: Service, ready: readonly Backend[], hos
     const family = familyOf(vip);
     elements.push({ set: `vips${family}`, key: vip });
     const able = ready.filter(({ addresses }) => addresses.some((address) => familyOf(address) === family));
-    const slots = slotsOf(service, able).map(({ addresses }) => addresses.find((one) => familyOf(one) === family) ?? '');
+    const slots = slotsOf(service, able).map(
+      ({ addresses }) => addresses.find((one) => familyOf(one) === family) ?? '',
+    );
     if (slots.length === 0) continue;
     for (const { port, target, protocol } of service.ports) {
       elements.push({

@@ -24,7 +24,10 @@ function parsePorts({ ports, mode }: ServiceCreate): ServicePort[] {
   if (twice !== undefined) throw invalidService('ports', `${twice} is there twice`);
   const moved = mode === 'dnsrr' ? parsed.find(({ port, target }) => port !== target) : undefined;
   if (moved !== undefined)
-    throw invalidService('ports', `with mode dnsrr clients connect to backends: ${moved.port} cannot lead to ${moved.target}`);
+    throw invalidService(
+      'ports',
+      `with mode dnsrr clients connect to backends: ${moved.port} cannot lead to ${moved.target}`,
+    );
   return parsed;
 }
 

@@ -15,7 +15,10 @@ const NFNL_SUBSYS_CTNETLINK = 1;
 const IPCTNL_MSG_CT_GET = 1;
 const IPCTNL_MSG_CT_DELETE = 2;
 const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_REPLY = 2;
 const CTA_TUPLE_IP = 1;
+const CTA_IP_V4_SRC = 1;
+const CTA_IP_V6_SRC = 3;
 const CTA_TUPLE_PROTO = 2;
 const CTA_IP_V4_DST = 2;
 const CTA_IP_V6_DST = 4;
@@ -37,6 +40,8 @@ export interface Conntrack {
   readonly protocol: number;
   readonly dst: string;
   readonly dstPort: number;
+  /** Where replies come from: the address behind translation. */
+  readonly replySrc: string;
   /** The attributes that name it in a deletion, as they were received. */
   readonly identity: readonly RawAttr[];
 }
@@ -95,7 +100,17 @@ export function decodeConntrack(reader: Reader): Conntrack | undefined {
   let dst: string | undefined;
   let protocol: number | undefined;
   let dstPort: number | undefined;
+  let replySrc = '';
   eachAttr(reader, (type, rawType) => {
+    if (type === CTA_TUPLE_REPLY) {
+      eachAttr(reader, (part) => {
+        if (part !== CTA_TUPLE_IP) return;
+        eachAttr(reader, (each) => {
+          if (each === CTA_IP_V4_SRC || each === CTA_IP_V6_SRC) replySrc = readInet(reader);
+        });
+      });
+      return;
+    }
     if (type !== CTA_TUPLE_ORIG && type !== CTA_ZONE && type !== CTA_ID) return;
     const start = reader.offset;
     identity.push(rawAttr(reader, rawType));
@@ -116,7 +131,7 @@ export function decodeConntrack(reader: Reader): Conntrack | undefined {
   });
   return dst === undefined || protocol === undefined || dstPort === undefined
     ? undefined
-    : { dst, protocol, dstPort, identity };
+    : { dst, protocol, dstPort, replySrc, identity };
 }
 
 /**

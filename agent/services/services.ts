@@ -1,0 +1,248 @@
+import type { TsnetError } from '../../core/errors.js';
+import { bridgeName } from '../../core/ids.js';
+import type { KernelObject } from '../../core/kernel.js';
+import type { Network, Service } from '../../core/model.js';
+import { backendState, type BackendEndpoint } from '../../core/service/backend.js';
+import { hostElements, serviceElements } from '../../core/service/compile.js';
+import { serviceTable } from '../../core/service/table.js';
+import type { OwnIndex } from '../attach/own-index.js';
+import type { RuleSet } from '../firewall/rule-set.js';
+import type { ClusterState, StateChange } from '../state/cluster-state.js';
+import type { Flows } from './flows.js';
+import { Membership } from './membership.js';
+
+export interface ServicesOptions {
+  readonly host: string;
+  /** Of the table `tsnet-services`. */
+  readonly ruleSet: RuleSet;
+  readonly state: ClusterState;
+  readonly own: OwnIndex;
+  readonly flows: Flows;
+  readonly setDesired: (owner: string, objects: readonly KernelObject[]) => void;
+  /** That a network's own objects, or those of an endpoint, are to be asked for again: what `with…` adds has changed. */
+  readonly refresh: (what: { readonly network: string; readonly endpoint?: string }) => void;
+}
+
+const owners = {
+  service: (id: string) => `service/${id}`,
+  host: (network: string) => `host/${network}`,
+} as const;
+
+/**
+ * The services of the networks that this host carries: their virtual addresses on the bridges, and the table that
+ * leads connections of this host's sandboxes to backends. One table for all sandboxes, so a change of a backend is one
+ * transaction, and an attach has nothing to do with how many services there are.
+ */
+export class Services {
+  readonly #options: ServicesOptions;
+  readonly #membership = new Membership();
+  readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
+  readonly #stops: (() => void)[];
+  readonly #dirty = new Set<string>();
+  readonly #filtered = new Set<string>();
+  readonly #hairpins = new Set<string>();
+  readonly #listeners = new Set<(service: string) => void>();
+  #hasTable = false;
+  #downHosts: ReadonlySet<string>;
+  #isDue = false;
+  #isClosed = false;
+
+  constructor(options: ServicesOptions) {
+    this.#options = options;
+    const { state, own, ruleSet } = options;
+    this.#downHosts = state.downHosts;
+    ruleSet.setTable(null);
+    this.#stops = [
+      own.onChange((id) => this.#followOwn(id)),
+      state.onChange((change) => this.#follow(change)),
+      state.onDown((hosts) => this.#followDown(hosts)),
+    ];
+  }
+
+  get failure(): TsnetError | null {
+    return this.#options.ruleSet.failure;
+  }
+
+  get membership(): Membership {
+    return this.#membership;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const stop of this.#stops) stop();
+    this.#options.flows.close();
+  }
+
+  /** Calls `listener` with the id of each service that is compiled again or gone. */
+  onChange(listener: (service: string) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Resolves when what is known now is in the kernel. Errors: ERR_KERNEL. */
+  async settled(): Promise<void> {
+    if (this.#isDue) this.#compile();
+    await this.#options.ruleSet.settled();
+  }
+
+  /** Backends that get new connections. */
+  readyOf(id: string): BackendEndpoint[] {
+    const service = this.#membership.get(id);
+    if (service === undefined) return [];
+    return this.#membership
+      .membersOf(id)
+      .filter((endpoint) => backendState(service, endpoint, this.#downHosts) === 'ready');
+  }
+
+  /** A network's own objects: where it has services, its bridge shows its frames to the table. */
+  withSwitch(network: string, objects: readonly KernelObject[]): readonly KernelObject[] {
+    if (!this.#filtered.has(network)) return objects;
+    return objects.map((object) => (object.kind === 'bridge' ? { ...object, filtered: true } : object));
+  }
+
+  /** An endpoint's objects: what a backend sends to its own service goes back by the port that it came from. */
+  withHairpin(endpoint: string, objects: readonly KernelObject[]): readonly KernelObject[] {
+    if (!this.#hairpins.has(endpoint)) return objects;
+    return objects.map((object) => (object.kind === 'port' ? { ...object, hairpin: true } : object));
+  }
+
+  /** A network is realised here, or has got other addresses of the host. */
+  carry(network: Network, own: readonly string[]): void {
+    const isNew = !this.#carried.has(network.id);
+    this.#carried.set(network.id, { network, own });
+    this.#options.ruleSet.setElements(owners.host(network.id), hostElements(network, own));
+    if (!isNew) return;
+    const { state, own: ownIndex } = this.#options;
+    for (const { record } of ownIndex.ofNetwork(network.id)) this.#membership.putEndpoint(record);
+    for (const endpoint of state.endpointsOf(network.id)) this.#membership.putEndpoint(endpoint);
+    for (const service of state.servicesOf(network.id)) this.#touch([this.#membership.putService(service)]);
+  }
+
+  /** A network is no longer realised here. */
+  drop(network: string): void {
+    if (!this.#carried.delete(network)) return;
+    this.#options.ruleSet.setElements(owners.host(network), []);
+    for (const service of this.#membership.drop(network)) this.#withdraw(service);
+    this.#setTable();
+  }
+
+  #follow(change: StateChange): void {
+    if (change.kind !== 'service' && change.kind !== 'endpoint') return;
+    const { network } = change.op === 'put' ? change.value : change.previous;
+    if (!this.#carried.has(network)) return;
+    if (change.kind === 'endpoint') {
+      const touched =
+        change.op === 'put'
+          ? this.#membership.putEndpoint(change.value)
+          : this.#membership.removeEndpoint(change.previous.id);
+      return this.#touch(touched);
+    }
+    if (change.op === 'put') return this.#touch([this.#membership.putService(change.value)]);
+    this.#membership.removeService(change.previous);
+    this.#withdraw(change.previous);
+    this.#setTable();
+  }
+
+  #followOwn(id: string): void {
+    const record = this.#options.own.get(id)?.record;
+    if (record === undefined) return this.#touch(this.#membership.removeEndpoint(id));
+    if (this.#carried.has(record.network)) this.#touch(this.#membership.putEndpoint(record));
+  }
+
+  #followDown(hosts: ReadonlySet<string>): void {
+    const before = this.#downHosts;
+    this.#downHosts = hosts;
+    this.#touch(this.#membership.idsOnHosts((host) => before.has(host) !== hosts.has(host)));
+  }
+
+  /** Changes that come together are compiled once. */
+  #touch(services: Iterable<string>): void {
+    for (const id of services) this.#dirty.add(id);
+    if (this.#isDue || this.#isClosed || this.#dirty.size === 0) return;
+    this.#isDue = true;
+    setImmediate(() => {
+      if (this.#isDue && !this.#isClosed) this.#compile();
+    });
+  }
+
+  #compile(): void {
+    this.#isDue = false;
+    const { ruleSet, setDesired, host, flows } = this.#options;
+    const services = [...this.#dirty];
+    this.#dirty.clear();
+    for (const id of services) {
+      const service = this.#membership.get(id);
+      if (service === undefined) continue;
+      const ready = this.readyOf(id);
+      ruleSet.setElements(owners.service(id), serviceElements(service, ready, host));
+      setDesired(owners.service(id), addressObjects(service));
+      flows.follow(
+        id,
+        service,
+        this.#membership.membersOf(id).map((each) => ({
+          id: each.id,
+          addresses: each.addresses,
+          state: backendState(service, each, this.#downHosts),
+        })),
+      );
+      if (service.mode === 'vip')
+        for (const { id: endpoint } of this.#membership.membersOf(id)) this.#hairpin(endpoint);
+      for (const listener of this.#listeners) listener(id);
+    }
+    this.#setTable();
+  }
+
+  #hairpin(endpoint: string): void {
+    const network = this.#options.own.get(endpoint)?.record.network;
+    if (network === undefined || this.#hairpins.has(endpoint)) return;
+    this.#hairpins.add(endpoint);
+    this.#options.refresh({ network, endpoint });
+  }
+
+  #withdraw(service: Service): void {
+    const id = `${service.network}/${service.name}`;
+    this.#dirty.delete(id);
+    this.#options.ruleSet.setElements(owners.service(id), []);
+    this.#options.setDesired(owners.service(id), []);
+    this.#options.flows.forget(id);
+    for (const listener of this.#listeners) listener(id);
+  }
+
+  /** The table is there while a network with a virtual address is carried, and those networks' bridges show their frames. */
+  #setTable(): void {
+    const wanted = new Set<string>();
+    for (const id of this.#membership.ids()) {
+      const service = this.#membership.get(id);
+      if (service?.mode === 'vip') wanted.add(service.network);
+    }
+    const hasTable = wanted.size > 0;
+    if (hasTable !== this.#hasTable) {
+      this.#hasTable = hasTable;
+      this.#options.ruleSet.setTable(hasTable ? serviceTable : null);
+    }
+    for (const network of new Set([...wanted, ...this.#filtered])) {
+      if (wanted.has(network) === this.#filtered.has(network)) continue;
+      if (wanted.has(network)) this.#filtered.add(network);
+      else this.#filtered.delete(network);
+      if (this.#carried.has(network)) this.#options.refresh({ network });
+    }
+    for (const endpoint of this.#hairpins) {
+      const record = this.#options.own.get(endpoint)?.record;
+      const isBackend = [...this.#membership.servicesOf(endpoint)].some(
+        (id) => this.#membership.get(id)?.mode === 'vip',
+      );
+      if (isBackend && record !== undefined) continue;
+      this.#hairpins.delete(endpoint);
+      if (record !== undefined) this.#options.refresh({ network: record.network, endpoint });
+    }
+  }
+}
+
+/** A virtual address is the host's own on each host, as the gateway's is: what is sent to it never leaves the host as it is. */
+function addressObjects(service: Service): KernelObject[] {
+  return service.addresses.map((address) => ({
+    kind: 'addr',
+    link: bridgeName(service.network),
+    address: `${address}/${address.includes(':') ? 128 : 32}`,
+    deprecated: address.includes(':'),
+  }));
+}
