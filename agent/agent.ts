@@ -55,6 +55,7 @@ import { PublishedPorts } from './ports/published-ports.js';
 import { StaleFlows } from './ports/stale-flows.js';
 import { Reconciler } from './reconcile/reconciler.js';
 import { Flows } from './services/flows.js';
+import { Health } from './services/health.js';
 import { Services } from './services/services.js';
 import { ClusterState } from './state/cluster-state.js';
 import { ClusterSync } from './sync/cluster-sync.js';
@@ -244,6 +245,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     book: new PortBook({
       findListener: newFindListener(sockDiag, () => [
         { protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' },
+        ...services.published(),
       ]),
       nameOf: (id) => formatEndpoint(own.get(id)?.record, id),
     }),
@@ -266,6 +268,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
           own,
           journal,
           knownNetwork: (id) => networks.known(id),
+          serviceZone: (network, name) => services.zoneOf(network, name),
           setElements: (owner, elements) => ruleSet.setElements(owner, elements),
           bootId,
           log,
@@ -365,6 +368,18 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
 
+  services.onChange((id) => {
+    const [network = '', name = ''] = id.split('/');
+    dns?.serviceChanged(network, name);
+  });
+  const health = new Health({
+    services,
+    own,
+    setPassing: (endpoint, passing) => attachments.setPassing(endpoint, passing),
+    log,
+  });
+  closers.push(() => health.close());
+
   /** Addresses in a block that is another host's by now must not be used a moment longer. */
   const withdrawLost = async (loss: BlockLoss): Promise<void> => {
     const { network, cidr, endpoints, hostAddress } = loss;
@@ -453,7 +468,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   };
   const serviceWarnings = (): { code: string; message: string }[] => {
     const { failure } = services;
-    return failure === null ? [] : [{ code: failure.code, message: `services do not work: ${failure.message}` }];
+    const failed =
+      failure === null ? [] : [{ code: failure.code, message: `services do not work: ${failure.message}` }];
+    return [...failed, ...services.conflicts()];
   };
   const status = (): AgentStatus => {
     const { controller, cursor, unpublished, warnings: syncWarnings } = sync.status();

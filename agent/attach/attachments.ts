@@ -229,6 +229,20 @@ export class Attachments {
     });
   }
 
+  /** Says which services' health checks an endpoint passes; nothing where it is not attached (any longer). */
+  async setPassing(id: string, passing: readonly string[]): Promise<void> {
+    const { own, journal } = this.#options;
+    const entry = own.get(id);
+    if (entry === undefined) return;
+    await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
+      const now = own.get(id);
+      if (now?.record.state !== 'attached') return;
+      const { passing: _before, ...record } = now.record;
+      const said = passing.length === 0 ? {} : { passing };
+      own.put({ ...now, record: { ...record, ...said, generation: journal.nextGeneration() } });
+    });
+  }
+
   /** Removes an endpoint's link, addresses and record, and lets its network rest after the last one. */
   async remove(entry: OwnEndpoint, how: RemovalOptions = {}): Promise<void> {
     await this.#options.steps.remove(entry, how);

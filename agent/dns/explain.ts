@@ -32,7 +32,7 @@ export function explain(tables: DnsTables, question: DnsQuestion): DnsExplained 
 function ownerOf(record: DnsRecord, endpoints: readonly ZoneEndpoint[]): ZoneEndpoint | undefined {
   return endpoints.find((endpoint) => {
     if (record.type === 'A' || record.type === 'AAAA') return endpoint.addresses.includes(record.address);
-    if (record.type === 'SRV') return record.target.startsWith(`${endpoint.id}.`);
+    if (record.type === 'SRV') return record.target.startsWith(`${endpoint.service?.target ?? endpoint.id}.`);
     if (record.type !== 'TXT') return true;
     return Object.entries(endpoint.labels).some(([key, value]) => record.text === `${key}=${value}`);
   });

@@ -32,6 +32,8 @@ export interface DnsFeedOptions {
   readonly own: OwnIndex;
   readonly journal: Journal;
   readonly knownNetwork: (id: string) => Network | undefined;
+  /** What a service of this host's networks answers with, by network and name; empty: there is none. */
+  readonly serviceZone: (network: string, name: string) => readonly ZoneEndpoint[];
   /** What leads port 53 to where is listened. */
   readonly setElements: (owner: string, elements: readonly TableElement[]) => void;
   readonly bootId: string;
@@ -73,6 +75,8 @@ export class DnsFeed {
   /** A connection has failed: no name server was there. */
   #hasFailed = false;
   readonly #waiters = new Set<() => void>();
+  /** Ids that each service was last told with. */
+  readonly #services = new Map<string, readonly string[]>();
 
   constructor(options: DnsFeedOptions) {
     this.#options = options;
@@ -88,6 +92,9 @@ export class DnsFeed {
         } else if (change.kind === 'network') {
           if (change.op === 'put') this.#tell({ do: 'network', value: this.#network(change.value) });
           else this.#tell({ do: 'gone', kind: 'network', id: change.previous.id });
+        } else if (change.kind === 'service') {
+          const { network, name } = change.op === 'put' ? change.value : change.previous;
+          this.serviceChanged(network, name);
         }
       }),
       state.onDown((hosts) => this.#tell({ do: 'down', hosts: [...hosts] })),
@@ -161,6 +168,18 @@ export class DnsFeed {
     return listenAddresses(network, this.#carried.get(network.id) ?? []);
   }
 
+  /** A service, or what is ready of it, is another than before. */
+  serviceChanged(network: string, name: string): void {
+    const key = `${network}/${name}`;
+    const now = this.#options.serviceZone(network, name);
+    const ids = new Set(now.map(({ id }) => id));
+    for (const value of now) this.#tell({ do: 'endpoint', value });
+    for (const id of this.#services.get(key) ?? [])
+      if (!ids.has(id)) this.#tell({ do: 'gone', kind: 'endpoint', id });
+    if (ids.size === 0) this.#services.delete(key);
+    else this.#services.set(key, [...ids]);
+  }
+
   /** Asks the name server as a sandbox would, with reasons. Errors: ERR_DNS_UNAVAILABLE. */
   ask(name: string, type: string, from: string | null): Promise<DnsExplained> {
     const id = (this.#lastId += 1);
@@ -185,7 +204,10 @@ export class DnsFeed {
     const { state, journal, knownNetwork, settings } = this.#options;
     const own = [...journal.endpoints()].map(({ record }) => record);
     const others = [...state.networks()].flatMap((network) => [...state.endpointsOf(network.id)]);
-    return [...own, ...others].filter(isListed).flatMap((record) => {
+    const services = [...state.networks()].flatMap(({ id }) =>
+      [...state.servicesOf(id)].flatMap(({ name }) => this.#options.serviceZone(id, name)),
+    );
+    return [...own, ...others, ...services].filter(isListed).flatMap((record) => {
       const network = knownNetwork(record.network)?.name ?? record.network;
       const { addresses, host, id, generation } = record;
       const isDown = state.downHosts.has(host);
@@ -292,6 +314,7 @@ export class DnsFeed {
       this.#tell({ do: 'network', value: this.#network(network) });
       for (const endpoint of state.endpointsOf(network.id))
         this.#tell({ do: 'endpoint', value: zoneEndpoint(endpoint) });
+      for (const { name } of state.servicesOf(network.id)) this.serviceChanged(network.id, name);
     }
     for (const own of journal.endpoints()) this.#tellOwn(own.record.id);
     this.#tell({ do: 'down', hosts: [...state.downHosts] });

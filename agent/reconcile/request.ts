@@ -72,13 +72,18 @@ export function linkCreateRequests(link: KernelLink, indexOf: IndexOf): NetlinkM
   return linkAddMessages(linkSettings(link, indexOf));
 }
 
-function linkChangeRequest(link: KernelLink): NetlinkMessage {
+/** A link is not given the MAC that it has: the kernel takes any for another one, and forgets all neighbours of the link. */
+function linkChangeRequest(link: KernelLink, mac: string | null): NetlinkMessage {
   const { alias, mac: address, mtu } = link;
-  const settings = { alias, address, mtu };
+  const settings = { alias, ...(address === mac ? {} : { address }), mtu };
   return linkSetMessage(
     link.name,
     link.kind === 'bridge' ? { ...settings, kind: 'bridge', bridge: bridgeSettings(link) } : settings,
   );
+}
+
+function macBefore(operation: Operation): string | null {
+  return operation.verb === 'change' && 'mac' in operation.was ? operation.was.mac : null;
 }
 
 function addrOf(object: Extract<ReconcileObject, { kind: 'addr' }>, ifindex: number): Addr {
@@ -118,7 +123,7 @@ export function requestsOf(operation: Operation, indexOf: IndexOf): NetlinkMessa
     case 'bridge':
     case 'vxlan':
     case 'macvlan':
-      return [linkChangeRequest(object)];
+      return [linkChangeRequest(object, macBefore(operation))];
     case 'up':
       return [linkSetMessage(indexOf(object.link), { up: true })];
     case 'port': {

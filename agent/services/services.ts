@@ -1,9 +1,11 @@
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import type { KernelObject } from '../../core/kernel.js';
-import type { Network, Service } from '../../core/model.js';
-import { backendState, type BackendEndpoint } from '../../core/service/backend.js';
+import type { Network, PortProtocol, Service } from '../../core/model.js';
+import type { ZoneEndpoint } from '../../core/dns/zone.js';
+import { backendState, isSelectedBy, type BackendEndpoint } from '../../core/service/backend.js';
 import { hostElements, serviceElements } from '../../core/service/compile.js';
+import { serviceZone } from '../../core/service/names.js';
 import { serviceTable } from '../../core/service/table.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
@@ -91,6 +93,48 @@ export class Services {
     return this.#membership
       .membersOf(id)
       .filter((endpoint) => backendState(service, endpoint, this.#downHosts) === 'ready');
+  }
+
+  /** What discovery answers for a service; also before its network is taken up here again. */
+  zoneOf(network: string, name: string): ZoneEndpoint[] {
+    const { state, own } = this.#options;
+    const service = state.service(network, name);
+    if (service === undefined) return [];
+    if (service.mode === 'vip') return serviceZone(service, []);
+    const isTaken = this.#carried.has(network);
+    const endpoints: BackendEndpoint[] = isTaken
+      ? this.#membership.membersOf(`${network}/${name}`)
+      : [...own.ofNetwork(network).map(({ record }) => record), ...state.endpointsOf(network)].filter((each) =>
+          isSelectedBy(service, each),
+        );
+    const ready = endpoints.filter((each) => backendState(service, each, this.#downHosts) === 'ready');
+    return serviceZone(service, ready);
+  }
+
+  /** The ports of this host that lead to services. */
+  published(): { readonly protocol: PortProtocol; readonly port: number; readonly holder: string }[] {
+    return [...this.#membership.ids()].flatMap((id) => {
+      const { name, publish = [] } = this.#membership.get(id) ?? { name: '' };
+      return publish.map(({ hostPort, protocol }) => ({ protocol, port: hostPort, holder: `service ${name}` }));
+    });
+  }
+
+  /** Endpoints that had published a port before a service did: it goes to the service. */
+  conflicts(): { readonly code: string; readonly message: string }[] {
+    const taken = this.published();
+    if (taken.length === 0) return [];
+    return [...this.#carried.keys()]
+      .flatMap((network) => this.#options.own.ofNetwork(network))
+      .flatMap(({ record }) =>
+        taken
+          .filter(({ protocol, port }) =>
+            record.ports?.some((one) => one.protocol === protocol && one.hostPort <= port && port <= one.hostPortEnd),
+          )
+          .map(({ protocol, port, holder }) => ({
+            code: 'ERR_PORT_IN_USE',
+            message: `port ${port}/${protocol} of endpoint ${record.name ?? record.id} leads to ${holder}, which publishes it too`,
+          })),
+      );
   }
 
   /** A network's own objects: where it has services, its bridge shows its frames to the table. */

@@ -168,6 +168,10 @@ export class ClusterState {
     return (this.#services.get(network) ?? new Map<string, Service>()).values();
   }
 
+  service(network: string, name: string): Service | undefined {
+    return this.#services.get(network)?.get(name);
+  }
+
   /** Reports whether carriers and endpoints of a network were received as a whole once. */
   isLoaded(network: string): boolean {
     return this.#loaded.has(network);

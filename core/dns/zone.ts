@@ -20,7 +20,15 @@ export type ZoneEndpoint = Pick<
   | 'callerId'
   | 'generation'
   | 'ports'
->;
+> & {
+  /** A service's part in the zone: it goes before endpoints of its name. */
+  readonly service?: {
+    /** Name in the network that has the same addresses, for SRV. */
+    readonly target: string;
+    /** Whether the addresses are the service's own, or its backends'. */
+    readonly isOwner: boolean;
+  };
+};
 
 export interface ZoneOptions {
   /** The domain below which all names are, lower case: `tsnet.internal`. */
@@ -143,7 +151,8 @@ export class Zone {
         known.live = null;
       }
     }
-    for (const address of endpoint.addresses) entry.byAddress.set(address, endpoint);
+    if (endpoint.service?.isOwner !== false)
+      for (const address of endpoint.addresses) entry.byAddress.set(address, endpoint);
     const ofHost = this.#byHost.get(endpoint.host);
     if (ofHost === undefined) this.#byHost.set(endpoint.host, new Set([endpoint.id]));
     else ofHost.add(endpoint.id);
@@ -242,8 +251,8 @@ export class Zone {
 
   /** Those that live, each time beginning with another one. */
   #turn(entry: NameEntry): readonly ZoneEndpoint[] {
-    const live = (entry.live ??= [...entry.endpoints.values()].filter(
-      (endpoint) => isListed(endpoint) && !this.#down.has(endpoint.host),
+    const live = (entry.live ??= servicesFirst(
+      [...entry.endpoints.values()].filter((endpoint) => isListed(endpoint) && !this.#down.has(endpoint.host)),
     ));
     if (live.length < 2) return live;
     const start = (entry.turn = (entry.turn + 1) % live.length);
@@ -269,7 +278,7 @@ export class Zone {
         const ports = servicePorts(endpoint).filter((port) => service === null || isService(port, service));
         hasService ||= ports.length > 0;
         if (type !== 'SRV' || ports.length === 0) continue;
-        const target = `${endpoint.id}.${this.#domainOf(endpoint.network)}`;
+        const target = `${endpoint.service?.target ?? endpoint.id}.${this.#domainOf(endpoint.network)}`;
         for (const { port } of ports) answers.push({ name, ttl, type: 'SRV', priority: 0, weight: 0, port, target });
         additional.push(...addressRecords(target, ttl, { endpoint, type: 'ANY' }));
         continue;
@@ -400,6 +409,12 @@ export class Zone {
 /** Reports whether an endpoint has an interface: a reserved one answers nothing yet, a detaching one no longer. */
 export function isListed(endpoint: Pick<Endpoint, 'state'>): boolean {
   return endpoint.state === 'attached' || endpoint.state === 'linked';
+}
+
+/** Where a service has a name, endpoints of that name are not answered. */
+function servicesFirst(endpoints: readonly ZoneEndpoint[]): readonly ZoneEndpoint[] {
+  const services = endpoints.filter(({ service }) => service !== undefined);
+  return services.length > 0 ? services : endpoints;
 }
 
 function parentsOf(name: string): string[] {
