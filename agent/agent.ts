@@ -486,7 +486,14 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       unpublished,
       reconcile: reconcileStatus(reconciler),
       firewall: { repairs: firewall.repairs },
-      warnings: [...opening, ...syncWarnings, ...firewall.warnings, ...policyWarnings(), ...serviceWarnings(), ...(dns?.warnings ?? [])],
+      warnings: [
+        ...opening,
+        ...syncWarnings,
+        ...firewall.warnings,
+        ...policyWarnings(),
+        ...serviceWarnings(),
+        ...(dns?.warnings ?? []),
+      ],
     };
   };
   const api = newLocalApi({

@@ -37,14 +37,24 @@ interface Chosen {
 function serviceView(context: ControllerContext, service: Service): ServiceView {
   const { mirror } = context;
   const { livenessMs } = settingsOf(context);
-  const { v: _v, draining: _draining, ...fields } = service;
   const endpoints = [...mirror.tables.endpoint.group(service.network).values()].map(({ value }) => value);
   const selected = endpoints.filter((endpoint) => isSelectedBy(service, endpoint));
   const down = new Set(
     selected.map(({ host }) => host).filter((host) => hostState(mirror, host, livenessMs) === 'down'),
   );
   return {
-    ...fields,
+    name: service.name,
+    mode: service.mode,
+    addresses: service.addresses,
+    ports: service.ports,
+    ...(service.selector === undefined ? {} : { selector: service.selector }),
+    ...(service.backends === undefined ? {} : { backends: service.backends }),
+    affinity: service.affinity,
+    ...(service.health === undefined ? {} : { health: service.health }),
+    ...(service.publish === undefined ? {} : { publish: service.publish }),
+    drainMs: service.drainMs,
+    createdAt: service.createdAt,
+    generation: service.generation,
     network: mirror.tables.network.get('', service.network)?.value.name ?? service.network,
     endpoints: selected.map((endpoint) => ({
       endpoint: endpoint.id,

@@ -290,23 +290,26 @@ export const serviceHealthSchema = shapeOf<ServiceHealth>()(
 );
 
 /** What a service's author says of it, but for its network. */
-export const serviceFields = {
-  name: part.endpointName,
-  mode: Type.Enum(['vip', 'dnsrr'], { description: 'One address, or the addresses of all backends' }),
-  ports: Type.Array(servicePortSchema, { maxItems: 64 }),
-  selector: Type.Optional(part.labels),
-  backends: Type.Optional(Type.Array(part.callerId, { maxItems: 1024, description: 'Endpoints by name or id' })),
-  affinity: Type.Enum(['none', 'client-ip'], { description: 'Whether a client keeps its backend' }),
-  health: Type.Optional(serviceHealthSchema),
-  publish: Type.Optional(Type.Array(servicePublishSchema, { maxItems: 64 })),
-  drainMs: part.count('How long connections to a draining backend may go on, in milliseconds', 86_400_000),
-} as const;
+export const serviceFieldsSchema = Type.Object(
+  {
+    name: part.endpointName,
+    mode: Type.Enum(['vip', 'dnsrr'], { description: 'One address, or the addresses of all backends' }),
+    ports: Type.Array(servicePortSchema, { maxItems: 64 }),
+    selector: Type.Optional(part.labels),
+    backends: Type.Optional(Type.Array(part.callerId, { maxItems: 1024, description: 'Endpoints by name or id' })),
+    affinity: Type.Enum(['none', 'client-ip'], { description: 'Whether a client keeps its backend' }),
+    health: Type.Optional(serviceHealthSchema),
+    publish: Type.Optional(Type.Array(servicePublishSchema, { maxItems: 64 })),
+    drainMs: part.count('How long connections to a draining backend may go on, in milliseconds', 86_400_000),
+  },
+  { ...closed, description: 'What a service is' },
+);
 
 export const serviceSchema = shapeOf<Service>()(
   Type.Object(
     {
       ...recordBase,
-      ...serviceFields,
+      ...serviceFieldsSchema.properties,
       network: part.networkId,
       addresses: part.addresses,
       draining: Type.Array(part.endpointId, { maxItems: 1024 }),

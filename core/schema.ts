@@ -216,12 +216,14 @@ export const policyAnswerSchema = shapeOf<api.PolicyAnswer>()(
 
 // ── services ────────────────────────────────────────────────────────────────
 
+const serviceFields = record.serviceFieldsSchema.properties;
+
 export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
   Type.Object(
     {
-      name: record.serviceFields.name,
+      name: serviceFields.name,
       network: part.networkRef,
-      mode: Type.Optional(record.serviceFields.mode),
+      mode: Type.Optional(serviceFields.mode),
       addresses: Type.Optional(part.addresses),
       ports: Type.Array(
         Type.Object(
@@ -230,14 +232,14 @@ export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
         ),
         { maxItems: 64 },
       ),
-      selector: record.serviceFields.selector,
-      backends: record.serviceFields.backends,
-      affinity: Type.Optional(record.serviceFields.affinity),
-      health: record.serviceFields.health,
+      selector: serviceFields.selector,
+      backends: serviceFields.backends,
+      affinity: Type.Optional(serviceFields.affinity),
+      health: serviceFields.health,
       publish: Type.Optional(
         Type.Array(Type.Object({ hostPort: part.port, port: Type.Optional(part.port) }, closed), { maxItems: 64 }),
       ),
-      drainMs: Type.Optional(record.serviceFields.drainMs),
+      drainMs: Type.Optional(serviceFields.drainMs),
     },
     {
       ...closed,
@@ -271,7 +273,7 @@ const serviceBackendSchema = Type.Object(
 export const serviceViewSchema = shapeOf<api.ServiceView>()(
   Type.Object(
     {
-      ...record.serviceFields,
+      ...serviceFields,
       network: part.networkName,
       addresses: part.addresses,
       endpoints: Type.Array(serviceBackendSchema),

@@ -237,9 +237,7 @@ export class Attachments {
     await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
       const now = own.get(id);
       if (now?.record.state !== 'attached') return;
-      const { passing: _before, ...record } = now.record;
-      const said = passing.length === 0 ? {} : { passing };
-      own.put({ ...now, record: { ...record, ...said, generation: journal.nextGeneration() } });
+      own.put({ ...now, record: { ...now.record, passing, generation: journal.nextGeneration() } });
     });
   }
 

@@ -174,8 +174,7 @@ export class DnsFeed {
     const now = this.#options.serviceZone(network, name);
     const ids = new Set(now.map(({ id }) => id));
     for (const value of now) this.#tell({ do: 'endpoint', value });
-    for (const id of this.#services.get(key) ?? [])
-      if (!ids.has(id)) this.#tell({ do: 'gone', kind: 'endpoint', id });
+    for (const id of this.#services.get(key) ?? []) if (!ids.has(id)) this.#tell({ do: 'gone', kind: 'endpoint', id });
     if (ids.size === 0) this.#services.delete(key);
     else this.#services.set(key, [...ids]);
   }

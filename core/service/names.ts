@@ -35,7 +35,9 @@ export function serviceZone(service: Service, ready: readonly BackendEndpoint[])
   } as const;
   const prefix = serviceZonePrefix(service);
   if (service.mode === 'vip')
-    return [{ ...base, id: prefix, host: everyHost, addresses: service.addresses, service: { target: name, isOwner: true } }];
+    return [
+      { ...base, id: prefix, host: everyHost, addresses: service.addresses, service: { target: name, isOwner: true } },
+    ];
   return ready.map(({ id, host, addresses }) => ({
     ...base,
     id: `${prefix}/${id}`,

@@ -36,7 +36,8 @@ t.test('a service spreads connections over backends of all hosts, which see the 
       for (const address of made.addresses) {
         for (const protocol of ['tcp', 'udp'] as const) {
           const what = `${protocol} to ${address} from ${sandbox.name}`;
-          const ready = async (): Promise<boolean> => (await ask(sandbox, { address, count: 1, protocol })).failed === 0;
+          const ready = async (): Promise<boolean> =>
+            (await ask(sandbox, { address, count: 1, protocol })).failed === 0;
           await waitFor(`the service, ${what}`, ready, 10_000);
           const heard = await ask(sandbox, { address, count: 60, protocol });
           t.same(heard.failed, 0, `no failure, ${what} ${heard.errors.join()}`);
@@ -57,7 +58,11 @@ t.test('a service spreads connections over backends of all hosts, which see the 
       }
     }
     const view = await one.api.call<ServiceView>('GET', '/v1/services/web.front');
-    t.same(view.endpoints.map(({ name, state }) => `${name ?? ''} ${state}`).sort(), ['web-1 ready', 'web-2 ready', 'web-3 ready']);
+    t.same(view.endpoints.map(({ name, state }) => `${name ?? ''} ${state}`).sort(), [
+      'web-1 ready',
+      'web-2 ready',
+      'web-3 ready',
+    ]);
     for (const { program } of backends) await program.end();
     await one.api.call('DELETE', '/v1/services/web');
     for (const host of [one, two])

@@ -57,10 +57,16 @@ t.test('a backend is replaced under load without one failed request', async (t) 
     const kept = await newBackend(lab, { host: 1, network: 'front', name: 'web-2' });
     const client = await lab.sandbox();
     await lab.host(1).attach('front', client);
-    const made = await lab.host(1).api.call<ServiceView>('POST', '/v1/services', { body: { ...body, health: { type: 'tcp' } } });
+    const made = await lab
+      .host(1)
+      .api.call<ServiceView>('POST', '/v1/services', { body: { ...body, health: { type: 'tcp' } } });
     const address = made.addresses[0] ?? '';
     await waitForStates(lab, ['web-1 ready', 'web-2 ready']);
-    await waitFor('both to answer', async () => (await namesHeard(ask(client, { address, count: 20 }))).length === 2, 10_000);
+    await waitFor(
+      'both to answer',
+      async () => (await namesHeard(ask(client, { address, count: 20 }))).length === 2,
+      10_000,
+    );
     const load = new ServiceProgram(client.enter, ['load', address, 80, 4]);
     await load.line(0);
     const held = await holdOn(client, address, 'web-1');
@@ -74,11 +80,15 @@ t.test('a backend is replaced under load without one failed request', async (t) 
       10_000,
     );
     await holds(t, held);
-    await waitFor('what was connected to be ended at the deadline', async () => {
-      held.say('again');
-      const line = await held.line(held.lines.length);
-      return line['name'] !== 'web-1';
-    }, 15_000);
+    await waitFor(
+      'what was connected to be ended at the deadline',
+      async () => {
+        held.say('again');
+        const line = await held.line(held.lines.length);
+        return line['name'] !== 'web-1';
+      },
+      15_000,
+    );
     old.program.kill();
     await lab.host(2).api.call('POST', '/v1/agent/detach', { body: { network: 'front', id: old.endpoint.callerId } });
     await waitForStates(lab, ['web-2 ready', 'web-3 ready']);
@@ -91,7 +101,11 @@ t.test('a backend is replaced under load without one failed request', async (t) 
 });
 
 /** A connection that leads to one backend. */
-async function holdOn(client: { readonly enter: readonly string[] }, address: string, name: string): Promise<ServiceProgram> {
+async function holdOn(
+  client: { readonly enter: readonly string[] },
+  address: string,
+  name: string,
+): Promise<ServiceProgram> {
   for (let attempt = 0; attempt < 40; attempt++) {
     const program = new ServiceProgram(client.enter, ['hold', address, 80]);
     await program.line(0);

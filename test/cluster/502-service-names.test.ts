@@ -27,8 +27,10 @@ t.test('the name of a service is its address, or with dnsrr those of its healthy
     const body = { network: 'front', ports: [{ port: 8080 }], selector: { app: 'web' } };
     const vip = await h1.api.call<ServiceView>('POST', '/v1/services', { body: { ...body, name: 'web' } });
     const [v4 = '', v6 = ''] = vip.addresses;
-    await soon('the service to go before an endpoint of its name', async () =>
-      (await dig(client, gateway, 'web', 'A')).join() === v4);
+    await soon(
+      'the service to go before an endpoint of its name',
+      async () => (await dig(client, gateway, 'web', 'A')).join() === v4,
+    );
     t.same(await dig(client, gateway, 'web.front.tsnet.internal', 'AAAA'), [v6]);
     t.same(await dig(client, gateway, '-x', v4), ['web.front.tsnet.internal.'], 'PTR');
     t.same(await dig(client, gateway, '_8080._tcp.web', 'SRV'), ['0 0 8080 web.front.tsnet.internal.'], 'SRV');
@@ -40,13 +42,26 @@ t.test('the name of a service is its address, or with dnsrr those of its healthy
     await soon('both backends by name', async () => (await dig(client, gateway, 'each', 'A')).join() === all);
     t.same((await dig(client, gateway, '_8080._tcp.each', 'SRV')).length, 2, 'a target for each backend');
     two.program.say('fail');
-    await soon('the failing one to be gone', async () => (await dig(client, gateway, 'each', 'A')).join() === addressOf(0));
+    await soon(
+      'the failing one to be gone',
+      async () => (await dig(client, gateway, 'each', 'A')).join() === addressOf(0),
+    );
     two.program.say('recover');
     await soon('it to be back', async () => (await dig(client, gateway, 'each', 'A')).join() === all);
-    t.same(await dig(client, gateway, 'client', 'A'), [(await h2.api.call<{ addresses: string[]; name: string }[]>('GET', '/v1/agent/endpoints')).find(({ name }) => name === 'client')?.addresses[0]], 'others are answered as ever');
+    t.same(
+      await dig(client, gateway, 'client', 'A'),
+      [
+        (await h2.api.call<{ addresses: string[]; name: string }[]>('GET', '/v1/agent/endpoints')).find(
+          ({ name }) => name === 'client',
+        )?.addresses[0],
+      ],
+      'others are answered as ever',
+    );
     for (const name of ['web', 'each']) await h1.api.call('DELETE', `/v1/services/${name}`);
-    await soon('the endpoint of that name to be answered again', async () =>
-      (await dig(client, gateway, 'web', 'A')).join() === addressOf(0));
+    await soon(
+      'the endpoint of that name to be answered again',
+      async () => (await dig(client, gateway, 'web', 'A')).join() === addressOf(0),
+    );
     await soon('dnsrr to be gone', async () => (await dig(client, gateway, 'each', 'A')).length === 0);
     for (const { program } of [one, two]) await program.end();
   });

@@ -30,7 +30,8 @@ t.test('with affinity a client keeps its backend while others come and go', asyn
   await withLab(t, { hosts: 2 }, async (lab) => {
     await lab.host(1).create({ name: 'front', ipv6: true });
     // Frames pass the IP chains because the network has a service, not because the host shows all of them.
-    for (const host of lab.hosts) await host.exec('sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0');
+    for (const host of lab.hosts)
+      await host.exec('sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0');
     const backends = await newBackends(lab);
     const clients: Sandbox[] = [];
     for (let number = 0; number < 6; number++) {
@@ -60,7 +61,11 @@ t.test('with affinity a client keeps its backend while others come and go', asyn
     for (const client of clients) {
       for (const address of made.addresses) {
         const before = kept.get(`${client.name} ${address}`);
-        await waitFor('the one that is gone to be left', async () => !(await heardBy(client, address)).includes('web-2'), 10_000);
+        await waitFor(
+          'the one that is gone to be left',
+          async () => !(await heardBy(client, address)).includes('web-2'),
+          10_000,
+        );
         const now = await heardBy(client, address);
         if (before !== 'web-2') t.same(now, [before], `${client.name} keeps ${before ?? ''}`);
         else t.equal(now.length, 1, `${client.name} has one backend again`);
@@ -74,7 +79,10 @@ t.test('a published service is reached by every host of the network', async (t) 
   await withLab(t, { hosts: 2 }, async (lab) => {
     await lab.host(1).create({ name: 'front', ipv6: true });
     const backends = await newBackends(lab);
-    const ports = [{ port: 80, target: 8080 }, { port: 80, target: 8080, protocol: 'udp' }];
+    const ports = [
+      { port: 80, target: 8080 },
+      { port: 80, target: 8080, protocol: 'udp' },
+    ];
     const service = { ...body, ports, publish: [{ hostPort: 8888, port: 80 }] };
     await lab.host(1).api.call<ServiceView>('POST', '/v1/services', { body: service });
     for (const number of [11, 12]) {
