@@ -15,6 +15,7 @@ interface ControllerFlags {
   readonly liveness: number;
   readonly hostsManageNetworks: boolean;
   readonly requireLoopbackToken?: boolean;
+  readonly ownHostTokens?: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -53,6 +54,10 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
       .env('TSNET_LIVENESS'),
     new Option('--no-hosts-manage-networks', 'only the admin token may create, change and remove networks'),
     new Option('--require-loopback-token', 'ask for a token over loopback too'),
+    new Option(
+      '--own-host-tokens',
+      'take from hosts only tokens of their own (see `tsnet host token`), not host.token',
+    ),
     logLevelOption(controllerDefaults.logLevel),
   ],
   examples: [
@@ -73,6 +78,7 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
       livenessMs: options.liveness,
       hostsManageNetworks: options.hostsManageNetworks,
       requireLoopbackToken: options.requireLoopbackToken ?? controllerDefaults.requireLoopbackToken,
+      ownHostTokens: options.ownHostTokens ?? controllerDefaults.ownHostTokens,
       logLevel: options.logLevel,
     };
     // Loaded now only: the daemon's code would slow down every other command.

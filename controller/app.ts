@@ -19,6 +19,7 @@ export async function newApp(context: ControllerContext, tokens: PrincipalOption
     mirror: context.mirror,
     tokens,
     requireLoopbackToken: context.options.requireLoopbackToken,
+    ownHostTokens: context.options.ownHostTokens,
     hostsManageNetworks: () => settingsOf(context).hostsManageNetworks,
   });
   await app.register(swagger, {

@@ -1,4 +1,4 @@
-import type { HostRecords, HostRegister, HostRegistered, HostRemoval } from '../core/api.js';
+import type { HostRecords, HostRegister, HostRegistered, HostRemoval, HostToken } from '../core/api.js';
 import { canonicalAddr, isMulticast, isUnspecified, parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { newGrid } from '../core/grid.js';
@@ -13,7 +13,9 @@ import { deleteCarve, getCarve } from './store/carves.js';
 import { deleteEndpoint, getEndpoint } from './store/endpoints.js';
 import { deleteHost, getHost, getLiveness, putHost } from './store/hosts.js';
 import { getNetwork } from './store/networks.js';
+import { deleteHostTokens, putHostToken } from './store/tokens.js';
 import type { Table } from './tables.js';
+import { hashToken, newToken } from './token-files.js';
 
 /** Endpoints removed in one transaction. */
 const portion = 12;
@@ -81,6 +83,17 @@ export function hostRecords(context: ControllerContext, name: string): HostRecor
   return { host, ...records, networks };
 }
 
+/**
+ * Makes a token that is this host's alone: the one before it, and the hosts' common one, are good for its name no longer.
+ * The host need not be known yet.
+ */
+export async function renewHostToken(context: ControllerContext, name: string): Promise<HostToken> {
+  requireReady(context);
+  const token = newToken();
+  await commit(context, `token of host ${name}`, (txn) => putHostToken(txn, name, hashToken(token)));
+  return { host: name, token };
+}
+
 /** Refuses an agent while another one lives under the same host name. */
 export async function refuseOther(txn: Txn, name: string, instance: string): Promise<void> {
   const liveness = await getLiveness(txn, name);
@@ -104,7 +117,7 @@ function hostUnknown(name: string): TsnetError {
 }
 
 /**
- * Removes a host with its endpoints, carriers and blocks. The host's record goes last, so that a removal that
+ * Removes a host with its endpoints, carriers, blocks and token. The host's record goes last, so that a removal that
  * was cut short can be repeated.
  * Errors: ERR_HOST_UNKNOWN; ERR_HOST_ALIVE unless the host is down or `isForced`.
  */
@@ -127,6 +140,7 @@ export async function removeHost(context: ControllerContext, name: string, isFor
   await commit(context, `host ${name}`, async (txn) => {
     await getHost(txn, name);
     deleteHost(txn, name);
+    await deleteHostTokens(txn, name);
   });
   return { name, blocks, endpoints };
 }

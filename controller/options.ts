@@ -15,6 +15,8 @@ export interface ControllerOptions {
   readonly hostsManageNetworks: boolean;
   /** Requests over loopback need a token as well. */
   readonly requireLoopbackToken: boolean;
+  /** Hosts need tokens of their own; the one in `host.token` is good for nothing. */
+  readonly ownHostTokens: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -27,5 +29,6 @@ export const controllerDefaults: ControllerOptions = {
   livenessMs: 10_000,
   hostsManageNetworks: true,
   requireLoopbackToken: false,
+  ownHostTokens: false,
   logLevel: 'info',
 };

@@ -6,7 +6,8 @@ import { TsnetError } from '../core/errors.js';
 import { parseHostName } from '../core/name.js';
 import { isLocalPeer } from '../lib/http/listen.js';
 import type { Mirror } from './mirror.js';
-import type { TokenRole } from './store/tokens.js';
+import { hostOfRole, ownRole, type TokenRole } from './store/tokens.js';
+import type { Table } from './tables.js';
 import { hashToken } from './token-files.js';
 
 /** Who asks. A host that did not say its name has ''. */
@@ -33,6 +34,8 @@ export interface PrincipalOptions {
   readonly tokens: Readonly<Record<TokenRole, string>>;
   readonly requireLoopbackToken: boolean;
   readonly hostsManageNetworks: () => boolean;
+  /** Hosts need tokens of their own: the common one is good for nothing. */
+  readonly ownHostTokens: boolean;
 }
 
 /** The header by which a caller says which host it is, on routes that do not name one. */
@@ -66,14 +69,46 @@ function principalOf(
     const hash = hashToken(token);
     if (isAmong(hash, hashes('admin')))
       return named.header === undefined ? { kind: 'admin' } : { kind: 'host', name: named.header };
-    if (isAmong(hash, hashes('host'))) return { kind: 'host', name: named.header ?? named.param ?? '' };
-    throw new TsnetError('ERR_UNAUTHENTICATED', 'authorization: this token is not known');
+    return hostPrincipal(hash, named.header ?? named.param, { ...options, shared: hashes('host') });
   }
   if (options.requireLoopbackToken || !isLocalPeer(request.raw.socket)) {
     throw new TsnetError('ERR_UNAUTHENTICATED', 'authorization: a token is needed');
   }
   refuseBrowsers(request.raw);
   return named.header === undefined ? { kind: 'admin' } : { kind: 'host', name: named.header };
+}
+
+/** A token of its own is good for one name; once a name has one, the common token is not good for it any more. */
+function hostPrincipal(
+  hash: string,
+  name: string | undefined,
+  known: Pick<PrincipalOptions, 'mirror' | 'ownHostTokens'> & { readonly shared: readonly string[] },
+): Principal {
+  const { token } = known.mirror.tables;
+  const own = name === undefined ? [] : [...token.group(ownRole(name)).keys()];
+  if (isAmong(hash, own)) return { kind: 'host', name: name ?? '' };
+  const isShared = isAmong(hash, known.shared);
+  if (isShared && own.length === 0 && !known.ownHostTokens) return { kind: 'host', name: name ?? '' };
+  if (isShared) {
+    const who = name === undefined ? 'hosts have tokens of their own' : `host "${name}" needs its own token`;
+    throw new TsnetError('ERR_UNAUTHENTICATED', `authorization: ${who}, not the one that all hosts know`, {
+      hint: 'Make one with `tsnet host token NAME`, as admin, and give it to the agent as its --token-file.',
+    });
+  }
+  const owner = ownerOfToken(token, hash);
+  if (owner === undefined) throw new TsnetError('ERR_UNAUTHENTICATED', 'authorization: this token is not known');
+  if (name === undefined) return { kind: 'host', name: owner };
+  throw new TsnetError('ERR_UNAUTHENTICATED', `authorization: this is the token of host "${owner}", not of "${name}"`, {
+    hint: "Each agent needs its own host's token, and its own --host-name.",
+  });
+}
+
+function ownerOfToken(tokens: Table<unknown>, hash: string): string | undefined {
+  for (const group of tokens.groups()) {
+    const host = hostOfRole(group);
+    if (host !== undefined && tokens.get(group, hash) !== undefined) return host;
+  }
+  return undefined;
 }
 
 function checkAccess(request: FastifyRequest, access: Access, options: PrincipalOptions): void {

@@ -64,6 +64,10 @@ export class Table<T> {
     return this.#groups.get(group) ?? new Map<string, Stored<T>>();
   }
 
+  groups(): Iterable<string> {
+    return this.#groups.keys();
+  }
+
   *all(): Generator<Stored<T>> {
     for (const group of this.#groups.values()) yield* group.values();
   }

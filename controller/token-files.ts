@@ -4,6 +4,11 @@ import { join } from 'node:path';
 import { TsnetError } from '../core/errors.js';
 import type { TokenRole } from './store/tokens.js';
 
+/** 32 random bytes, hexadecimal. */
+export function newToken(): string {
+  return randomBytes(32).toString('hex');
+}
+
 /** SHA-256 of a token, hexadecimal: all that leaves the data directory of it. */
 export function hashToken(token: string): string {
   return createHash('sha256').update(token).digest('hex');
@@ -20,7 +25,7 @@ export async function ensureTokenFile(dataDir: string, role: TokenRole): Promise
   const fresh = join(dataDir, `.${role}.token.${randomBytes(6).toString('hex')}`);
   try {
     const file = await open(fresh, 'wx', 0o600);
-    await file.writeFile(`${randomBytes(32).toString('hex')}\n`);
+    await file.writeFile(`${newToken()}\n`);
     await file.sync();
     await file.close();
     await link(fresh, path).catch((error: NodeJS.ErrnoException) => {

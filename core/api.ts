@@ -25,6 +25,7 @@
  *   GET    /v1/hosts                                    [any]    HostView[]
  *   DELETE /v1/hosts/:host?force=                       [admin]  HostRemoval
  *   PUT    /v1/hosts/:host           HostRegister       [host]   HostRegistered
+ *   POST   /v1/hosts/:host/token     {}                 [admin]  HostToken
  *   GET    /v1/hosts/:host/records                      [host]   HostRecords
  *   POST   /v1/hosts/:host/blocks    BlockRequest       [host]   BlockGrant
  *   POST   /v1/hosts/:host/blocks/release  BlockRelease [host]   204
@@ -233,6 +234,12 @@ export interface HostView {
   readonly lastSeen: string;
   readonly underlayMtu: number;
   readonly version: string;
+}
+
+/** A token that is good for one host's name alone. It is told once; the store knows its hash. */
+export interface HostToken {
+  readonly host: string;
+  readonly token: string;
 }
 
 /** All that the store has of a host, for an agent that lost its journal. */

@@ -36,8 +36,9 @@ export const carveKey = (owner: string, id: string): string => `${root}carves/${
 export const carveAnswerKey = (owner: string, id: string): string => `${root}carve-answers/${owner}/${id}`;
 /** That a network was removed: no journal brings it back. */
 export const removedKey = (network: string): string => `${root}removed/${network}`;
-/** That a bearer token with this SHA-256 is good for a role. */
+/** That a bearer token with this SHA-256 is good for a role: `admin`, `host` (any), or `host:NAME`. */
 export const tokenKey = (role: string, hash: string): string => `${root}tokens/${role}/${hash}`;
+export const tokenPrefix = (role: string): string => `${root}tokens/${role}/`;
 
 export const networksPrefix = `${root}networks/`;
 export const blocksPrefix = (network: string): string => `${root}blocks/${network}/`;

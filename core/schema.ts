@@ -122,6 +122,15 @@ export const hostViewSchema = shapeOf<api.HostView>()(
   ),
 );
 
+export const hostTokenRequestSchema = Type.Object({}, { ...closed, description: 'Nothing has to be said' });
+
+export const hostTokenSchema = shapeOf<api.HostToken>()(
+  Type.Object(
+    { host: part.hostName, token: text('Bearer token, told only once', '0'.repeat(64)) },
+    { ...closed, description: "A host's own token" },
+  ),
+);
+
 export const hostRecordsSchema = shapeOf<api.HostRecords>()(
   Type.Object(
     {

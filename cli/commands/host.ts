@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { HostRemoval, HostView } from '../../core/api.js';
+import type { HostRemoval, HostToken, HostView } from '../../core/api.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printValue } from '../output/format.js';
 import { formatTable } from '../output/table.js';
@@ -41,8 +41,23 @@ const rmCommand: CommandSpec<{ readonly force?: boolean }> = {
   },
 };
 
+const tokenCommand: CommandSpec = {
+  name: 'token',
+  summary: 'make a token of its own for a host',
+  details:
+    'Prints it, once: the controllers keep no copy. From then on only this token is good for the name, neither an earlier ' +
+    'one nor the one that all hosts know. The host need not be there yet.',
+  args: [{ name: 'NAME', summary: 'name of a host', means: 'host' }],
+  examples: [{ does: 'For the agent on node3', line: 'tsnet host token node3 > node3.token' }],
+  common: 'calls',
+  act: async ({ args: [name = ''], cli, format, calls }) => {
+    const made = await calls.cluster<HostToken>('POST', `/v1/hosts/${encodeURIComponent(name)}/token`, { body: {} });
+    if (!(await printValue(cli, format, made))) cli.stdout.write(`${made.token}\n`);
+  },
+};
+
 export const hostCommands: GroupSpec = {
   name: 'host',
-  summary: 'list hosts and remove them',
-  commands: [lsCommand, rmCommand],
+  summary: 'list hosts, remove them, and give them tokens',
+  commands: [lsCommand, rmCommand, tokenCommand],
 };

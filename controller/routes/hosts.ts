@@ -9,6 +9,7 @@ import type {
   HostRegister,
   HostRegistered,
   HostRemoval,
+  HostToken,
   HostView,
   Publication,
   PublicationResult,
@@ -24,6 +25,8 @@ import {
   hostRegisteredSchema,
   hostRemovalQuerySchema,
   hostRemovalSchema,
+  hostTokenRequestSchema,
+  hostTokenSchema,
   hostViewSchema,
   publicationResultSchema,
   publicationSchema,
@@ -32,7 +35,7 @@ import { idText } from '../../core/schema-part.js';
 import { hostView } from '../../core/view.js';
 import { answerCarve, releaseBlock, requestBlock } from '../blocks.js';
 import { requireReady, settingsOf, type ControllerContext } from '../context.js';
-import { hostRecords, registerHost, removeHost } from '../hosts.js';
+import { hostRecords, registerHost, removeHost, renewHostToken } from '../hosts.js';
 import { hostState } from '../liveness.js';
 import { publish } from '../publish.js';
 import { hostParams, routeOptions } from './route.js';
@@ -67,6 +70,17 @@ export function hostRoutes(app: FastifyInstance, context: ControllerContext): vo
       answer: hostRecordsSchema,
     }),
     (request): HostRecords => hostRecords(context, parseHostName(request.params.host)),
+  );
+  app.post<HostRoute>(
+    '/v1/hosts/:host/token',
+    routeOptions('admin', {
+      summary: 'Make a token of its own for a host',
+      tag,
+      params: hostParams,
+      body: hostTokenRequestSchema,
+      answer: hostTokenSchema,
+    }),
+    (request): Promise<HostToken> => renewHostToken(context, parseHostName(request.params.host)),
   );
   app.delete<HostRoute & { Querystring: { force?: boolean } }>(
     '/v1/hosts/:host',

@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   'endpoint-set': ['endpoint', 'set', 'web', '--no-alias'],
   'host-ls': ['host', 'ls'],
   'host-rm': ['host', 'rm', 'node3'],
+  'host-token': ['host', 'token', 'node3'],
   status: ['status'],
 };
 

@@ -172,6 +172,7 @@ export function answerCluster({ method, path, body }: StubRequest): unknown {
   if (kind === 'networks') return method === 'POST' ? { ...frontend, ...(body as object) } : [frontend, lan];
   if (kind === 'endpoints') return [web, unnamed];
   if (kind === 'hosts' && method === 'DELETE') return { name, blocks: 2, endpoints: 3 };
+  if (kind === 'hosts' && method === 'POST') return { host: name, token: '0123456789abcdef'.repeat(4) };
   if (kind === 'hosts') return [node1];
   if (path === '/v1/status')
     return { version: '0.1.0', epoch: 'e1', revision: 42, store: 'ok', networks: 2, hosts: 1, endpoints: 2 };

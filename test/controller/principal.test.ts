@@ -4,6 +4,9 @@ import t from 'tap';
 import { authorize, type Access } from '../../controller/principal.js';
 import { newHttpServer } from '../../lib/http/server.js';
 import { newLogger } from '../../lib/log.js';
+import type { HostToken } from '../../core/api.js';
+import { hashToken } from '../../controller/token-files.js';
+import { until } from '../store/real-etcd.js';
 import { callWith, hostBody, newController, newTestEtcd } from './running-controller.js';
 
 interface Caller {
@@ -70,7 +73,13 @@ void t.test('principals', async (t) => {
     const mirror = controller.handle.context.mirror;
     const bare = newHttpServer({ log: newLogger('bare', 'silent') });
     t.teardown(() => bare.close());
-    authorize(bare, { mirror, tokens: { admin, host }, requireLoopbackToken: false, hostsManageNetworks: () => true });
+    authorize(bare, {
+      mirror,
+      tokens: { admin, host },
+      requireLoopbackToken: false,
+      hostsManageNetworks: () => true,
+      ownHostTokens: false,
+    });
     t.throws(() => bare.get('/open', () => 'x'), /GET \/open/);
     bare.get('/closed', { config: { access: 'admin' } }, () => 'x');
   });
@@ -101,7 +110,10 @@ void t.test('principals', async (t) => {
     ];
     for (const { who, headers, may } of callers) {
       for (const { method, url, access } of seen) {
-        const path = url.replace('{host}', 'h1').replace('{ref}', 'nothing').replace('{id}', '0'.repeat(16));
+        const path = url
+          .replace('{host}', url.endsWith('/token') ? 'h3' : 'h1')
+          .replace('{ref}', 'nothing')
+          .replace('{id}', '0'.repeat(16));
         const body = method === 'GET' || method === 'DELETE' ? {} : { body: {} };
         const code = await callWith(`${controller.url}${path}`, { method, headers, ...body }).then(
           () => 'ok',
@@ -134,6 +146,64 @@ void t.test('principals', async (t) => {
       headers: bearer(await strict.token('admin')),
       body: { name: 'managed' },
     });
+  });
+
+  await t.test('a host with a token of its own is nobody else, and nobody else is that host', async (t) => {
+    const other = await newController(t, etcd.endpoint, { requireLoopbackToken: true });
+    const own = async (name: string): Promise<string> => {
+      const made = await callWith<HostToken>(`${controller.url}/v1/hosts/${name}/token`, {
+        method: 'POST',
+        headers: bearer(admin),
+        body: {},
+      });
+      t.equal(made.host, name);
+      t.match(made.token, /^[0-9a-f]{64}$/);
+      return made.token;
+    };
+    const register = (token: string, name: string, more: Record<string, string> = {}): Promise<unknown> =>
+      callWith(`${other.url}/v1/hosts/${name}`, {
+        method: 'PUT',
+        headers: { ...bearer(token), ...more },
+        body: hostBody(9),
+      });
+    const first = await own('kept');
+    await until(() => other.handle.context.mirror.tables.token.group('host:kept').size === 1, 3000, 'the token');
+    await t.rejects(register(host, 'kept'), { code: 'ERR_UNAUTHENTICATED', message: /"kept" needs its own token/ });
+    await t.rejects(register(host, 'free', { 'x-tsnet-host': 'kept' }), { code: 'ERR_UNAUTHENTICATED' });
+    await register(first, 'kept');
+    await t.rejects(register(first, 'free'), { code: 'ERR_UNAUTHENTICATED', message: /of host "kept", not of "free"/ });
+    await t.rejects(register(first, 'free', { 'x-tsnet-host': 'kept' }), { code: 'ERR_FORBIDDEN' });
+    await register(host, 'free');
+    t.match(
+      await callWith(`${other.url}/v1/status`, { headers: bearer(first) }),
+      { store: 'ok' },
+      'it need not say its name',
+    );
+    const second = await own('kept');
+    await until(() => !other.handle.context.mirror.tables.token.get('host:kept', hashToken(first)), 3000, 'the change');
+    await t.rejects(register(first, 'kept'), { code: 'ERR_UNAUTHENTICATED', message: /not known|needs its own/ });
+    await register(second, 'kept');
+    await t.rejects(
+      callWith(`${other.url}/v1/hosts/kept/token`, { method: 'POST', headers: bearer(second), body: {} }),
+      { code: 'ERR_FORBIDDEN' },
+      'only an admin makes them',
+    );
+    for (const name of ['kept', 'free'])
+      await callWith(`${other.url}/v1/hosts/${name}?force=true`, { method: 'DELETE', headers: bearer(admin) });
+    await t.rejects(register(second, 'kept'), { code: 'ERR_UNAUTHENTICATED' }, 'the token went with its host');
+  });
+
+  await t.test('the token that all hosts know can be put out of use', async (t) => {
+    const strict = await newController(t, etcd.endpoint, { requireLoopbackToken: true, ownHostTokens: true });
+    for (const token of [host, await strict.token('host')]) {
+      for (const headers of [bearer(token), { ...bearer(token), 'x-tsnet-host': 'h1' }]) {
+        await t.rejects(callWith(`${strict.url}/v1/status`, { headers }), {
+          code: 'ERR_UNAUTHENTICATED',
+          hint: /tsnet host token/,
+        });
+      }
+    }
+    t.match(await callWith(`${strict.url}/v1/status`, { headers: bearer(admin) }), { store: 'ok' });
   });
 
   await t.test("controllers of one store take each other's tokens", async (t) => {
