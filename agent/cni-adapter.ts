@@ -23,7 +23,7 @@ import type {
   SandboxState,
 } from '../core/attacher.js';
 import { TsnetError, toTsnetError } from '../core/errors.js';
-import { bridgeName, vethName } from '../core/ids.js';
+import { bridgeName } from '../core/ids.js';
 import { macForBridge } from '../core/mac.js';
 import type { Labels, Network } from '../core/model.js';
 import { addrFromDump, addrListMessage } from '../lib/netlink/addr.js';
@@ -95,7 +95,7 @@ export class LocalAttacher implements Attacher {
     const entry = this.#entry(network, key);
     if (entry === undefined) return null;
     const isInTarget = target !== undefined && entry.cookie !== null && (await this.#isSandbox(entry, target));
-    return { ...(await this.#describe(network, entry)), isNew: false, isInTarget };
+    return { ...this.#describe(network, entry), isNew: false, isInTarget };
   }
 
   async list(labels: Labels): Promise<AttachmentListed[]> {
@@ -193,7 +193,7 @@ export class LocalAttacher implements Attacher {
       try {
         const entry = await make(picked ?? fixed);
         const isNew = before?.record.id !== entry.record.id;
-        return { ...(await this.#describe(network, entry)), isNew };
+        return { ...this.#describe(network, entry), isNew };
       } catch (error) {
         const { code } = toTsnetError(error);
         const isTaken =
@@ -222,22 +222,21 @@ export class LocalAttacher implements Attacher {
     });
   }
 
-  async #describe(network: Network, entry: OwnEndpoint): Promise<Omit<Attached, 'isNew'>> {
+  #describe(network: Network, entry: OwnEndpoint): Omit<Attached, 'isNew'> {
     const { record } = entry;
     const isReserved = record.state === 'reserved';
     const plan = this.#options.steps.plan(network, entry);
-    const hasHostLink = !isReserved && plan.link.kind === 'veth';
-    const hostLink = hasHostLink ? await this.#hostLink(vethName(record.id)) : undefined;
+    const hostLink = isReserved || plan.link.kind !== 'veth' ? undefined : plan.link;
     const gateways = network.subnets.map(({ subnet, gateway }) => ({ prefix: parsePrefix(subnet), gateway }));
     const bridge = { name: bridgeName(network.id), mac: macForBridge(network.id, this.#options.host) };
     return {
       endpoint: record.id,
       link: { name: record.ifname, mac: record.mac, mtu: network.mtu },
       hostLink:
-        hostLink === undefined
+        hostLink === undefined || entry.ifindexHint === null
           ? null
-          : { name: hostLink.ifname, mac: hostLink.address ?? '', ifindex: hostLink.ifindex },
-      bridge: hasHostLink ? bridge : null,
+          : { name: hostLink.name, mac: hostLink.mac, ifindex: entry.ifindexHint },
+      bridge: hostLink === undefined ? null : bridge,
       addresses: plan.addrs.map(({ address }) => {
         const own = parseAddr(address.slice(0, address.lastIndexOf('/')));
         const subnet = gateways.find(({ prefix }) => containsAddr(prefix, own));

@@ -66,6 +66,11 @@ export function macForBridge(networkId: string, hostName: string): string {
   return macFromHash(`bridge/${networkId}/${hostName}`);
 }
 
+/** The MAC of the host's end of an endpoint's link. */
+export function macForVeth(endpointId: string): string {
+  return macFromHash(`veth/${endpointId}`);
+}
+
 /** The MAC of a host's VXLAN device in a network: where remote frames for it are addressed to. */
 export function macForVtep(networkId: string, hostName: string): string {
   return macFromHash(`vtep/${networkId}/${hostName}`);

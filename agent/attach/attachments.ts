@@ -262,7 +262,8 @@ export class Attachments {
       if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) return known;
       await this.remove(known);
     }
-    if (known?.record.state !== 'reserved') await this.#options.steps.checkPorts(network, checked);
+    const isCarried = this.#options.own.countOf(network.id) > 0;
+    if (known?.record.state !== 'reserved') await this.#options.steps.checkPorts(network, checked, isCarried);
     await this.#options.carry.ensure(network);
     if (known?.record.state === 'reserved') {
       return this.#link(network, known, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: true });

@@ -165,6 +165,7 @@ function vethRequests(
       ifname: plan.name,
       ifindex,
       kind: 'veth',
+      address: plan.mac,
       mtu: plan.mtu,
       master,
       veth: { peer: netnsFd === null ? peer : { ...peer, netnsFd } },

@@ -32,6 +32,7 @@ import { parseTarget } from './target.js';
 /** Published ports, from the claim to the rules. */
 export interface EndpointPorts {
   check(network: Network, mappings: readonly PortMapping[]): Promise<void>;
+  checkPossible(network: Network, mappings: readonly PortMapping[]): Promise<void>;
   claim(endpoint: string, mappings: readonly PortMapping[]): Promise<readonly PortMapping[]>;
   release(endpoint: string): void;
   publish(entry: OwnEndpoint): Promise<void>;
@@ -101,9 +102,16 @@ export class Steps {
     this.#parts = parts;
   }
 
-  /** Checks that what a request publishes could be had. Errors: those of PublishedPorts. */
-  checkPorts(network: Network, request: CheckedRequest): Promise<void> {
-    return this.#parts.ports.check(network, request.ports ?? []);
+  /**
+   * Checks that what a request publishes could be had. Where nothing is made before the ports are claimed, it leaves to
+   * the claim who else may hold them.
+   * Errors: those of PublishedPorts.
+   */
+  checkPorts(network: Network, request: CheckedRequest, isClaimedNext = false): Promise<void> {
+    const { ports } = this.#parts;
+    return isClaimedNext
+      ? ports.checkPossible(network, request.ports ?? [])
+      : ports.check(network, request.ports ?? []);
   }
 
   /** Claims ports, allocates addresses and a MAC, and makes the record. Nothing in the journal and the kernel yet: the next step writes it, or `forget` lets go. */

@@ -58,6 +58,8 @@ const originTable = newOriginTable();
 export class Firewall {
   readonly #options: FirewallOptions;
   readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
+  /** Networks whose bridge has its settings. */
+  readonly #readyLinks = new Set<string>();
   readonly #stop: () => void;
   #tablePort = 0;
   #isUp = false;
@@ -115,6 +117,7 @@ export class Firewall {
   /** A network is no longer realised here. */
   drop(network: string): void {
     if (!this.#carried.delete(network)) return;
+    this.#readyLinks.delete(network);
     const { ruleSet, state } = this.#options;
     ruleSet.setElements(owners.carried(network), []);
     for (const carrier of state.carriersOf(network)) ruleSet.setElements(owners.carrier(network, carrier.host), []);
@@ -138,8 +141,7 @@ export class Firewall {
   /** Resolves when all that was said so far holds; a network's bridge must be there. Errors: ERR_KERNEL. */
   async settled(network?: string): Promise<void> {
     await this.#changing;
-    if (network !== undefined && this.#carried.has(network))
-      await this.#options.forwarding.ensureLink(bridgeName(network));
+    if (network !== undefined) await this.#ensureLink(network);
     await this.#options.ruleSet.settled();
   }
 
@@ -155,7 +157,8 @@ export class Firewall {
 
   /** A bridge of ours has come. */
   linkCame(network: string): void {
-    if (this.#carried.has(network)) this.#change(() => this.#options.forwarding.ensureLink(bridgeName(network)));
+    this.#readyLinks.delete(network);
+    this.#change(() => this.#ensureLink(network));
   }
 
   /** Publishes what an own endpoint publishes. The endpoints of its sandbox in other networks are looked at again. */
@@ -172,6 +175,13 @@ export class Firewall {
   unpublish(endpoint: Endpoint): void {
     this.#options.origins.setElements(owners.endpoint(endpoint.id), []);
     this.#closePorts(endpoint);
+  }
+
+  /** Once for each bridge: its settings go with it. */
+  async #ensureLink(network: string): Promise<void> {
+    if (!this.#carried.has(network) || this.#readyLinks.has(network)) return;
+    await this.#options.forwarding.ensureLink(bridgeName(network));
+    this.#readyLinks.add(network);
   }
 
   #closePorts(endpoint: Endpoint): void {

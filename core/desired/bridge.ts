@@ -1,6 +1,6 @@
 import { bridgeName, markOf, vethName } from '../ids.js';
 import type { KernelObject } from '../kernel.js';
-import { macForBridge } from '../mac.js';
+import { macForBridge, macForVeth } from '../mac.js';
 import type { Endpoint } from '../model.js';
 import type { Driver, DriverContext, SandboxOptions, SandboxPlan } from './driver.js';
 import { featureTable } from './feature.js';
@@ -79,6 +79,7 @@ export function vethSandbox(ctx: DriverContext, endpoint: Endpoint, options: San
       kind: 'veth',
       name: vethName(endpoint.id),
       alias: markOf('veth', endpoint.id),
+      mac: macForVeth(endpoint.id),
       master: bridgeName(network.id),
       mtu: network.mtu,
       peer: { ifname: endpoint.ifname, alias: markOf('peer', endpoint.id), mac: endpoint.mac },

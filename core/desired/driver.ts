@@ -26,6 +26,7 @@ export interface VethPlan {
   /** The host's end. */
   readonly name: string;
   readonly alias: string;
+  readonly mac: string;
   readonly master: string;
   readonly mtu: number;
   readonly peer: { readonly ifname: string; readonly alias: string; readonly mac: string };

@@ -25,6 +25,8 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: options.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
+    // Nothing is logged of a request but its failure, which names it.
+    childLoggerFactory: (logger) => logger,
     bodyLimit: options.bodyLimitBytes ?? 1024 * 1024,
     routerOptions: { maxParamLength: 300, ignoreTrailingSlash: false },
     ajv: {
@@ -56,9 +58,11 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
     const error = new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
     return reply.code(error.http).send(error.toBody());
   });
-  app.addHook('preValidation', async (request) => {
-    if (request.query !== null && typeof request.query === 'object')
-      readBooleans(request.query as Record<string, unknown>, request.routeOptions.schema);
+  app.addHook('preValidation', (request, _reply, done) => {
+    const { schema } = request.routeOptions;
+    if (schema?.querystring !== undefined && request.query !== null && typeof request.query === 'object')
+      readBooleans(request.query as Record<string, unknown>, schema);
+    done();
   });
   boundRequests(app, options.maxRequests ?? 2000);
   return app;
@@ -66,8 +70,11 @@ export function newHttpServer(options: HttpServerOptions): FastifyInstance {
 
 function boundRequests(app: FastifyInstance, maxRequests: number): void {
   let current = 0;
-  app.addHook('onRequest', async (_request, reply) => {
-    if (current >= maxRequests) throw new TsnetError('ERR_BUSY', `${current} requests are being answered already`);
+  app.addHook('onRequest', (_request, reply, next) => {
+    if (current >= maxRequests) {
+      next(new TsnetError('ERR_BUSY', `${current} requests are being answered already`));
+      return;
+    }
     current += 1;
     let isCounted = true;
     const done = (): void => {
@@ -76,6 +83,7 @@ function boundRequests(app: FastifyInstance, maxRequests: number): void {
     };
     reply.raw.once('close', done);
     uncount.set(reply.raw, done);
+    next();
   });
 }
 
@@ -87,8 +95,8 @@ export function isStreaming(raw: object): void {
 }
 
 // A query string has no types; only what the schema calls a boolean is read as one.
-function readBooleans(query: Record<string, unknown>, schema: FastifySchema | undefined): void {
-  const described = schema?.querystring as
+function readBooleans(query: Record<string, unknown>, schema: FastifySchema): void {
+  const described = schema.querystring as
     { readonly properties?: Record<string, { readonly type?: unknown }> } | undefined;
   for (const [name, property] of Object.entries(described?.properties ?? {})) {
     if (property.type !== 'boolean') continue;
