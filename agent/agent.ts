@@ -44,6 +44,7 @@ import { readBootId } from './identity.js';
 import { claimNamespace } from './namespace-claim.js';
 import { HostAddresses, type BlockLoss } from './ipam/host-addresses.js';
 import { Journal } from './journal/journal.js';
+import { isTransit, Joins } from './joins.js';
 import { newLocalApi } from './local-api/server.js';
 import { Networks } from './networks.js';
 import type { AgentOptions } from './options.js';
@@ -337,6 +338,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     underlayMtu: underlay.mtu,
     idleMs: options.quarantineMs,
     countOf: (network) => own.countOf(network),
+    isTransit: (network) => isTransit({ state, own }, network),
   });
   closers.push(() => carry.close());
   const steps = new Steps({
@@ -439,6 +441,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   });
   closers.push(stopFollowing);
 
+  const joins = new Joins({ native, state, own, datapath, carry, log });
+  closers.push(() => joins.close());
+
   const watch = new SandboxWatch({ native, journal, own, attachments, bootId, sweepMs, log });
   closers.push(() => watch.close());
   const stopListening = reconciler.onLink((change) => {
@@ -492,6 +497,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
         ...firewall.warnings,
         ...policyWarnings(),
         ...serviceWarnings(),
+        ...joins.warnings,
         ...(dns?.warnings ?? []),
       ],
     };

@@ -29,7 +29,7 @@ export class Networks {
     const known = this.#state.networkByRef(ref);
     if (known !== undefined) return known;
     const view = await this.#ask(ref);
-    return (await this.#arrival(view.id)) ?? { v: 1, ...view };
+    return (await this.#arrival(view.id)) ?? recordOf(view);
   }
 
   async #ask(ref: string): Promise<NetworkView> {
@@ -65,3 +65,6 @@ export class Networks {
     });
   }
 }
+
+/** A view names the networks joined to it, where a record has their ids: the stream brings those. */
+const recordOf = ({ joined: _, ...view }: NetworkView): Network => ({ v: 1, ...view });

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { NetworkCreate, NetworkUpdate } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
+import { checkJoin, withJoined, withoutJoined } from '../core/join.js';
 import type { Network } from '../core/model.js';
 import { applyLabels, checkLabels, parseNetworkName } from '../core/name.js';
 import { planMoreSubnets, planSubnets, type SubnetContext } from '../core/subnets.js';
@@ -23,6 +24,7 @@ import { listEndpoints } from './store/endpoints.js';
 import { listServices } from './store/services.js';
 import {
   deleteNetwork,
+  getNetwork,
   listNetworks,
   loadNetworkKeys,
   putNetwork,
@@ -64,12 +66,13 @@ export async function createNetwork(context: ControllerContext, request: Network
       options,
       createdAt: now(),
     };
-    putNewNetwork(txn, network);
-    return network;
+    const joined = await joinNetworks(txn, network, { join: request.join ?? [] });
+    putNewNetwork(txn, { ...joined, generation: 1 });
+    return { ...joined, generation: 1 };
   });
 }
 
-/** Changes labels, adds subnets. Errors: ERR_NETWORK_UNKNOWN, and as for creation. */
+/** Changes labels, adds subnets, joins and parts networks. Errors: ERR_NETWORK_UNKNOWN, ERR_JOIN_UNSUPPORTED, and as for creation. */
 export async function updateNetwork(context: ControllerContext, ref: string, request: NetworkUpdate): Promise<Network> {
   requireReady(context);
   const hostRoutes = await readHostRoutes();
@@ -80,10 +83,38 @@ export async function updateNetwork(context: ControllerContext, ref: string, req
     const subnets = await moreSubnets(txn, network, request.addSubnets ?? [], { hostRoutes, pools: context.pools });
     if (subnets.some(({ subnet }) => subnet.includes(':')))
       chooseMtu({ driver: network.driver, asked: network.mtu, subnets, hosts: [] });
-    const changed: Network = { ...network, generation: network.generation + 1, labels, subnets };
+    const joined = await joinNetworks(txn, { ...network, labels, subnets }, request);
+    const changed: Network = { ...joined, generation: network.generation + 1 };
     putNetwork(txn, changed);
     return changed;
   });
+}
+
+/** Joins a network to others and takes it from others, which is written to theirs; its own record is the caller's to write. */
+async function joinNetworks(
+  txn: Txn,
+  network: Network,
+  change: { readonly join?: readonly string[]; readonly unjoin?: readonly string[] },
+): Promise<Network> {
+  let joined = network;
+  const others = new Map<string, Network>();
+  const other = async (ref: string): Promise<Network> => {
+    const found = ref === network.name ? network : await requireNetwork(txn, ref);
+    return others.get(found.id) ?? found;
+  };
+  for (const ref of change.unjoin ?? []) {
+    const each = await other(ref);
+    joined = withoutJoined(joined, each.id);
+    others.set(each.id, withoutJoined(each, network.id));
+  }
+  for (const ref of change.join ?? []) {
+    const each = await other(ref);
+    checkJoin(network, each);
+    joined = withJoined(joined, each);
+    others.set(each.id, withJoined(each, network));
+  }
+  for (const each of others.values()) if (each.id !== network.id) putNetwork(txn, each);
+  return joined;
 }
 
 async function moreSubnets(
@@ -124,6 +155,10 @@ export async function removeNetwork(context: ControllerContext, ref: string): Pr
       });
     }
     await touchSubnetsGuard(txn);
+    for (const id of network.joined ?? []) {
+      const other = await getNetwork(txn, id);
+      if (other !== undefined) putNetwork(txn, withoutJoined(other, network.id));
+    }
     deleteNetwork(txn, network, leaseId);
   }).catch(async (error: unknown) => {
     await context.client.leaseRevoke(leaseId).catch(() => undefined);

@@ -95,12 +95,17 @@ export interface NetworkCreate {
   readonly mtu?: number;
   readonly labels?: Labels;
   readonly options?: Readonly<Record<string, string>>;
+  /** Names or ids of networks that it and they shall route to each other. */
+  readonly join?: readonly string[];
 }
 
 export interface NetworkUpdate {
   /** Set; a null value removes the label. */
   readonly labels?: Readonly<Record<string, string | null>>;
   readonly addSubnets?: readonly SubnetRequest[];
+  /** Names or ids of networks. */
+  readonly join?: readonly string[];
+  readonly unjoin?: readonly string[];
 }
 
 /** What users see: exactly these keys come first in JSON output. */
@@ -114,6 +119,8 @@ export interface NetworkView {
   readonly internal: boolean;
   readonly labels: Labels;
   readonly options: Readonly<Record<string, string>>;
+  /** Names of the networks joined to it; absent: none. */
+  readonly joined?: readonly string[];
   readonly createdAt: string;
   readonly generation: number;
 }

@@ -71,6 +71,7 @@ export const errorRegistry = {
   ERR_NETWORK_UNKNOWN: missing('Make it with `tsnet create NAME`, or see `tsnet ls`.'),
   ERR_NETWORK_NAME_IN_USE: conflict('Choose another name, or remove that network with `tsnet rm NAME`.'),
   ERR_NETWORK_IN_USE: conflict('Disconnect the endpoints named in the message first.'),
+  ERR_JOIN_UNSUPPORTED: bad('See "Joined networks" in docs/ports.md for which networks can route to each other.'),
   ERR_SUBNET_OVERLAP: conflict('Choose a subnet that overlaps nothing, or give none and let tsnet choose.'),
   ERR_SUBNET_POOL_EXHAUSTED: conflict(
     "Remove unused networks, widen the controller's --subnet-pool, or give --subnet.",

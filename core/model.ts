@@ -37,6 +37,8 @@ export interface Network extends RecordBase {
   readonly internal: boolean;
   readonly labels: Labels;
   readonly options: Readonly<Record<string, string>>;
+  /** Ids of networks that this one and theirs route to each other; each says so of the other. Absent: none. */
+  readonly joined?: readonly string[];
   readonly createdAt: string;
 }
 

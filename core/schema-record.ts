@@ -53,6 +53,7 @@ export const networkSchema = shapeOf<Network>()(
       internal: Type.Boolean({ description: 'Whether the network has no way out' }),
       labels: part.labels,
       options: part.driverOptions,
+      joined: Type.Optional(Type.Array(part.networkId, { maxItems: 64, description: 'Networks joined to it' })),
       createdAt: part.timeText,
     },
     { ...closed, description: 'Network record' },

@@ -31,6 +31,8 @@ export const subnetRequestSchema = shapeOf<api.SubnetRequest>()(
 
 const subnetRequests = Type.Array(subnetRequestSchema, { maxItems: 32, description: 'Subnets of either family' });
 
+const joinList = Type.Array(part.networkRef, { maxItems: 64, description: 'Networks to route to and from' });
+
 export const networkCreateSchema = shapeOf<api.NetworkCreate>()(
   Type.Object(
     {
@@ -42,6 +44,7 @@ export const networkCreateSchema = shapeOf<api.NetworkCreate>()(
       mtu: Type.Optional(part.mtu),
       labels: Type.Optional(part.labels),
       options: Type.Optional(part.driverOptions),
+      join: Type.Optional(joinList),
     },
     {
       ...closed,
@@ -53,7 +56,12 @@ export const networkCreateSchema = shapeOf<api.NetworkCreate>()(
 
 export const networkUpdateSchema = shapeOf<api.NetworkUpdate>()(
   Type.Object(
-    { labels: Type.Optional(part.labelChange), addSubnets: Type.Optional(subnetRequests) },
+    {
+      labels: Type.Optional(part.labelChange),
+      addSubnets: Type.Optional(subnetRequests),
+      join: Type.Optional(joinList),
+      unjoin: Type.Optional(joinList),
+    },
     { ...closed, description: 'A change of a network', examples: [{ labels: { tier: 'front' } }] },
   ),
 );
@@ -70,6 +78,7 @@ export const networkViewSchema = shapeOf<api.NetworkView>()(
       internal: Type.Boolean(),
       labels: part.labels,
       options: part.driverOptions,
+      joined: Type.Optional(Type.Array(part.networkName, { maxItems: 64 })),
       createdAt: part.timeText,
       generation: part.generation,
     },

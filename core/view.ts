@@ -3,8 +3,13 @@ import type { Endpoint, Host, HostState, Network } from './model.js';
 
 /** Records as users see them. The order of the keys is the order in JSON output. */
 
-/** A network as users see it. */
-export function networkView(network: Network): NetworkView {
+/**
+ * A network as users see it.
+ *
+ * @param nameOf names of the networks joined to it, by id; those without one are left out.
+ */
+export function networkView(network: Network, nameOf: (id: string) => string | undefined): NetworkView {
+  const joined = (network.joined ?? []).flatMap((id) => nameOf(id) ?? []).sort();
   return {
     id: network.id,
     name: network.name,
@@ -15,6 +20,7 @@ export function networkView(network: Network): NetworkView {
     internal: network.internal,
     labels: network.labels,
     options: network.options,
+    ...(joined.length === 0 ? {} : { joined }),
     createdAt: network.createdAt,
     generation: network.generation,
   };

@@ -31,13 +31,18 @@ export interface CarryOptions {
   readonly idleMs: number;
   /** Own endpoints of a network. */
   readonly countOf: (network: string) => number;
+  /** Whether a network without endpoints here is carried all the same: for one that it is joined to. */
+  readonly isTransit: (network: string) => boolean;
 }
 
 /** Outer Ethernet, IP, UDP and VXLAN headers (RFC 7348 §5): 14 + 20 or 40 + 8 + 8. */
 const vxlanOverheadBytes = { 4: 50, 6: 70 } as const;
 const settleMs = 5000;
 
-/** Which networks this host carries: from the first endpoint's attach until some time after the last one's detach. */
+/**
+ * Which networks this host carries: from the first endpoint's attach, in it or in a network joined to it, until some
+ * time after the last one's detach.
+ */
 export class Carry {
   readonly #options: CarryOptions;
   readonly #starting = new Map<string, Promise<void>>();
@@ -85,10 +90,10 @@ export class Carry {
 
   /** Called after each detach: the last one starts the network's rest. */
   release(network: string): void {
-    if (this.#options.countOf(network) > 0 || this.#idle.has(network)) return;
+    if (this.#isNeeded(network) || this.#idle.has(network)) return;
     const timer = setTimeout(() => {
       this.#idle.delete(network);
-      if (this.#options.countOf(network) === 0) this.drop(network);
+      if (!this.#isNeeded(network)) this.drop(network);
     }, this.#options.idleMs);
     timer.unref();
     this.#idle.set(network, timer);
@@ -107,6 +112,10 @@ export class Carry {
   close(): void {
     for (const timer of this.#idle.values()) clearTimeout(timer);
     this.#idle.clear();
+  }
+
+  #isNeeded(network: string): boolean {
+    return this.#options.countOf(network) > 0 || this.#options.isTransit(network);
   }
 
   async #start(network: Network): Promise<void> {

@@ -318,8 +318,14 @@ export interface ConfigureAt {
   readonly takeOver: boolean;
 }
 
-function routeMessage({ dst, gateway }: SandboxPlan['routes'][number], at: Omit<ConfigureAt, 'netns'>): NetlinkMessage {
-  const route = { dst, ifindex: at.ifindex, ...(gateway === null ? {} : { gateway }) };
+function routeMessage(planned: SandboxPlan['routes'][number], at: Omit<ConfigureAt, 'netns'>): NetlinkMessage {
+  const { dst, gateway, metric } = planned;
+  const route = {
+    dst,
+    ifindex: at.ifindex,
+    ...(gateway === null ? {} : { gateway }),
+    ...(metric === undefined ? {} : { priority: metric }),
+  };
   return at.takeOver || gateway === null ? routeReplaceMessage(route) : routeAddMessage(route);
 }
 

@@ -1,5 +1,6 @@
 import { drivers } from '../../core/desired/drivers.js';
 import type { DriverContext } from '../../core/desired/driver.js';
+import { joinedNetworks } from '../../core/join.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Carrier, Endpoint, Network } from '../../core/model.js';
 import type { Journal } from '../journal/journal.js';
@@ -58,7 +59,13 @@ export class Datapath {
   /** What a driver is asked with. */
   context(network: Network, addresses = this.#realised.get(network.id) ?? []): DriverContext {
     const { host, vtep, state, defaultVxlanPort } = this.#options;
-    return { network, self: { host, vtep, addresses }, vxlanPort: state.settings?.vxlanPort ?? defaultVxlanPort };
+    const joined = joinedNetworks(network, (id) => state.network(id));
+    return {
+      network,
+      self: { host, vtep, addresses },
+      vxlanPort: state.settings?.vxlanPort ?? defaultVxlanPort,
+      ...(joined.length === 0 ? {} : { joined }),
+    };
   }
 
   /** Realises a network here: its own objects, and what is known of its carriers and endpoints. */

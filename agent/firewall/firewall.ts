@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { parseAddr } from '../../core/addr.js';
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
+import { joinedNetworks } from '../../core/join.js';
 import type { Endpoint, Network } from '../../core/model.js';
 import {
   carriedElements,
@@ -9,6 +10,7 @@ import {
   guardedElements,
   isBridged,
   portElements,
+  routedElements,
   vtepElements,
 } from '../../core/nft/element.js';
 import { newOriginTable, originElements } from '../../core/nft/origin.js';
@@ -39,6 +41,7 @@ export interface FirewallOptions {
 const owners = {
   definition: (network: string) => `network/${network}`,
   carried: (network: string) => `carried/${network}`,
+  routed: (network: string) => `routed/${network}`,
   carrier: (network: string, host: string) => `carrier/${network}/${host}`,
   endpoint: (id: string) => `endpoint/${id}`,
   guarded: 'guarded',
@@ -111,6 +114,7 @@ export class Firewall {
     ruleSet.setElements(owners.carried(network.id), carriedElements(network, own));
     for (const carrier of state.carriersOf(network.id))
       ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
+    this.#setRouted();
     this.#bringUp();
   }
 
@@ -120,6 +124,8 @@ export class Firewall {
     this.#readyLinks.delete(network);
     const { ruleSet, state } = this.#options;
     ruleSet.setElements(owners.carried(network), []);
+    ruleSet.setElements(owners.routed(network), []);
+    this.#setRouted();
     for (const carrier of state.carriersOf(network)) ruleSet.setElements(owners.carrier(network, carrier.host), []);
     if (this.#carried.size > 0) return;
     this.#isUp = false;
@@ -198,6 +204,20 @@ export class Firewall {
     );
   }
 
+  /** Which of the networks carried here route to each other. */
+  #setRouted(): void {
+    const { ruleSet, state } = this.#options;
+    for (const id of this.#carried.keys()) {
+      const network = state.network(id);
+      const others = network === undefined ? [] : joinedNetworks(network, (other) => state.network(other));
+      const carried = others.filter((other) => this.#carried.has(other.id));
+      ruleSet.setElements(
+        owners.routed(id),
+        carried.flatMap((other) => routedElements({ id }, other)),
+      );
+    }
+  }
+
   #bringUp(): void {
     const port = this.#options.state.settings?.vxlanPort ?? this.#options.defaultVxlanPort;
     if (this.#isUp && this.#tablePort === port) return;
@@ -260,6 +280,7 @@ export class Firewall {
       case 'network': {
         const id = change.op === 'put' ? change.value.id : change.previous.id;
         ruleSet.setElements(owners.definition(id), change.op === 'put' ? definitionElements(change.value) : []);
+        if (change.value?.joined !== undefined || change.previous?.joined !== undefined) this.#setRouted();
         break;
       }
       case 'carrier': {

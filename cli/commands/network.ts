@@ -28,6 +28,7 @@ interface CreateOptions extends SubnetOptions {
   readonly mtu?: number;
   readonly label?: Labels;
   readonly opt?: Readonly<Record<string, string>>;
+  readonly join?: readonly string[];
 }
 
 const createCommand: CommandSpec<CreateOptions> = {
@@ -43,6 +44,7 @@ const createCommand: CommandSpec<CreateOptions> = {
     new Option('--mtu <BYTES>', 'MTU inside the network').argParser(parseWhole(576, 65_535)),
     new Option('--label <K=V>', 'label, repeatable').argParser(collectPairs),
     new Option('--opt <K=V>', 'option of the driver, repeatable').argParser(collectPairs),
+    new Option('--join <NETWORK>', 'let it and that network route to each other, repeatable').argParser(collect),
   ],
   examples: [
     { does: 'An overlay across all hosts, with a subnet from the pool', line: 'tsnet create frontend' },
@@ -67,6 +69,7 @@ const createCommand: CommandSpec<CreateOptions> = {
       mtu: options.mtu,
       labels: options.label,
       options: options.opt,
+      join: options.join,
     });
     const row = await calls.cluster<NetworkView>('POST', '/v1/networks', { body });
     await printOne(cli, format, { view: networkView, row });
@@ -129,31 +132,39 @@ const rmCommand: CommandSpec = {
 
 interface UpdateOptions extends SubnetOptions {
   readonly label?: Readonly<Record<string, string | null>>;
+  readonly join?: readonly string[];
+  readonly unjoin?: readonly string[];
 }
 
 const updateCommand: CommandSpec<UpdateOptions> = {
   name: 'update',
-  summary: 'change labels of a network, or add subnets to it',
+  summary: 'change labels of a network, add subnets to it, or join it to others',
   args: [{ name: 'NAME', summary: 'name or id of a network', means: 'network' }],
   options: () => [
     new Option('--label <K=V>', 'set a label, or remove it with K-, repeatable').argParser(collectLabelChanges),
     ...subnetOptions('add this subnet, repeatable'),
+    new Option('--join <NETWORK>', 'let it and that network route to each other, repeatable').argParser(collect),
+    new Option('--unjoin <NETWORK>', 'keep it and that network apart again, repeatable').argParser(collect),
   ],
   examples: [
     { does: 'Set one label and remove another', line: 'tsnet update frontend --label tier=web --label old-' },
     { does: 'More addresses', line: 'tsnet update frontend --subnet 10.2.0.0/24' },
+    { does: 'Let it and another network reach each other', line: 'tsnet update frontend --join backend' },
   ],
   common: 'calls',
   act: async ({ args: [reference = ''], options, cli, format, calls }) => {
     const subnets = matchSubnets(options);
-    if (options.label === undefined && subnets.length === 0) {
+    const isJoin = options.join !== undefined || options.unjoin !== undefined;
+    if (options.label === undefined && subnets.length === 0 && !isJoin) {
       throw new TsnetError('ERR_USAGE', 'nothing to change', {
-        hint: 'Give --label or --subnet; see `tsnet help update`.',
+        hint: 'Give --label, --subnet, --join or --unjoin; see `tsnet help update`.',
       });
     }
     const body = present<NetworkUpdate>({
       labels: options.label,
       addSubnets: subnets.length === 0 ? undefined : subnets,
+      join: options.join,
+      unjoin: options.unjoin,
     });
     const row = await calls.cluster<NetworkView>('PATCH', networkPath(reference), { body });
     await printOne(cli, format, { view: networkView, row });

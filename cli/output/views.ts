@@ -8,7 +8,20 @@ const pairs = (record: Readonly<Record<string, string>>): string =>
     .join(',');
 
 export const networkView: View<NetworkView> = {
-  fields: ['id', 'name', 'driver', 'subnets', 'vni', 'mtu', 'internal', 'labels', 'options', 'createdAt', 'generation'],
+  fields: [
+    'id',
+    'name',
+    'driver',
+    'subnets',
+    'vni',
+    'mtu',
+    'internal',
+    'labels',
+    'options',
+    'joined',
+    'createdAt',
+    'generation',
+  ],
   name: (network) => network.name,
   columns: [
     { title: 'NAME', cell: (network) => network.name },
@@ -30,6 +43,7 @@ export const networkView: View<NetworkView> = {
     { title: 'INTERNAL', wide: true, cell: (network) => (network.internal ? 'yes' : 'no') },
     { title: 'LABELS', wide: true, cell: (network) => pairs(network.labels) },
     { title: 'OPTIONS', wide: true, cell: (network) => pairs(network.options) },
+    { title: 'JOINED', wide: true, cell: (network) => (network.joined ?? []).join(',') },
     { title: 'CREATED', wide: true, cell: (network) => network.createdAt },
     { title: 'GENERATION', wide: true, cell: (network) => network.generation.toString() },
   ],

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api.js';
+import type { Network } from '../../core/model.js';
 import { networkRef } from '../../core/schema-part.js';
 import { networkCreateSchema, networkUpdateSchema, networkViewSchema } from '../../core/schema.js';
 import { networkView } from '../../core/view.js';
@@ -16,24 +17,26 @@ interface RefRoute {
 }
 
 export function networkRoutes(app: FastifyInstance, context: ControllerContext): void {
+  const view = (network: Network): NetworkView =>
+    networkView(network, (id) => context.mirror.tables.network.get('', id)?.value.name);
   app.get(
     '/v1/networks',
     routeOptions('any', { summary: 'List networks', tag, answer: Type.Array(networkViewSchema) }),
     (): readonly NetworkView[] => {
       requireReady(context);
-      const networks = [...context.mirror.tables.network.all()].map(({ value }) => networkView(value));
+      const networks = [...context.mirror.tables.network.all()].map(({ value }) => view(value));
       return networks.sort((a, b) => (a.name < b.name ? -1 : 1));
     },
   );
   app.post<{ Body: NetworkCreate }>(
     '/v1/networks',
     routeOptions('manage', { summary: 'Create a network', tag, body: networkCreateSchema, answer: networkViewSchema }),
-    async (request) => networkView(await createNetwork(context, request.body)),
+    async (request) => view(await createNetwork(context, request.body)),
   );
   app.get<RefRoute>(
     '/v1/networks/:ref',
     routeOptions('any', { summary: 'Inspect a network', tag, params, answer: networkViewSchema }),
-    async (request) => networkView(await findNetwork(context, request.params.ref)),
+    async (request) => view(await findNetwork(context, request.params.ref)),
   );
   app.patch<RefRoute & { Body: NetworkUpdate }>(
     '/v1/networks/:ref',
@@ -44,7 +47,7 @@ export function networkRoutes(app: FastifyInstance, context: ControllerContext):
       body: networkUpdateSchema,
       answer: networkViewSchema,
     }),
-    async (request) => networkView(await updateNetwork(context, request.params.ref, request.body)),
+    async (request) => view(await updateNetwork(context, request.params.ref, request.body)),
   );
   app.delete<RefRoute>(
     '/v1/networks/:ref',

@@ -4,7 +4,7 @@ import { macForBridge, macForVeth } from '../mac.js';
 import type { Endpoint } from '../model.js';
 import type { Driver, DriverContext, SandboxOptions, SandboxPlan } from './driver.js';
 import { featureTable } from './feature.js';
-import { bridgeAddrs, neighsOf, sandboxAddrs, sandboxRoutes, sandboxSysctls } from './subnet.js';
+import { bridgeAddrs, joinedRoutes, neighsOf, sandboxAddrs, sandboxRoutes, sandboxSysctls } from './subnet.js';
 
 /**
  * One bridge per network and host, with the host as gateway. Nothing is learned: which MAC is behind
@@ -85,7 +85,10 @@ export function vethSandbox(ctx: DriverContext, endpoint: Endpoint, options: San
       peer: { ifname: endpoint.ifname, alias: markOf('peer', endpoint.id), mac: endpoint.mac },
     },
     addrs,
-    routes: sandboxRoutes(network, endpoint.addresses, options.defaultRouteFamilies),
+    routes: [
+      ...sandboxRoutes(network, endpoint.addresses, options.defaultRouteFamilies),
+      ...joinedRoutes(ctx, endpoint.addresses, options.defaultRouteFamilies),
+    ],
     sysctls: sandboxSysctls(endpoint.ifname, addrs, options),
   };
 }

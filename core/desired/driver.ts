@@ -18,6 +18,8 @@ export interface DriverContext {
   readonly self: SelfContext;
   /** UDP port of every VXLAN device of the cluster. */
   readonly vxlanPort: number;
+  /** Networks that this one routes to; absent: none. */
+  readonly joined?: readonly Network[];
 }
 
 /** A veth pair: one end is a port of the bridge, the other the sandbox's interface. */
@@ -57,6 +59,8 @@ export interface SandboxRoute {
   readonly dst: string;
   /** Null for an on-link route. */
   readonly gateway: string | null;
+  /** Absent: the kernel's own (0 for IPv4, 1024 for IPv6). */
+  readonly metric?: number;
 }
 
 /** Everything inside the sandbox, in the order of application: link, sysctls, addresses, routes. */

@@ -25,6 +25,7 @@ export const featureTexts = {
   'service-vip': 'services with a virtual address, `--publish` of services',
   'service-dnsrr': 'services by name alone (`--mode dnsrr`)',
   'service-health': 'health checks of services (`--health`)',
+  join: 'joined to another network (`--join`)',
 } as const;
 
 export type Feature = keyof typeof featureTexts;
@@ -74,6 +75,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     'service-vip': supported,
     'service-dnsrr': supported,
     'service-health': supported,
+    join: { state: 'supported', note: 'to overlays' },
   },
   bridge: {
     ...common,
@@ -90,6 +92,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
     'service-vip': supported,
     'service-dnsrr': supported,
     'service-health': supported,
+    join: { state: 'supported', note: 'to bridges, each host for itself' },
   },
   macvlan: {
     ...common,
@@ -118,6 +121,7 @@ export const featureTable: Readonly<Record<DriverName, FeatureTable>> = {
       error: 'ERR_DRIVER_UNSUPPORTED',
       note: 'the host reaches them by a shim only',
     },
+    join: { state: 'refused', error: 'ERR_JOIN_UNSUPPORTED', note: 'what endpoints send does not pass the host' },
   },
 };
 

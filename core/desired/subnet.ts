@@ -1,4 +1,5 @@
 import { containsAddr, parseAddr, parsePrefix, type Addr, type Family, type Prefix } from '../addr.js';
+import { joinedMetric } from '../join.js';
 import type { KernelNeigh, KernelObject } from '../kernel.js';
 import type { Network } from '../model.js';
 import type { DriverContext, SandboxAddr, SandboxOptions, SandboxRoute } from './driver.js';
@@ -91,6 +92,23 @@ export function sandboxRoutes(
     if (through !== undefined) routes.push({ dst: allAddresses[family], gateway: through.gateway });
   }
   return routes;
+}
+
+/**
+ * Routes to joined networks, by the gateway, for families whose default route does not lead there anyway. Where the
+ * sandbox has a link in that network as well, the link's own route wins by its metric.
+ */
+export function joinedRoutes(
+  ctx: Pick<DriverContext, 'network' | 'joined'>,
+  addresses: readonly string[],
+  defaultFamilies: readonly Family[],
+): SandboxRoute[] {
+  const own = subnetsOf(ctx.network).filter((subnet) => addressIn(subnet, addresses) !== null);
+  return (ctx.joined ?? []).flatMap(subnetsOf).flatMap(({ text, family }) => {
+    if (defaultFamilies.includes(family)) return [];
+    const gateway = own.find((subnet) => subnet.family === family && subnet.gateway !== null)?.gateway;
+    return gateway === undefined || gateway === null ? [] : [{ dst: text, gateway, metric: joinedMetric }];
+  });
 }
 
 /**

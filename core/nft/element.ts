@@ -57,6 +57,11 @@ export function carriedElements(network: Network, own: readonly string[]): Table
   return elements;
 }
 
+/** What a host needs of a network and another one that it carries as well and that is joined to it; one direction. */
+export function routedElements(from: Pick<Network, 'id'>, to: Pick<Network, 'id'>): TableElement[] {
+  return [{ set: 'routed', key: join(quoted(bridgeName(from.id)), quoted(bridgeName(to.id))) }];
+}
+
 /** What a host needs of another that carries a network with it: its VXLAN packets are expected. */
 export function vtepElements(carrier: Pick<Carrier, 'vtep'>): TableElement[] {
   return [{ set: `vteps${familyOf(carrier.vtep)}`, key: carrier.vtep }];

@@ -57,7 +57,7 @@ type PerFamily =
   | 'guarded';
 
 /** Sets by name; those of addresses exist once for each family. */
-export type SetName = 'links' | 'open' | 'joined' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
+export type SetName = 'links' | 'open' | 'joined' | 'routed' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
 
 const portKey = ['inet_proto', 'inet_service'] as const;
 
@@ -91,6 +91,8 @@ const sets: readonly TableSet[] = [
   { name: 'open', key: ['ifname'] },
   // Which may talk to which: each to itself, since br_netfilter shows bridged packets to these chains too.
   { name: 'joined', key: ['ifname', 'ifname'] },
+  // Pairs of bridges whose networks route to each other.
+  { name: 'routed', key: ['ifname', 'ifname'] },
   // Bridges of Docker's containers: what goes there is for Docker's rules to decide, not for the mark.
   { name: 'apart', key: ['ifname'] },
   // Families whose forwarding is on for our sake only.
@@ -195,14 +197,27 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'fib saddr . iif oif missing counter drop',
           `${vxlan} counter drop`,
           ...both('IP daddr . th dport @guarded# counter drop'),
+          'oifname @links goto across',
+          // To a network that this host does not carry; what is begun by a published port finds its way back.
+          ...both('ct status & dnat != dnat IP daddr @nets# counter drop'),
           'ct state established,related goto accepted',
           'ct state invalid counter drop',
           'iifname != @open counter drop',
           'oifname @apart accept',
-          'ct status dnat goto accepted',
-          'oifname @links counter drop',
-          ...both('IP daddr @nets# counter drop'),
           'goto accepted',
+        ],
+      },
+      {
+        name: 'across',
+        rules: [
+          // Stateless: where the sandboxes are on different hosts, each host sees one direction only.
+          'iifname . oifname @routed goto accepted',
+          'ct state invalid counter drop',
+          // Not by being established alone: what was so while two networks were joined ends with it.
+          'ct status & dnat != dnat counter drop',
+          'ct state established,related goto accepted',
+          'iifname @open goto accepted',
+          'counter drop',
         ],
       },
       {

@@ -60,9 +60,9 @@ export async function listenIn(sandbox: Sandbox, ...words: (string | number)[]):
 export async function echoBytes(
   sandbox: Sandbox,
   protocol: 'tcp' | 'udp',
-  to: { readonly address: string; readonly port: number; readonly sizeBytes: number },
+  to: { readonly address: string; readonly port: number; readonly sizeBytes: number; readonly fromPort?: number },
 ): Promise<TrafficLine> {
-  const traffic = new Traffic(sandbox.enter, [`send-${protocol}`, to.address, to.port, to.sizeBytes]);
+  const traffic = new Traffic(sandbox.enter, [`send-${protocol}`, to.address, to.port, to.sizeBytes, to.fromPort ?? 0]);
   await traffic.expect('receivedBytes');
   return traffic.end();
 }

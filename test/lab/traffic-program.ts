@@ -4,7 +4,7 @@
  *   listen-tcp PORT                    echoes every connection
  *   send-tcp ADDRESS PORT BYTES        sends, and expects all of it back
  *   listen-udp PORT                    echoes every datagram
- *   send-udp ADDRESS PORT BYTES        one datagram at a time until one is echoed
+ *   send-udp ADDRESS PORT BYTES [FROM] one datagram at a time until one is echoed, from a port of its own or that one
  *   listen-group GROUP PORT IFNAME     prints each datagram received (multicast or broadcast)
  *   send-group GROUP PORT IFNAME TEXT  sends until standard input closes
  *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints the longest silence at the end
@@ -70,7 +70,7 @@ function listenUdp(port: number): void {
   untilStdinEnds(() => process.exit(0));
 }
 
-function sendUdp(address: string, port: number, sizeBytes: number): void {
+function sendUdp(address: string, port: number, sizeBytes: number, fromPort: number): void {
   const socket = openUdp(isIPv6(address) ? 6 : 4);
   const message = Buffer.alloc(sizeBytes, 'x');
   const send = (): void => socket.send(message, port, address, () => undefined);
@@ -85,7 +85,7 @@ function sendUdp(address: string, port: number, sizeBytes: number): void {
     socket.close();
     print({ receivedBytes: answer.length, from: from.address });
   });
-  send();
+  socket.bind(fromPort, send);
 }
 
 function listenGroup(group: string, port: number, ifname: string): void {
@@ -222,7 +222,7 @@ switch (what) {
     listenUdp(Number(first));
     break;
   case 'send-udp':
-    sendUdp(first, Number(second), Number(third));
+    sendUdp(first, Number(second), Number(third), Number(fourth));
     break;
   case 'listen-group':
     listenGroup(first, Number(second), third);

@@ -9,6 +9,7 @@ import {
   definitionElements,
   guardedElements,
   portElements,
+  routedElements,
   vtepElements,
   type TableElement,
 } from '../../core/nft/element.js';
@@ -94,6 +95,13 @@ t.test('whole rule sets read as they should', (t) => {
       ...guardedElements([{ address: '198.18.0.2', port: 7420 }]),
       { set: 'closed', key: 'ipv4' },
       ...portElements(endpoint([single(8080, 80)]), { defaultRoutes: [4], isElsewhere: true }),
+    ],
+    'joined-networks': [
+      ...outside,
+      ...definitionElements(internal),
+      ...carriedElements(internal, ['10.65.0.2']),
+      ...routedElements(network(), internal),
+      ...routedElements(internal, network()),
     ],
   };
   for (const [name, elements] of Object.entries(scenarios)) {

@@ -24,7 +24,8 @@ function formatPlan(plan: SandboxPlan): string {
     ...plan.sysctls.map(([path, value]) => `sysctl -w ${path}=${value}`),
     ...plan.addrs.map(({ address, nodad }) => `ip addr add ${address} dev ${dev}${nodad ? ' nodad' : ''}`),
     ...plan.routes.map(
-      ({ dst, gateway }) => `ip route add ${dst}${gateway === null ? '' : ` via ${gateway}`} dev ${dev}`,
+      ({ dst, gateway, metric }) =>
+        `ip route add ${dst}${gateway === null ? '' : ` via ${gateway}`} dev ${dev}${metric === undefined ? '' : ` metric ${metric}`}`,
     ),
     '',
   ].join('\n');
@@ -48,6 +49,20 @@ for (const name of ['overlay', 'bridge', 'macvlan'] as const) {
     matchGolden(t, name, everything(name, newContext(newNetwork(name))));
   });
 }
+
+t.test('a sandbox whose default route is elsewhere has routes to joined networks', async (t) => {
+  const other = newNetwork('overlay', {
+    id: '89abcdef',
+    subnets: [
+      { subnet: '10.65.0.0/24', gateway: '10.65.0.1' },
+      { subnet: 'fd00:65::/64', gateway: 'fd00:65::1' },
+    ],
+    joined: ['0a1b2c3d'],
+  });
+  const ctx = { ...newContext(newNetwork('overlay', { joined: [other.id] })), joined: [other] };
+  const plan = driverOf('overlay').sandbox(ctx, newEndpoint(ctx.network, 'h1'), { defaultRouteFamilies: [4] });
+  matchGolden(t, 'overlay-joined', formatPlan(plan));
+});
 
 t.test('a macvlan network with a shim gives the host a link and routes to its own endpoints alone', async (t) => {
   const network = newNetwork('macvlan', { options: { parent: 'eth1', 'host-shim': 'true' } });
