@@ -332,7 +332,8 @@ function routeMessage(planned: SandboxPlan['routes'][number], at: Omit<Configure
 /**
  * Addresses, routes, mark and up, inside the sandbox, in one batch. Repeating it changes nothing.
  *
- * Equivalent to: `ip -n $ns link set lo up`, `ip -n $ns addr replace … dev $ifname`, `ip -n $ns link set $ifname up`,
+ * Equivalent to: `ip -n $ns link set lo up`, `ip -n $ns addr replace … dev $ifname`,
+ * `ip -n $ns link set $ifname addrgenmode none` where no address is IPv6, `ip -n $ns link set $ifname up`,
  * `ip -n $ns route replace …`
  * Errors: ERR_SANDBOX_MISSING, ERR_KERNEL.
  */
@@ -344,12 +345,15 @@ export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at:
 function configureMessages(plan: SandboxPlan, at: Omit<ConfigureAt, 'netns'>): NetlinkMessage[] {
   const { ifindex } = at;
   const { alias } = sandboxEnd(plan);
+  // Without an IPv6 subnet, a link-local address only costs: its probes and reports go to every port of the network.
+  const quiet = plan.hasIpv6 || !kernelHasIpv6 ? {} : { afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } };
   return [
     linkSetMessage('lo', { up: true }),
     ...plan.addrs.map((addr) =>
       addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 }),
     ),
-    linkSetMessage(ifindex, { alias, up: true }),
+    linkSetMessage(ifindex, { alias, ...quiet }),
+    linkSetMessage(ifindex, { up: true }),
     ...plan.routes.map((route) => routeMessage(route, at)),
   ];
 }

@@ -85,6 +85,7 @@ export function vethSandbox(ctx: DriverContext, endpoint: Endpoint, options: San
       peer: { ifname: endpoint.ifname, alias: markOf('peer', endpoint.id), mac: endpoint.mac },
     },
     addrs,
+    hasIpv6: addrs.some(({ address }) => address.includes(':')),
     routes: [
       ...sandboxRoutes(network, endpoint.addresses, options.defaultRouteFamilies),
       ...joinedRoutes(ctx, endpoint.addresses, options.defaultRouteFamilies),

@@ -67,6 +67,8 @@ export interface SandboxRoute {
 export interface SandboxPlan {
   readonly link: VethPlan | MacvlanPlan;
   readonly addrs: readonly SandboxAddr[];
+  /** Whether one of them is IPv6; else the interface has no IPv6 address at all. */
+  readonly hasIpv6: boolean;
   readonly routes: readonly SandboxRoute[];
   /** Path below /proc/sys and value, written once the interface is there under its final name. */
   readonly sysctls: readonly (readonly [path: string, value: string])[];

@@ -78,6 +78,7 @@ function sandbox(ctx: DriverContext, endpoint: Endpoint, options: SandboxOptions
       mode: macvlanMode(network.options),
     },
     addrs,
+    hasIpv6: addrs.some(({ address }) => address.includes(':')),
     routes: sandboxRoutes(network, endpoint.addresses, options.defaultRouteFamilies),
     sysctls: sandboxSysctls(endpoint.ifname, addrs, options),
   };
