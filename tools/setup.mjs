@@ -26,7 +26,8 @@ export async function setUp({ buildOnly = false } = {}) {
     throw new SetupError('package-lock.json is missing: this is not a whole checkout.');
   if (!buildOnly) {
     checkRoot();
-    await ensurePackages(join(projectRoot, 'packaging', 'debian-packages.txt'));
+    const note = join(projectRoot, 'build', '.tsnet-packages-before');
+    await ensurePackages(join(projectRoot, 'packaging', 'debian-packages.txt'), note);
     checkKernel();
   }
   await ensureDependencies(projectRoot);

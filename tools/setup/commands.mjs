@@ -4,6 +4,8 @@ import { SetupError } from './progress.mjs';
 /** The person at the terminal, or the system, asked us to stop. */
 export class InterruptError extends SetupError {}
 
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
 /** Runs a program quietly; its status, output and errors as text. Never throws for a failing program. */
 export function capture(program, args, options = {}) {
   const done = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, ...options });
@@ -26,9 +28,9 @@ export function run(program, args, options = {}) {
       interrupted = true;
       child.kill(signal);
     };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, forward);
+    for (const signal of stopSignals) process.on(signal, forward);
     const release = () => {
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(signal, forward);
+      for (const signal of stopSignals) process.off(signal, forward);
     };
     child.on('error', (error) => {
       release();
@@ -45,6 +47,30 @@ export function run(program, args, options = {}) {
         );
     });
   });
+}
+
+/**
+ * Does work that a signal must not cut: what it has made is taken back first. `check`, which the work is given, throws
+ * once a signal has come; so does the whole at its end.
+ */
+export async function holdingSignals(work) {
+  let isInterrupted = false;
+  const note = () => {
+    isInterrupted = true;
+  };
+  const check = async () => {
+    // A signal that came during synchronous work is told in the loop's next round, after its poll.
+    for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    if (isInterrupted) throw new InterruptError('The set-up was interrupted; what it had begun is taken back.');
+  };
+  for (const signal of stopSignals) process.on(signal, note);
+  try {
+    const result = await work(check);
+    await check();
+    return result;
+  } finally {
+    for (const signal of stopSignals) process.off(signal, note);
+  }
 }
 
 /** The beginning and the end of a long output: what went wrong stands in one of the two. */

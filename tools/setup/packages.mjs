@@ -1,17 +1,18 @@
 import {
   chmodSync,
   closeSync,
-  mkdtempSync,
+  existsSync,
+  mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { capture, InterruptError, run } from './commands.mjs';
+import { dirname, join } from 'node:path';
+import { capture, holdingSignals, InterruptError, run } from './commands.mjs';
 import { elapsed, say, SetupError } from './progress.mjs';
 
 const policyPath = '/usr/sbin/policy-rc.d';
@@ -21,6 +22,7 @@ const environment = {
   NEEDRESTART_SUSPEND: '1',
   LC_ALL: 'C.UTF-8',
 };
+const apart = { detached: true };
 const aptOptions = ['-y', '-q', '-o', 'DPkg::Lock::Timeout=300', '--no-install-recommends'];
 
 /** The packages of the list, in its order. */
@@ -31,36 +33,58 @@ export function parsePackageList(text) {
     .filter((line) => line !== '');
 }
 
-/** Installs what is missing of the list; returns the names installed. */
-export async function ensurePackages(listPath) {
+/**
+ * Installs what is missing of the list; returns the names installed. `notePath` is where it notes meanwhile what was
+ * there before: a run that was killed is finished by the next.
+ */
+export async function ensurePackages(listPath, notePath) {
   const wanted = parsePackageList(readFileSync(listPath, 'utf8'));
   const missing = missingPackages(wanted);
   removeStalePlaceholder();
-  if (missing.length === 0) return [];
+  if (missing.length === 0 && !existsSync(notePath)) return [];
   if (capture('apt-get', ['--version']).missing) {
     throw new SetupError(
       `There is no apt-get here: install what corresponds to these Debian packages: ${missing.join(', ')}.`,
     );
   }
   const startedMs = performance.now();
-  say('packages', `installing ${missing.join(' ')}`);
-  if (!allKnown(missing)) await run('apt-get', ['update', '-q'], { env: environment });
-  const before = listPackages();
-  await installHeldBack(missing);
-  disableUnits([...listPackages()].filter((name) => !before.has(name)));
+  say('packages', missing.length > 0 ? `installing ${missing.join(' ')}` : 'finishing what was cut short');
+  const folder = `${notePath}.policy`;
+  await holdingSignals(async (check) => {
+    if (missing.length > 0 && !allKnown(missing)) await run('apt-get', ['update', '-q'], { env: environment });
+    await check();
+    const before = noteBefore(notePath);
+    try {
+      if (missing.length > 0) await installHeldBack(missing, folder);
+    } finally {
+      // Also of an installation that was cut.
+      disableUnits([...listPackages()].filter((name) => !before.has(name)));
+      for (const path of [folder, notePath]) rmSync(path, { recursive: true, force: true });
+    }
+  });
   say('packages', `installed in ${elapsed(startedMs)}; no service was started or enabled`);
   return missing;
 }
 
 /** All packages that are installed, by name. */
 function listPackages() {
-  const query = capture('dpkg-query', ['-W', '-f', '${db:Status-Abbrev} ${Package}\n']);
+  const query = capture('dpkg-query', ['-W', '-f', '${db:Status-Abbrev} ${Package}\n'], apart);
   const installed = new Set();
   for (const line of query.stdout.split('\n')) {
     const [status, name] = line.trim().split(/\s+/);
     if (status === 'ii' || status === 'hi') installed.add(name);
   }
   return installed;
+}
+
+/** The packages that were there before, as the first of the runs noted that have not come to an end. */
+function noteBefore(path) {
+  if (existsSync(path)) return new Set(readFileSync(path, 'utf8').split('\n'));
+  const names = listPackages();
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.new`, [...names].join('\n'));
+  renameSync(`${path}.new`, path);
+  return names;
 }
 
 function missingPackages(wanted) {
@@ -78,8 +102,8 @@ function allKnown(names) {
  * namespace. Where the machine has none, an empty file that is not executable, which Debian treats as
  * none, is put there to bind over, and removed afterwards.
  */
-async function installHeldBack(names) {
-  const folder = mkdtempSync(join(tmpdir(), 'tsnet-setup-'));
+async function installHeldBack(names, folder) {
+  mkdirSync(folder, { recursive: true });
   const policy = join(folder, 'policy-rc.d');
   writeFileSync(policy, '#!/bin/sh\nexit 101\n');
   chmodSync(policy, 0o755);
@@ -98,7 +122,6 @@ async function installHeldBack(names) {
     }
   } finally {
     if (madePlaceholder) unlinkSync(policyPath);
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -118,13 +141,16 @@ function removeStalePlaceholder() {
   if (found !== undefined && found.size === 0 && (found.mode & 0o777) === 0o444) unlinkSync(policyPath);
 }
 
-/** Held back now, and not enabled for the next boot either; units that were there before stay as they are. */
+/**
+ * Held back now, and not enabled for the next boot either; units that were there before stay as they are. In a session
+ * apart, so that a Ctrl-C at the terminal does not reach it.
+ */
 function disableUnits(names) {
   if (names.length === 0) return;
-  for (const line of capture('dpkg', ['-L', ...names]).stdout.split('\n')) {
+  for (const line of capture('dpkg', ['-L', ...names], apart).stdout.split('\n')) {
     const unit = /^(?:\/usr)?\/lib\/systemd\/system\/([^/]+\.(?:service|socket|timer))$/.exec(line)?.[1];
     // The helper wants to know for whom it works.
-    const asPackage = { env: { ...environment, DPKG_MAINTSCRIPT_PACKAGE: names[0] } };
+    const asPackage = { ...apart, env: { ...environment, DPKG_MAINTSCRIPT_PACKAGE: names[0] } };
     if (unit !== undefined) capture('deb-systemd-helper', ['disable', unit], asPackage);
   }
 }
