@@ -5,6 +5,7 @@ import { withCni } from './cni.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
 import { withPorts } from './ports.js';
+import { withServices } from './services.js';
 
 type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promise<boolean>;
 
@@ -14,6 +15,7 @@ const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   cni: withCni,
   overlay: withOverlay,
   ports: withPorts,
+  services: withServices,
 };
 const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
 

@@ -8,6 +8,7 @@ import { nextAddress, serviceBlocks, serviceOwner, servicePlaces, type ServicePl
 import { backendState, isNamed, isSelectedBy } from '../core/service/backend.js';
 import { fixedAddresses, parseService, type ServiceDefinition } from '../core/service/parse.js';
 import type { Txn } from '../lib/etcd/txn.js';
+import { KeyedQueue } from '../lib/sync/keyed-queue.js';
 import { releaseBlock, requestBlock } from './blocks.js';
 import {
   commit,
@@ -24,8 +25,10 @@ import { getBlock } from './store/blocks.js';
 import { getAddressHolder } from './store/endpoints.js';
 import { deleteService, getService, putNewService, putService } from './store/services.js';
 
-/** Concurrent creations may choose the same address so many times. */
+/** Creations through other controllers may choose the same address so many times. */
 const mostAttempts = 20;
+/** Those of one network through this one go in turn: together they would all choose the same address. */
+const creations = new KeyedQueue();
 
 interface Chosen {
   readonly place: ServicePlace;
@@ -108,6 +111,18 @@ export async function createService(context: ControllerContext, request: Service
   const network = await findNetwork(context, request.network);
   const definition = parseService(request, network);
   const places = definition.mode === 'vip' ? servicePlaces(network, fixedAddresses(request)) : [];
+  return creations.run(network.id, () => createAt(context, { network, definition, places }));
+}
+
+async function createAt(
+  context: ControllerContext,
+  asked: {
+    readonly network: Network;
+    readonly definition: ServiceDefinition;
+    readonly places: readonly ServicePlace[];
+  },
+): Promise<ServiceView> {
+  const { network, definition, places } = asked;
   checkPublished(context, definition);
   if (context.mirror.tables.service.get(network.id, definition.name) !== undefined)
     throw serviceExists(definition.name, network);
@@ -167,9 +182,10 @@ async function chooseAddress(
     const { block } = await requestBlock(context, serviceOwner, { ...request, address });
     return { place, address, block };
   }
+  const isV6 = grid.prefix.family === 6;
   const services = [...tables.service.group(network.id).values()].map(({ value }) => value);
   const ofFamily = services.flatMap(({ addresses, createdAt }) =>
-    addresses.filter((one) => parseAddr(one).family === grid.prefix.family).map((one) => ({ one, createdAt })),
+    addresses.filter((one) => one.includes(':') === isV6).map((one) => ({ one, createdAt })),
   );
   const newest = ofFamily.reduce((a, b) => (b.createdAt >= a.createdAt ? b : a), { one: '', createdAt: '' }).one;
   const after = newest === '' ? undefined : newest;
