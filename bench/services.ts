@@ -23,15 +23,13 @@ const wrkSeconds = 2;
 const loadPeriodMs = 2;
 
 /** Networks, each with one service that has backends on the host that it is measured on; `many` has others beside. */
-const networks = { alone: 'alone', many: 'many' } as const;
-type NetworkName = keyof typeof networks;
 const hostOf = { alone: 1, many: 2 } as const;
+type NetworkName = keyof typeof hostOf;
 
 interface Measured {
   readonly network: NetworkName;
   readonly host: LabHost;
   readonly backend: Backend;
-  readonly client: Sandbox;
   readonly service: ServiceView;
 }
 
@@ -47,7 +45,7 @@ export function withServices(run: Run): Promise<boolean> {
     const services = Array.from({ length: many - 1 }, (_, number) => ({ ...web('many'), name: `other-${number}` }));
     await createServices(beside.host, services);
     let kept = await run(attaching(lab, [alone, beside]));
-    kept = (await run(connecting([alone, beside]))) && kept;
+    kept = (await run(connecting(lab, [alone, beside]))) && kept;
     await alone.backend.program.end();
     await beside.backend.program.end();
     kept = (await run(await replacing(lab))) && kept;
@@ -71,7 +69,8 @@ async function newMeasured(lab: Lab, network: NetworkName): Promise<Measured> {
   await host.attach(network, client);
   const service = await create(host, web(network));
   await untilServed(client, service);
-  return { network, host, backend, client, service };
+  await host.detach(network, client);
+  return { network, host, backend, service };
 }
 
 function create(host: LabHost, body: ServiceCreate): Promise<ServiceView> {
@@ -150,14 +149,22 @@ async function wrk(client: Sandbox, address: string, port: number): Promise<numb
   const words = ['-t', '1', '-c', '16', '-d', `${wrkSeconds}s`, '-H', 'Connection: close', url];
   const output = await mustExecIn(client, 'wrk', ...words);
   const [, rate] = /Requests\/sec:\s+([\d.]+)/.exec(output) ?? [];
-  if (rate === undefined || /Non-2xx|connect [1-9]|timeout [1-9]/.test(output)) throw new Error(`wrk failed:\n${output}`);
+  if (rate === undefined || /Non-2xx|connect [1-9]|timeout [1-9]/.test(output))
+    throw new Error(`wrk failed:\n${output}`);
   return Number(rate);
 }
 
-function connecting(measured: readonly [Measured, Measured]): Benchmark {
-  const subject = (name: string, { client }: Measured, address: string, port: number): Subject => ({
+/** Each round has a client of its own: one that has used up its ports waits for them to rest. */
+function connecting(lab: Lab, measured: readonly [Measured, Measured]): Benchmark {
+  const subject = (name: string, { host, network }: Measured, address: string, port: number): Subject => ({
     name,
-    round: async (): Promise<Samples> => ({ connections: [await wrk(client, address, port)] }),
+    round: async (): Promise<Samples> => {
+      const client = await lab.sandbox();
+      await host.attach(network, client);
+      const rate = await wrk(client, address, port);
+      await host.detach(network, client);
+      return { connections: [rate] };
+    },
   });
   const [one, other] = measured;
   const subjects = [

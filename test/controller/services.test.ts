@@ -1,0 +1,103 @@
+import t from 'tap';
+import type { NetworkView, ServiceView } from '../../core/api.js';
+import type { Block } from '../../core/model.js';
+import {
+  grant,
+  newController,
+  newEndpoint,
+  newTestEtcd,
+  publish,
+  registerHost,
+  type RunningController,
+} from './running-controller.js';
+
+t.setTimeout(120_000);
+
+const body = { network: 'front', ports: [{ port: 80 }], selector: { app: 'web' } };
+
+void t.test('services', async (t) => {
+  const etcd = await newTestEtcd(t);
+  const [one, two] = await Promise.all([newController(t, etcd.endpoint), newController(t, etcd.endpoint)]);
+  const both: readonly RunningController[] = [one, two];
+  for (const index of [1, 2]) await registerHost(one, index);
+  const subnets = [{ subnet: '10.1.0.0/24' }, { subnet: 'fd00:1::/64' }];
+  const network = await one.call<NetworkView>('POST', '/v1/networks', { name: 'front', subnets });
+  const create = (name: string, more: object = {}, at = one): Promise<ServiceView> =>
+    at.call('POST', '/v1/services', { ...body, name, ...more });
+  const inBlock = (address: string, { cidr }: Block): boolean => {
+    const [base = '', length = '32'] = cidr.split('/');
+    const number = (text: string): number => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+    return (
+      !address.includes(':') &&
+      number(address) - number(base) >= 0 &&
+      number(address) - number(base) < 2 ** (32 - Number(length))
+    );
+  };
+
+  await t.test('under contention no address is given twice, nor one of a host', async (t) => {
+    const made = Promise.all(Array.from({ length: 24 }, (_, at) => create(`many-${at}`, {}, both[at % 2])));
+    const blocks = await Promise.all(Array.from({ length: 8 }, (_, at) => grant(one, `h${(at % 2) + 1}`, network)));
+    const addresses = (await made).flatMap((service) => service.addresses);
+    t.equal(new Set(addresses).size, 48, 'an address of each family for each');
+    for (const { block } of blocks)
+      t.notOk(
+        addresses.some((address) => inBlock(address, block)),
+        block.cidr,
+      );
+    await t.rejects(one.call('DELETE', '/v1/networks/front'), { code: 'ERR_NETWORK_IN_USE', message: /many-/ });
+    for (let at = 0; at < 24; at++) await one.call('DELETE', `/v1/services/many-${at}`);
+  });
+
+  await t.test('a fixed address is that one, once, and is given back', async (t) => {
+    const { addresses } = await create('fixed', { addresses: ['10.1.0.200'] });
+    t.equal(addresses[0], '10.1.0.200');
+    t.equal(addresses.length, 2, 'the other family is chosen');
+    await t.rejects(create('other', { addresses: ['10.1.0.200'] }), { code: 'ERR_ADDRESS_IN_USE' });
+    await t.rejects(grant(one, 'h1', network, '10.1.0.200'), { code: 'ERR_ADDRESS_IN_USE' });
+    await t.rejects(create('other', { addresses: ['10.2.0.1'] }), { code: 'ERR_ADDRESS_OUTSIDE_SUBNET' });
+    await t.rejects(create('other', { addresses: ['10.1.0.1'] }), { code: 'ERR_ADDRESS_RESERVED' });
+    await one.call('DELETE', '/v1/services/fixed');
+    t.equal((await grant(one, 'h1', network, '10.1.0.200')).block.cidr, '10.1.0.200/32');
+  });
+
+  await t.test('a host gets an address out of a block of services, but none that is in use', async (t) => {
+    const { addresses } = await create('web');
+    const [used = ''] = addresses;
+    await t.rejects(grant(one, 'h1', network, used), { code: 'ERR_ADDRESS_IN_USE' });
+    const beside = used.replace(/\d+$/, (last) => String(Number(last) ^ 1));
+    const { block } = await grant(two, 'h1', network, beside);
+    t.equal(block.cidr, `${beside}/32`);
+    for (let at = 0; at < 10; at++)
+      t.notOk((await create(`next-${at}`)).addresses.includes(beside), 'which no service gets from then on');
+    for (let at = 0; at < 10; at++) await one.call('DELETE', `/v1/services/next-${at}`);
+    await one.call('DELETE', '/v1/services/web');
+  });
+
+  await t.test('names, ports and backends are checked', async (t) => {
+    await create('web', { publish: [{ hostPort: 8080 }] });
+    await t.rejects(create('web'), { code: 'ERR_SERVICE_EXISTS' });
+    await t.rejects(create('shop', { publish: [{ hostPort: 8080 }] }), { code: 'ERR_PORT_IN_USE', message: /"web"/ });
+    await t.rejects(create('shop', { network: 'nowhere' }), { code: 'ERR_NETWORK_UNKNOWN' });
+    await t.rejects(one.call('GET', '/v1/services/shop'), { code: 'ERR_SERVICE_UNKNOWN' });
+    await one.call('POST', '/v1/networks', { name: 'back' });
+    await create('web', { network: 'back' });
+    await t.rejects(one.call('GET', '/v1/services/web'), { code: 'ERR_SERVICE_UNKNOWN', message: /2 networks/ });
+    t.equal((await one.call<ServiceView>('GET', '/v1/services/web.back')).network, 'back');
+    t.equal((await one.call<ServiceView[]>('GET', '/v1/services?network=back')).length, 1);
+    const { block } = await grant(one, 'h1', network);
+    const address = block.cidr.replace(/(\d+)\/.*$/, (_whole, last: string) => String(Number(last) + 2));
+    const fields = { addresses: [address], name: 'web-1', labels: { app: 'web' }, state: 'attached' } as const;
+    const endpoint = newEndpoint(network.id, 'h1', fields);
+    t.same(await publish(one, 'h1', { endpoints: [endpoint] }), { refused: [] });
+    const drained = await one.call<ServiceView>('PATCH', '/v1/services/web.front', { drain: ['web-1'] });
+    t.same(
+      drained.endpoints.map(({ name, state }) => [name, state]),
+      [['web-1', 'draining']],
+    );
+    const back = await one.call<ServiceView>('PATCH', '/v1/services/web.front', { undrain: [endpoint.id] });
+    t.not(back.endpoints[0]?.state, 'draining');
+    await t.rejects(one.call('PATCH', '/v1/services/web.front', { drain: ['nobody'] }), {
+      code: 'ERR_ENDPOINT_UNKNOWN',
+    });
+  });
+});
