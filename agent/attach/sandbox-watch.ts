@@ -7,6 +7,18 @@ import type { Attachments } from './attachments.js';
 import type { OwnIndex } from './own-index.js';
 import { parseTarget } from './target.js';
 
+/** What was read of a sandbox, or the name of the error. */
+type Cookie = bigint | string | undefined;
+
+/** A round is made in so many slices, of so many endpoints at least, within this share of `sweepMs`. */
+const slices = 8;
+const minSlice = 32;
+const roundShare = 0.9;
+
+/** Nobody is working on it, or its removal has failed before. */
+const isSettled = ({ record, step }: OwnEndpoint): boolean =>
+  record.sandbox !== null && (step === null || step === 'detach');
+
 export interface SandboxWatchOptions {
   readonly native: NativeApi;
   readonly journal: Journal;
@@ -22,16 +34,21 @@ export interface SandboxWatchOptions {
  *
  * The kernel deletes a veth pair with the namespace of one end, and says so: that is the quick way. A sandbox that
  * outlives its anchor (its process, or the path it was bound to), or whose links have no end in the host, is found by
- * the sweep, which reads all cookies in one thread trip, some 10 µs each.
+ * the sweep, which reads cookies in thread trips, some 10 µs each: a slice of them at a time, so that no attach waits
+ * for a thousand.
  */
 export class SandboxWatch {
   readonly #options: SandboxWatchOptions;
   readonly #timer: NodeJS.Timeout;
+  /** Endpoints that this round has still to look at. */
+  #round: OwnEndpoint[] = [];
+  #sliceLength = 0;
+  #nextRoundMs = 0;
   #sweeping: Promise<void> | undefined;
 
   constructor(options: SandboxWatchOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => void this.sweep(), options.sweepMs);
+    this.#timer = setInterval(() => this.#sweepSlice(), options.sweepMs / slices);
     this.#timer.unref();
   }
 
@@ -46,19 +63,32 @@ export class SandboxWatch {
     await this.#check([entry], true);
   }
 
-  /** Checks every sandbox. One at a time; callers share the one under way. */
-  sweep(): Promise<void> {
-    this.#sweeping ??= this.#check(this.#settled(), false).finally(() => {
-      this.#sweeping = undefined;
-    });
-    return this.#sweeping;
+  /** Checks every sandbox at once. */
+  async sweep(): Promise<void> {
+    await this.#sweeping;
+    await this.#check(this.#settled(), false);
   }
 
-  /** Endpoints that nobody is working on, and those whose removal failed before. */
+  #sweepSlice(): void {
+    if (this.#sweeping !== undefined) return;
+    const nowMs = performance.now();
+    if (this.#round.length === 0) {
+      if (nowMs < this.#nextRoundMs) return;
+      this.#nextRoundMs = nowMs + this.#options.sweepMs * roundShare;
+      this.#round = this.#settled();
+      this.#sliceLength = Math.max(minSlice, Math.ceil(this.#round.length / slices));
+    }
+    const entries = this.#round
+      .splice(0, this.#sliceLength)
+      .flatMap(({ record }) => this.#options.own.get(record.id) ?? [])
+      .filter(isSettled);
+    this.#sweeping = this.#check(entries, false).finally(() => {
+      this.#sweeping = undefined;
+    });
+  }
+
   #settled(): OwnEndpoint[] {
-    return [...this.#options.journal.endpoints()].filter(
-      (own) => own.record.sandbox !== null && (own.step === null || own.step === 'detach'),
-    );
+    return [...this.#options.journal.endpoints()].filter(isSettled);
   }
 
   async #check(entries: readonly OwnEndpoint[], linkIsGone: boolean): Promise<void> {
@@ -70,10 +100,12 @@ export class SandboxWatch {
     const targets = [...refs.keys()];
     const cookies = await native.netnsCookies([...refs.values()]);
     const cookieOf = new Map(targets.map((target, index) => [target, cookies[index]]));
+    const found = entries.map((entry) => ({ entry, cookie: cookieOf.get(entry.record.sandbox ?? '') }));
+    const concerned = linkIsGone ? found : found.filter((each) => each.entry.step === 'detach' || !this.#lives(each));
     await Promise.all(
-      entries.map(async (entry) => {
+      concerned.map(async ({ entry, cookie }) => {
         try {
-          await this.#settle(entry, cookieOf.get(entry.record.sandbox ?? ''), linkIsGone);
+          await this.#settle(entry, cookie, linkIsGone);
         } catch (error) {
           log.error(
             { endpoint: entry.record.id, error: toTsnetError(error).message },
@@ -84,9 +116,13 @@ export class SandboxWatch {
     );
   }
 
-  async #settle(entry: OwnEndpoint, cookie: bigint | string | undefined, linkIsGone: boolean): Promise<void> {
+  #lives({ entry, cookie }: { readonly entry: OwnEndpoint; readonly cookie: Cookie }): boolean {
+    return entry.bootId === this.#options.bootId && typeof cookie === 'bigint' && String(cookie) === entry.cookie;
+  }
+
+  async #settle(entry: OwnEndpoint, cookie: Cookie, linkIsGone: boolean): Promise<void> {
     const { attachments, bootId, log } = this.#options;
-    const lives = entry.bootId === bootId && typeof cookie === 'bigint' && String(cookie) === entry.cookie;
+    const lives = this.#lives({ entry, cookie });
     if (entry.step === 'detach') return attachments.removeInTurn(entry.record.id, (now) => now.step === 'detach');
     if (lives) return linkIsGone ? attachments.relink(entry.record.id) : undefined;
     // Other failures to read (EMFILE, EACCES) say nothing about the sandbox.
