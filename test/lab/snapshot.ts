@@ -55,7 +55,10 @@ export async function takeSnapshot(path: string): Promise<NetnsSnapshot> {
 
 /** The kernel lists tables in the order of their last load, which says nothing. */
 function sortTables(ruleset: string): string {
-  return ruleset.split(/^(?=table )/m).sort().join('');
+  return ruleset
+    .split(/^(?=table )/m)
+    .sort()
+    .join('');
 }
 
 interface AddrLink {
