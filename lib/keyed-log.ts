@@ -1,28 +1,20 @@
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  copyFileSync,
-  fchmodSync,
-  fdatasync,
-  fstatSync,
-  fsync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  renameSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, constants, fdatasync, ftruncateSync, openSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { TsnetError } from '../core/errors.js';
+import {
+  attempt,
+  copyAside,
+  diskError,
+  openAppend,
+  readWhole,
+  removeQuietly,
+  syncDirectory,
+  writeWhole,
+} from './disk-file.js';
+import { countLines, encodeLine, parseLog, type LineOptions, type LoadedLog } from './keyed-log-lines.js';
 
-export interface KeyedLogOptions<V> {
-  /** Checks what a line holds; null drops the entry, which is reported as refused. Default: takes everything. */
-  readonly accept?: (key: string, value: unknown) => V | null;
-  /** Longest line, bytes. Default 1 MiB. */
-  readonly maxLineBytes?: number;
+export interface KeyedLogOptions<V> extends LineOptions<V> {
   /** Dead lines are tolerated up to this many before they are compared with the live ones. Default 1024. */
   readonly minDeadLines?: number;
   /** Hears of failures that no caller waits for: a compaction that could not be done. */
@@ -40,18 +32,11 @@ export interface KeyedLogOpening<V> {
   readonly refused: readonly string[];
 }
 
-const defaultMaxLineBytes = 1024 * 1024;
 const defaultMinDeadLines = 1024;
-/** Largest file that is read into memory. */
-const maxFileBytes = 1024 * 1024 * 1024;
 /** A compaction writes this much between two turns of the event loop. */
 const sliceBytes = 64 * 1024;
-/** `CRC32 LENGTH `: eight hexadecimal digits, a decimal length, a space each. */
-const maxHeaderBytes = 8 + 1 + 10 + 1;
-const newline = 0x0a;
 
 const fdatasyncAsync = promisify(fdatasync);
-const fsyncAsync = promisify(fsync);
 
 /**
  * An append-only file of the last value of each key, kept in memory as well.
@@ -138,7 +123,7 @@ export class KeyedLog<V> {
    * Errors: ERR_DISK_FULL, ERR_DATA_DIR_UNWRITABLE, ERR_TOO_LARGE (the line).
    */
   put(key: string, value: V): void {
-    this.#append([encodeLine(key, value, this.#maxLineBytes)]);
+    this.#append([encodeLine(key, value, this.#options.maxLineBytes)]);
     this.#live.set(key, value);
     this.#compactWhenDue();
   }
@@ -146,7 +131,7 @@ export class KeyedLog<V> {
   /** Deletes a key; false when there was none, which writes nothing. Errors: as `put`. */
   delete(key: string): boolean {
     if (!this.#live.has(key)) return false;
-    this.#append([encodeLine(key, undefined, this.#maxLineBytes)]);
+    this.#append([encodeLine(key, undefined, this.#options.maxLineBytes)]);
     this.#live.delete(key);
     this.#compactWhenDue();
     return true;
@@ -156,7 +141,7 @@ export class KeyedLog<V> {
   write(changes: Iterable<readonly [string, V | undefined]>): void {
     const list = [...changes].filter(([key, value]) => value !== undefined || this.#live.has(key));
     if (list.length === 0) return;
-    this.#append(list.map(([key, value]) => encodeLine(key, value, this.#maxLineBytes)));
+    this.#append(list.map(([key, value]) => encodeLine(key, value, this.#options.maxLineBytes)));
     for (const [key, value] of list) {
       if (value === undefined) this.#live.delete(key);
       else this.#live.set(key, value);
@@ -187,10 +172,6 @@ export class KeyedLog<V> {
     this.#closed = true;
     await Promise.allSettled([this.#compaction, this.#syncNext, this.#syncRunning]);
     closeSync(this.#fd);
-  }
-
-  get #maxLineBytes(): number {
-    return this.#options.maxLineBytes ?? defaultMaxLineBytes;
   }
 
   #append(lines: readonly Buffer[]): void {
@@ -283,7 +264,7 @@ export class KeyedLog<V> {
     // The opening caller goes on first: it holds the log only after this function has returned to it.
     await nextTurn();
     for (const [key, value] of snapshot) {
-      const line = encodeLine(key, value, this.#maxLineBytes);
+      const line = encodeLine(key, value, this.#options.maxLineBytes);
       slice.push(line);
       sliceSize += line.length;
       if (sliceSize < sliceBytes) continue;
@@ -306,203 +287,10 @@ export class KeyedLog<V> {
   }
 }
 
-interface LoadedLog<V> {
-  readonly live: Map<string, V>;
-  /** Length of the file without its torn end. */
-  readonly sizeBytes: number;
-  readonly lines: number;
-  readonly damaged: number;
-  readonly refused: readonly string[];
-}
-
-interface ParsedLine {
-  readonly payload: Buffer;
-  /** Offset of the byte after the payload, where the newline belongs. */
-  readonly end: number;
-}
-
-function parseLog<V>(bytes: Buffer, options: KeyedLogOptions<V>): LoadedLog<V> {
-  const raw = new Map<string, unknown>();
-  const maxLineBytes = options.maxLineBytes ?? defaultMaxLineBytes;
-  let at = 0;
-  let lines = 0;
-  let damaged = 0;
-  while (at < bytes.length) {
-    const line = parseLine(bytes, at, maxLineBytes);
-    if (line !== null && line.end < bytes.length) {
-      // A whole line whose newline alone is damaged: the length says where the next begins.
-      if (bytes[line.end] !== newline) damaged += 1;
-      if (applyPayload(raw, line.payload)) lines += 1;
-      else damaged += 1;
-      at = line.end + 1;
-      continue;
-    }
-    const next = bytes.indexOf(newline, at);
-    if (next < 0) break;
-    damaged += 1;
-    lines += 1;
-    at = next + 1;
-  }
-  const refused: string[] = [];
-  const live = new Map<string, V>();
-  for (const [key, value] of raw) {
-    const accepted = options.accept === undefined ? (value as V) : options.accept(key, value);
-    if (accepted === null) refused.push(key);
-    else live.set(key, accepted);
-  }
-  return { live, sizeBytes: at, lines, damaged, refused };
-}
-
-function parseLine(bytes: Buffer, at: number, maxLineBytes: number): ParsedLine | null {
-  const header = /^([0-9a-f]{8}) ([1-9][0-9]{0,9}) /.exec(
-    bytes.toString('latin1', at, Math.min(at + maxHeaderBytes, bytes.length)),
-  );
-  if (header?.[1] === undefined || header[2] === undefined) return null;
-  const length = Number(header[2]);
-  const from = at + header[0].length;
-  if (length > maxLineBytes || from + length > bytes.length) return null;
-  const payload = bytes.subarray(from, from + length);
-  return crc32(payload) === Number.parseInt(header[1], 16) ? { payload, end: from + length } : null;
-}
-
-function applyPayload(live: Map<string, unknown>, payload: Buffer): boolean {
-  let entry: unknown;
-  try {
-    entry = JSON.parse(payload.toString('utf8'));
-  } catch {
-    return false;
-  }
-  if (!Array.isArray(entry) || typeof entry[0] !== 'string') return false;
-  if (entry.length === 1) live.delete(entry[0]);
-  else live.set(entry[0], entry[1]);
-  return true;
-}
-
-function encodeLine(key: string, value: unknown, maxLineBytes: number): Buffer {
-  const payload = Buffer.from(JSON.stringify(value === undefined ? [key] : [key, value]), 'utf8');
-  if (payload.length > maxLineBytes) {
-    throw new TsnetError(
-      'ERR_TOO_LARGE',
-      `the entry ${key} is ${payload.length} bytes long, ${maxLineBytes} are allowed`,
-    );
-  }
-  const checksum = crc32(payload).toString(16).padStart(8, '0');
-  return Buffer.concat([Buffer.from(`${checksum} ${payload.length} `, 'latin1'), payload, Buffer.of(newline)]);
-}
-
-function openAppend(path: string): number {
-  return attempt(path, () => {
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
-    const { mode } = fstatSync(fd);
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG) {
-      closeSync(fd);
-      throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', `${path} is no regular file`);
-    }
-    if ((mode & 0o077) !== 0) fchmodSync(fd, 0o600);
-    return fd;
-  });
-}
-
-function readWhole(fd: number, path: string): Buffer {
-  const { size } = fstatSync(fd);
-  if (size > maxFileBytes)
-    throw new TsnetError('ERR_TOO_LARGE', `${path} is ${size} bytes long, ${maxFileBytes} are allowed`);
-  const bytes = Buffer.allocUnsafe(size);
-  let filled = 0;
-  while (filled < size) {
-    const count = readSync(fd, bytes, filled, size - filled, filled);
-    if (count === 0) break;
-    filled += count;
-  }
-  return bytes.subarray(0, filled);
-}
-
-function writeWhole(fd: number, bytes: Buffer): void {
-  for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at);
-}
-
-function copyAside(path: string, now: Date): string | null {
-  const copy = `${path}.corrupt-${now.toISOString().replace(/[:.]/g, '-')}`;
-  try {
-    copyFileSync(path, copy, constants.COPYFILE_EXCL);
-    chmodSync(copy, 0o600);
-    return copy;
-  } catch {
-    return null;
-  }
-}
-
-function countLines(bytes: Buffer): number {
-  let lines = 0;
-  for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, at + 1)) lines += 1;
-  return lines;
-}
-
-function removeQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // It may never have been made.
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await fsyncAsync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-function attempt<T>(path: string, run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    throw diskError(path, error);
-  }
-}
-
 function closedError(path: string): TsnetError {
   return new TsnetError('ERR_STOPPING', `${path} is closed`);
-}
-
-function diskError(path: string, error: unknown): TsnetError {
-  if (error instanceof TsnetError) return error;
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const reason = error instanceof Error ? error.message : String(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT')
-    return new TsnetError('ERR_DISK_FULL', `${path}: ${reason}`, { cause: error });
-  if (['EROFS', 'EACCES', 'EPERM', 'ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EFBIG', 'EIO'].includes(code)) {
-    return new TsnetError('ERR_DATA_DIR_UNWRITABLE', `${path}: ${reason}`, { cause: error });
-  }
-  return new TsnetError('ERR_INTERNAL', `${path}: ${reason}`, { cause: error });
-}
-
-const crcTable = newCrcTable();
-
-function newCrcTable(): Uint32Array {
-  const table = new Uint32Array(256);
-  for (let byte = 0; byte < 256; byte += 1) {
-    let value = byte;
-    for (let bit = 0; bit < 8; bit += 1) value = (value & 1) === 0 ? value >>> 1 : (value >>> 1) ^ 0xedb88320;
-    table[byte] = value;
-  }
-  return table;
-}
-
-/**
- * The CRC-32 of Ethernet and zip.
- *
- * Source: RFC 1952 §8.
- */
-export function crc32(bytes: Uint8Array): number {
-  let value = 0xffffffff;
-  for (let at = 0; at < bytes.length; at += 1)
-    value = (value >>> 8) ^ (crcTable[(value ^ (bytes[at] ?? 0)) & 0xff] ?? 0);
-  return (value ^ 0xffffffff) >>> 0;
 }

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { TsnetError } from '../../../core/errors.js';
-import { crc32, KeyedLog } from '../../../lib/keyed-log.js';
+import { KeyedLog } from '../../../lib/keyed-log.js';
+import { crc32 } from '../../../lib/keyed-log-lines.js';
 
 type Model = Map<string, unknown>;
 type Op =
