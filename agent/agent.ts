@@ -39,6 +39,7 @@ import { MacAnnouncer } from './datapath/mac-announcer.js';
 import { Firewall, listLinkNames, placesOf } from './firewall/firewall.js';
 import { Forwarding } from './firewall/forwarding.js';
 import { Neighbourhood } from './firewall/neighbourhood.js';
+import { NftAccess } from './firewall/nft-access.js';
 import { RuleSet } from './firewall/rule-set.js';
 import { readBootId } from './identity.js';
 import { claimNamespace } from './namespace-claim.js';
@@ -182,10 +183,11 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     register: () => ({ vtep: underlay.vtep, underlayMtu: underlay.mtu, bootId, instance: journal.instance, version }),
   });
 
-  const ownPortids = new Set<number>();
-  const ruleSet = await RuleSet.open({ native, log, ownPortids, held: true });
+  const nft = await NftAccess.open(native);
+  closers.push(() => nft.close());
+  const ruleSet = new RuleSet({ access: nft, log, held: true });
   closers.push(() => ruleSet.close());
-  const origins = await RuleSet.open({ native, log, ownPortids, held: true, family: 'bridge', table: originTableName });
+  const origins = new RuleSet({ access: nft, log, held: true, family: 'bridge', table: originTableName });
   closers.push(() => origins.close());
   const firewall = new Firewall({
     ruleSet,
@@ -201,7 +203,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     log,
   });
   closers.push(() => firewall.close());
-  const policyRules = await RuleSet.open({ native, log, ownPortids, held: true, table: policyTableName });
+  const policyRules = new RuleSet({ access: nft, log, held: true, table: policyTableName });
   closers.push(() => policyRules.close());
   const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
   closers.push(() => conntrack.close());
@@ -220,7 +222,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => policies.close());
   const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
   closers.push(() => flows.idle());
-  const serviceRules = await RuleSet.open({ native, log, ownPortids, held: true, table: serviceTableName });
+  const serviceRules = new RuleSet({ access: nft, log, held: true, table: serviceTableName });
   closers.push(() => serviceRules.close());
   /** Objects as a driver wants them, by owner, where somebody else has a word in what they are like. */
   const shared = new Map<string, readonly KernelObject[]>();

@@ -1,27 +1,21 @@
 import { TsnetError } from '../../core/errors.js';
 import type { Logger } from '../../lib/log.js';
-import { NetlinkConnection } from '../../lib/netlink/connection.js';
-import { NETLINK_NETFILTER } from '../../lib/netlink/constants.js';
 import { changeElements } from '../../lib/nft/element-message.js';
 import { NftError } from '../../lib/nft/errors.js';
-import { watchNft, type NftEvent } from '../../lib/nft/monitor.js';
+import type { NftEvent } from '../../lib/nft/monitor.js';
 import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
 import type { NftElement, NftFamily, NftTable } from '../../lib/nft/table.js';
 import { removeTable, replaceTable } from '../../lib/nft/transaction.js';
-import type { NativeApi, NetnsRef, NftContext } from '../../native/api.js';
 import { ElementStore } from './element-store.js';
+import type { NftAccess } from './nft-access.js';
 
 export interface RuleSetOptions {
-  readonly native: NativeApi;
+  readonly access: NftAccess;
   readonly log: Logger;
-  /** The process's own when absent. */
-  readonly netns?: NetnsRef;
   /** Name of the table, which is no other family's either; default: tsnet. */
   readonly table?: string;
   /** Default: inet. */
   readonly family?: NftFamily;
-  /** Port ids of all rule sets of this process: what one of them changes is no foreign change to the others. */
-  readonly ownPortids?: Set<number>;
   /** Changes nothing until `release`: what a restarted agent takes up again stays in the kernel meanwhile. */
   readonly held?: boolean;
 }
@@ -50,12 +44,10 @@ interface Waiter {
 export class RuleSet {
   readonly #options: RuleSetOptions;
   readonly #name: string;
-  readonly #context: NftContext;
-  readonly #connection: NetlinkConnection;
+  readonly #access: NftAccess;
   readonly #elements = new ElementStore();
   readonly #foreignListeners = new Set<() => void>();
-  #monitor: { close(): void } | undefined;
-  #ownPortid: number | undefined;
+  readonly #stop: () => void;
   #hasLoaded = false;
   #table: NftTable | null = null;
   /** Null: not known to be there. */
@@ -70,38 +62,12 @@ export class RuleSet {
   #closed = false;
   #isHeld: boolean;
 
-  private constructor(options: RuleSetOptions, context: NftContext, connection: NetlinkConnection) {
+  constructor(options: RuleSetOptions) {
     this.#options = options;
     this.#name = options.table ?? 'tsnet';
-    this.#context = context;
-    this.#connection = connection;
+    this.#access = options.access;
     this.#isHeld = options.held ?? false;
-  }
-
-  /** Opens libnftables and begins to listen; changes nothing. Errors: ERR_KERNEL_FEATURE where the kernel has no nftables. */
-  static async open(options: RuleSetOptions): Promise<RuleSet> {
-    const { native, netns } = options;
-    try {
-      const context = await native.nftOpen(netns);
-      const connection = await NetlinkConnection.open(native, {
-        protocol: NETLINK_NETFILTER,
-        ...(netns === undefined ? {} : { netns }),
-      });
-      options.ownPortids?.add(connection.portid);
-      const ruleSet = new RuleSet(options, context, connection);
-      ruleSet.#monitor = await watchNft(
-        native,
-        {
-          ...(netns === undefined ? {} : { netns }),
-          isOwn: (portid) =>
-            portid === connection.portid || portid === ruleSet.#ownPortid || options.ownPortids?.has(portid) === true,
-        },
-        (event) => ruleSet.#hear(event),
-      );
-      return ruleSet;
-    } catch (error) {
-      throw new TsnetError('ERR_KERNEL_FEATURE', `nftables cannot be used: ${String(error)}`, { cause: error });
-    }
+    this.#stop = this.#access.listen((event) => this.#hear(event));
   }
 
   /** What was mended since the start. */
@@ -141,24 +107,22 @@ export class RuleSet {
 
   /** The chains of all tables. */
   chains(): Promise<ListedChain[]> {
-    return listChains(this.#context);
+    return listChains(this.#access.context);
   }
 
   /** The rules of somebody's chain, as text; empty when there is no such chain. */
   rulesOf(chain: Pick<ListedChain, 'family' | 'table' | 'name'>): Promise<string> {
-    return listRules(this.#context, chain).catch(() => '');
+    return listRules(this.#access.context, chain).catch(() => '');
   }
 
   /** Lets go of it; the rules stay, so that traffic goes on. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
-    this.#monitor?.close();
+    this.#stop();
     await this.#running?.catch(() => undefined);
     for (const waiter of this.#waiters.splice(0))
       waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
-    this.#connection.close();
-    await this.#context.close();
   }
 
   #isDirty(): boolean {
@@ -201,7 +165,7 @@ export class RuleSet {
   async #apply(): Promise<void> {
     const table = this.#table;
     if (table === null) {
-      await runNft(this.#context, removeTable({ family: this.#options.family ?? 'inet', name: this.#name }));
+      await runNft(this.#access.context, removeTable({ family: this.#options.family ?? 'inet', name: this.#name }));
       this.#elements.forgetApplied();
       this.#loaded = null;
       return;
@@ -209,7 +173,7 @@ export class RuleSet {
     if (this.#loaded === table) {
       const { gone, come } = this.#elements.takeChanges();
       try {
-        await changeElements(this.#connection, table, { removed: gone, added: come });
+        await changeElements(this.#access.connection, table, { removed: gone, added: come });
         return;
       } catch (error) {
         // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
@@ -222,8 +186,8 @@ export class RuleSet {
     this.#hasLoaded = true;
     try {
       const { script, rest } = replaceTable(named, all);
-      await runNft(this.#context, script);
-      await changeElements(this.#connection, table, { removed: [], added: rest });
+      await runNft(this.#access.context, script);
+      await changeElements(this.#access.connection, table, { removed: [], added: rest });
       this.#loaded = table;
     } catch (error) {
       this.#loaded = 'unknown';
@@ -245,13 +209,11 @@ export class RuleSet {
       if (this.#table !== null) this.#mend(lossPauseMs, 'notifications were lost');
       return;
     }
-    const isMarker = event.kind === 'object' && event.chain === marker && event.table === this.#name;
-    if (this.#ownPortid === undefined && this.#hasLoaded && isMarker) {
-      this.#ownPortid = event.portid;
-      this.#options.ownPortids?.add(event.portid);
+    if (!this.#access.knowsContext) {
+      const isMarker = event.kind === 'object' && event.chain === marker && event.table === this.#name;
+      if (this.#hasLoaded && isMarker) this.#access.learnContext(event.portid);
       return;
     }
-    if (this.#ownPortid === undefined) return;
     if (event.kind === 'object' && event.table === this.#name && this.#table !== null) {
       this.#mend(mendPauseMs, 'somebody changed it');
     }

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import t, { type Test } from 'tap';
+import { NftAccess } from '../../agent/firewall/nft-access.js';
 import { RuleSet } from '../../agent/firewall/rule-set.js';
 import { portElements, type TableElement } from '../../core/nft/element.js';
 import { newTable } from '../../core/nft/table.js';
@@ -27,12 +28,12 @@ const ports = (first: number, count: number): TableElement[] =>
 
 async function open(t: Test): Promise<{ scratch: Scratch; ruleSet: RuleSet; nft: (...args: string[]) => string }> {
   const scratch = await scratchNetns(t);
-  const ruleSet = await RuleSet.open({
-    native: scratch.native,
-    log: newLogger('test', 'silent'),
-    netns: { path: scratch.path },
+  const access = await NftAccess.open(scratch.native, { path: scratch.path });
+  const ruleSet = new RuleSet({ access, log: newLogger('test', 'silent') });
+  t.teardown(async () => {
+    await ruleSet.close();
+    await access.close();
   });
-  t.teardown(() => ruleSet.close());
   const nft = (...args: string[]): string =>
     execFileSync('nsenter', [`--net=${scratch.path}`, 'nft', ...args], { encoding: 'utf8', maxBuffer: 2 ** 28 });
   return { scratch, ruleSet, nft };
