@@ -67,6 +67,8 @@ import { findUnderlay } from './underlay.js';
 /** UDP port of VXLAN until the cluster's settings have arrived for the first time (RFC 7348 §8). */
 const ianaVxlanPort = 4789;
 const sweepMs = 2000;
+/** How long the first attach to a network waits for what others have there. */
+const loadMs = 200;
 const policySettleMs = 2000;
 const networkOwners = ownerOf.network('');
 
@@ -284,6 +286,9 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     if (!owner.startsWith(networkOwners)) return policies.settled();
     await dns?.settled(owner.slice(networkOwners.length));
     await firewall.settled(owner.slice(networkOwners.length));
+    // The first sandbox of a network here may use its services at once.
+    if (sync.status().controller !== null) await state.loaded(owner.slice(networkOwners.length), loadMs);
+    await services.settled();
   };
   /** The firewall follows which networks are realised here. */
   const sink: DesiredSink = {
@@ -298,15 +303,15 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       }
       const id = owner.slice(networkOwners.length);
       if (objects.length > 0) shared.set(owner, objects);
-      reconciler.setDesired(owner, services.withSwitch(id, policies.withSwitch(id, objects)));
       const network = objects.length === 0 ? undefined : networks.known(id);
+      if (network !== undefined) services.carry(network, datapath.context(network).self.addresses);
+      reconciler.setDesired(owner, services.withSwitch(id, policies.withSwitch(id, objects)));
       if (network === undefined) {
         firewall.drop(id);
         services.drop(id);
         dns?.drop(id);
       } else {
         firewall.carry(network, datapath.context(network).self.addresses);
-        services.carry(network, datapath.context(network).self.addresses);
         dns?.carry(network, datapath.context(network).self.addresses);
       }
     },

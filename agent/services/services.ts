@@ -158,7 +158,9 @@ export class Services {
     const { state, own: ownIndex } = this.#options;
     for (const { record } of ownIndex.ofNetwork(network.id)) this.#membership.putEndpoint(record);
     for (const endpoint of state.endpointsOf(network.id)) this.#membership.putEndpoint(endpoint);
-    for (const service of state.servicesOf(network.id)) this.#touch([this.#membership.putService(service)]);
+    for (const service of state.servicesOf(network.id)) this.#dirty.add(this.#membership.putService(service));
+    // At once: after a restart the table and the bridge stay as they were only if they are wanted so from the start.
+    this.#compile();
   }
 
   /** A network is no longer realised here. */

@@ -83,6 +83,7 @@ export class ClusterState {
   readonly #loaded = new Set<string>();
   readonly #listeners = new Set<(change: StateChange) => void>();
   readonly #downListeners = new Set<(hosts: ReadonlySet<string>) => void>();
+  readonly #loadListeners = new Set<() => void>();
   #downHosts: ReadonlySet<string> = new Set();
   /** Kept although the store does not have them (any more). */
   #unconfirmed = new Set<string>();
@@ -175,6 +176,23 @@ export class ClusterState {
   /** Reports whether carriers and endpoints of a network were received as a whole once. */
   isLoaded(network: string): boolean {
     return this.#loaded.has(network);
+  }
+
+  /** Resolves when carriers, endpoints and services of a network were received as a whole, or after so long. */
+  loaded(network: string, timeoutMs: number): Promise<void> {
+    if (this.#loaded.has(network)) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#loadListeners.delete(look);
+        resolve();
+      };
+      const look = (): void => {
+        if (this.#loaded.has(network)) end();
+      };
+      const timer = setTimeout(end, timeoutMs);
+      this.#loadListeners.add(look);
+    });
   }
 
   /** Calls `listener` after each change; returns how to stop it. */
@@ -347,6 +365,7 @@ export class ClusterState {
     if (this.#loaded.has(network) || this.#wanted?.has(network) === false) return;
     this.#loaded.add(network);
     this.#cache.touch(`loaded/${network}`);
+    for (const listener of this.#loadListeners) listener();
   }
 
   *#keysIn(scope: string): IterableIterator<string> {
