@@ -1,7 +1,7 @@
-import { lookup } from 'node:dns/promises';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
+import { canonicalAddr } from '../core/addr.js';
 import type { AgentStatus } from '../core/api.js';
 import type { Attacher } from '../core/attacher.js';
 import type { TsnetError } from '../core/errors.js';
@@ -17,10 +17,12 @@ import { version } from '../core/version.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { listenHttp } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
+import { addrList } from '../lib/netlink/addr.js';
 import { NetlinkConnection } from '../lib/netlink/connection.js';
 import { NETLINK_NETFILTER } from '../lib/netlink/conntrack.js';
 import { linkGet } from '../lib/netlink/link.js';
 import { NETLINK_SOCK_DIAG } from '../lib/netlink/sock-diag.js';
+import { placesOf } from '../lib/places.js';
 import { loadNative } from '../native/index.js';
 import { Attachments } from './attach/attachments.js';
 import { Carry } from './attach/carry.js';
@@ -36,7 +38,7 @@ import { SandboxResolver } from './dns/sandbox-resolver.js';
 import { dnsSocketPath } from './dns/server.js';
 import { Datapath, ownerOf, type DesiredSink } from './datapath/datapath.js';
 import { MacAnnouncer } from './datapath/mac-announcer.js';
-import { Firewall, listLinkNames, placesOf } from './firewall/firewall.js';
+import { Firewall, listLinkNames } from './firewall/firewall.js';
 import { Forwarding } from './firewall/forwarding.js';
 import { Neighbourhood } from './firewall/neighbourhood.js';
 import { NftAccess } from './firewall/nft-access.js';
@@ -200,8 +202,11 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     state,
     own,
     defaultVxlanPort: ianaVxlanPort,
-    guarded: () =>
-      placesOf(options.controllers, async (name) => (await lookup(name, { all: true })).map(({ address }) => address)),
+    guarded: () => placesOf(options.controllers),
+    hostAddresses: async () => {
+      const addrs = await addrList(reconciler.connection);
+      return new Set(addrs.map(({ address }) => canonicalAddr(address.split('/', 1)[0] ?? '')));
+    },
     log,
   });
   closers.push(() => firewall.close());

@@ -6,6 +6,7 @@ import { LeaseKeeper } from '../lib/etcd/lease.js';
 import { transact } from '../lib/etcd/txn.js';
 import { listenHttp, type Listening } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
+import { placesOf, reachablePlaces, type Place } from '../lib/places.js';
 import { newApp } from './app.js';
 import { settingsOf, type ControllerContext } from './context.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
@@ -105,7 +106,8 @@ function newContext(parts: {
     log,
     signal: stopping.signal,
     prepare: async () => {
-      await transact(client, (txn) => ensureSettings(txn, options), { what: 'settings' });
+      const guarded = await guardedPlaces(options, client);
+      await transact(client, (txn) => ensureSettings(txn, { ...options, guarded }), { what: 'settings' });
       for (const role of ['admin', 'host'] as const) {
         await transact(client, (txn) => ensureToken(txn, role, hashToken(tokens[role])), { what: 'tokens' });
       }
@@ -125,6 +127,12 @@ function newContext(parts: {
     await running;
   });
   return { options, pools: parts.pools, log, client, keeper, mirror, hub };
+}
+
+/** Where this controller listens, and where etcd does; those that cannot be found out are left out. */
+async function guardedPlaces(options: ControllerOptions, client: EtcdClient): Promise<Place[]> {
+  const members = await client.memberUrls().catch(() => []);
+  return reachablePlaces(await placesOf([...options.listen, ...options.etcd, ...members]));
 }
 
 /** Pools of plain CIDRs get subnets of these lengths. */

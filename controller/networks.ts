@@ -44,6 +44,11 @@ export async function createNetwork(context: ControllerContext, request: Network
   const labels = request.labels ?? {};
   checkLabels(labels);
   const options = checkDriverOptions(driver, request.options ?? {});
+  if (request.internal === true && options['masquerade-source'] !== undefined) {
+    throw new TsnetError('ERR_INVALID_OPTION', 'options.masquerade-source: an internal network has no way out', {
+      details: { field: 'options.masquerade-source', value: options['masquerade-source'] },
+    });
+  }
   const hostRoutes = await readHostRoutes();
   const id = newId('network');
   return commit(context, `network ${name}`, async (txn) => {

@@ -117,6 +117,7 @@ export const errorRegistry = {
     'Choose another host port, or 0 to let tsnet choose; or end what holds it, named in the message.',
   ),
   ERR_PORT_HOST_ADDRESS: bad('Name an address that this host has (`ip addr`), or leave it out for all of them.'),
+  ERR_MASQUERADE_SOURCE: conflict('Give the host that address, or leave it: packets leave from another one.'),
   ERR_FORWARD_DROPPED: conflict(
     'Let the packets through by the command in the message, or change the policy of that chain.',
   ),

@@ -265,6 +265,8 @@ export interface ClusterSettings extends RecordBase {
   readonly livenessMs: number;
   /** Whether `host:NAME` principals may manage networks. */
   readonly hostsManageNetworks: boolean;
+  /** Addresses and ports of controllers and their store, which no sandbox may reach. */
+  readonly guarded?: readonly { readonly address: string; readonly port: number }[];
 }
 
 /** Where a watcher stands: revisions of another epoch mean nothing. */

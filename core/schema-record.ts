@@ -180,6 +180,12 @@ export const clusterSettingsSchema = shapeOf<ClusterSettings>()(
       vxlanPort: part.count('UDP port of every VXLAN device', 65535, 1),
       livenessMs: part.count('A host is down this long after its last sign of life, in milliseconds', 86_400_000, 1),
       hostsManageNetworks: Type.Boolean({ description: 'Whether hosts may manage networks' }),
+      guarded: Type.Optional(
+        Type.Array(Type.Object({ address: part.addrText, port: part.port }, closed), {
+          maxItems: 256,
+          description: 'Addresses and ports that no sandbox may reach',
+        }),
+      ),
     },
     { ...closed, description: 'Settings of the whole cluster' },
   ),

@@ -1,5 +1,4 @@
 import { readdir } from 'node:fs/promises';
-import { parseAddr } from '../../core/addr.js';
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import { joinedNetworks } from '../../core/join.js';
@@ -16,11 +15,13 @@ import {
 import { newOriginTable, originElements } from '../../core/nft/origin.js';
 import { newTable, type Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
+import type { Place } from '../../lib/places.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { ClusterState, StateChange } from '../state/cluster-state.js';
 import type { Forwarding } from './forwarding.js';
 import type { Neighbourhood, Warning } from './neighbourhood.js';
+import { planByAddresses } from './own-addresses.js';
 import type { RuleSet } from './rule-set.js';
 
 export interface FirewallOptions {
@@ -34,7 +35,9 @@ export interface FirewallOptions {
   readonly own: OwnIndex;
   readonly defaultVxlanPort: number;
   /** What no sandbox may reach. */
-  readonly guarded: () => Promise<readonly { readonly address: string; readonly port: number }[]>;
+  readonly guarded: () => Promise<readonly Place[]>;
+  /** All addresses of this host. */
+  readonly hostAddresses: () => Promise<ReadonlySet<string>>;
   readonly log: Logger;
 }
 
@@ -47,9 +50,10 @@ const owners = {
   guarded: 'guarded',
   apart: 'apart',
   forwarding: 'forwarding',
+  addresses: 'addresses',
 } as const;
 
-/** How often it is looked whether somebody else has turned forwarding on or off. */
+/** How often it is looked whether somebody else has turned forwarding on or off, and which addresses the host has. */
 const lookMs = 2000;
 const foreignDelayMs = 300;
 const originTable = newOriginTable();
@@ -65,6 +69,8 @@ export class Firewall {
   readonly #readyLinks = new Set<string>();
   readonly #stop: () => void;
   #tablePort = 0;
+  #guarded: readonly Place[] = [];
+  #addressWarnings: readonly Warning[] = [];
   #isUp = false;
   #timer: NodeJS.Timeout | undefined;
   #foreignTimer: NodeJS.Timeout | undefined;
@@ -86,6 +92,7 @@ export class Firewall {
     return [
       ...failures.flatMap((each) => (each === null ? [] : [{ code: each.code, message: each.message }])),
       ...this.#options.neighbourhood.warnings,
+      ...this.#addressWarnings,
     ];
   }
 
@@ -116,6 +123,7 @@ export class Firewall {
       ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
     this.#setRouted();
     this.#bringUp();
+    if (network.options['masquerade-source'] !== undefined) this.#change(() => this.#followAddresses());
   }
 
   /** A network is no longer realised here. */
@@ -137,6 +145,8 @@ export class Firewall {
       await this.#options.neighbourhood.leave();
       ruleSet.setElements(owners.forwarding, []);
       ruleSet.setElements(owners.apart, []);
+      ruleSet.setElements(owners.addresses, []);
+      this.#addressWarnings = [];
       ruleSet.setTable(null);
       this.#options.origins.setTable(null);
       await ruleSet.settled();
@@ -229,14 +239,34 @@ export class Firewall {
     this.#change(async () => {
       // The table is there before anything is forwarded.
       this.#options.ruleSet.setTable(table);
-      this.#options.ruleSet.setElements(owners.guarded, guardedElements(await this.#options.guarded()));
+      await this.#guard();
       await this.#options.ruleSet.settled();
       await this.#ensureForwarding();
     });
     clearInterval(this.#timer);
-    this.#timer = setInterval(() => this.#change(() => this.#ensureForwarding()), lookMs);
+    this.#timer = setInterval(() => this.#change(() => this.#lookAround()), lookMs);
     this.#timer.unref();
     this.#lookSoon();
+  }
+
+  async #lookAround(): Promise<void> {
+    await this.#ensureForwarding();
+    await this.#followAddresses();
+  }
+
+  async #guard(): Promise<void> {
+    const { ruleSet, state, guarded } = this.#options;
+    this.#guarded = [...(await guarded()), ...(state.settings?.guarded ?? [])];
+    ruleSet.setElements(owners.guarded, guardedElements(this.#guarded));
+    await this.#followAddresses();
+  }
+
+  async #followAddresses(): Promise<void> {
+    if (!this.#isUp) return;
+    const networks = [...this.#carried.values()].map(({ network }) => network);
+    const { elements, warnings } = planByAddresses(await this.#options.hostAddresses(), networks, this.#guarded);
+    this.#addressWarnings = warnings;
+    this.#options.ruleSet.setElements(owners.addresses, elements);
   }
 
   async #ensureForwarding(): Promise<void> {
@@ -275,7 +305,9 @@ export class Firewall {
     const { ruleSet } = this.#options;
     switch (change.kind) {
       case 'settings':
-        if (this.#isUp) this.#bringUp();
+        if (!this.#isUp) break;
+        this.#bringUp();
+        this.#change(() => this.#guard());
         break;
       case 'network': {
         const id = change.op === 'put' ? change.value.id : change.previous.id;
@@ -307,24 +339,4 @@ export async function listLinkNames(): Promise<string[]> {
       !name.startsWith('tsx-') &&
       !name.startsWith('tsp-'),
   );
-}
-
-/** Addresses and ports of URLs; names are looked up with `resolve`. */
-export async function placesOf(
-  urls: readonly string[],
-  resolve: (name: string) => Promise<readonly string[]>,
-): Promise<{ readonly address: string; readonly port: number }[]> {
-  const places: { readonly address: string; readonly port: number }[] = [];
-  for (const url of urls) {
-    if (!URL.canParse(url) || url.startsWith('unix:')) continue;
-    const { hostname, port } = new URL(url);
-    const name = hostname.replace(/^\[(.*)\]$/, '$1');
-    const isAddress = name.includes(':') || /^[0-9.]+$/.test(name);
-    const addresses = isAddress ? [name] : await resolve(name).catch(() => []);
-    for (const address of addresses) {
-      parseAddr(address);
-      places.push({ address, port: Number(port === '' ? 80 : port) });
-    }
-  }
-  return places;
 }

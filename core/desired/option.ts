@@ -1,3 +1,4 @@
+import { isAddrText, isLinkLocal, isLoopback, isMulticast, isUnspecified, parseAddr } from '../addr.js';
 import { TsnetError } from '../errors.js';
 import type { MacvlanLink } from '../kernel.js';
 import type { DriverName } from '../model.js';
@@ -35,6 +36,12 @@ const bridged: Readonly<Record<string, DriverOption>> = {
     valueText: '`true` (default) or `false`',
     required: false,
     meaning: 'whether what leaves all tsnet networks leaves from an address of the host',
+  },
+  'masquerade-source': {
+    values: /^[0-9a-fA-F.:]{2,45}(,[0-9a-fA-F.:]{2,45})?$/,
+    valueText: 'an IPv4 address, an IPv6 address, or both with a comma',
+    required: false,
+    meaning: 'the address of the host that it leaves from, on hosts that have it; else the one that the route has',
   },
   antispoof: {
     values: ['true', 'false'],
@@ -105,9 +112,29 @@ export function checkDriverOptions(driver: DriverName, options: Readonly<Record<
       throw invalid(`options.${name}: driver ${driver} needs it (${option.meaning})`, name, '');
     }
   }
+  checkMasqueradeSource(options);
   if (options['host-shim'] === 'true' && macvlanMode(options) !== 'bridge') {
     throw invalid(`options.host-shim: reaches nobody in mode ${macvlanMode(options)}`, 'host-shim', 'true');
   }
+}
+
+function checkMasqueradeSource(options: Readonly<Record<string, string>>): void {
+  const value = options['masquerade-source'];
+  if (value === undefined) return;
+  const fail = (reason: string): TsnetError =>
+    invalid(`options.masquerade-source: ${JSON.stringify(value.slice(0, 64))} ${reason}`, 'masquerade-source', value);
+  if (options['masquerade'] === 'false') throw fail('means nothing with masquerade=false');
+  const texts = masqueradeSources(options);
+  if (!texts.every(isAddrText)) throw fail('is no address');
+  const addresses = texts.map((text) => parseAddr(text));
+  if (new Set(addresses.map(({ family }) => family)).size < addresses.length) throw fail('has two of one family');
+  if (addresses.some((addr) => isMulticast(addr) || isLoopback(addr) || isLinkLocal(addr) || isUnspecified(addr)))
+    throw fail('is no address that replies could come back to');
+}
+
+/** The addresses that a network's packets leave from, one of a family; empty: those that the routes have. */
+export function masqueradeSources(options: Readonly<Record<string, string>>): string[] {
+  return options['masquerade-source']?.split(',') ?? [];
 }
 
 /** The macvlan mode of a network's checked options. */

@@ -1,4 +1,4 @@
-import { containsAddr, parseAddr, parsePrefix, type Family } from '../addr.js';
+import { containsAddr, formatAddr, parseAddr, parsePrefix, type Addr, type Family } from '../addr.js';
 import { bridgeName } from '../ids.js';
 import type { Carrier, Endpoint, Network, PortMapping } from '../model.js';
 import { portAddresses } from '../ports.js';
@@ -55,6 +55,16 @@ export function carriedElements(network: Network, own: readonly string[]): Table
     if (isMasqueraded(network)) elements.push({ set: `masq${prefix.family}`, key: subnet });
   }
   return elements;
+}
+
+/** That a network's packets leave from one address of the host, which it must have. */
+export function sourceElements(network: Network, source: Addr): TableElement[] {
+  if (!isBridged(network) || !isMasqueraded(network)) return [];
+  return network.subnets.flatMap(({ subnet }): TableElement[] =>
+    parsePrefix(subnet).family === source.family
+      ? [{ set: `source${source.family}`, key: subnet, value: formatAddr(source) }]
+      : [],
+  );
 }
 
 /** What a host needs of a network and another one that it carries as well and that is joined to it; one direction. */
@@ -117,6 +127,11 @@ export function guardedElements(
   places: readonly { readonly address: string; readonly port: number }[],
 ): TableElement[] {
   return places.map(({ address, port }) => ({ set: `guarded${familyOf(address)}`, key: join(address, port) }));
+}
+
+/** Places of the cluster's own on this host. */
+export function guardedPortElements(places: readonly { readonly port: number }[]): TableElement[] {
+  return places.map(({ port }) => ({ set: 'guarded-ports', key: String(port) }));
 }
 
 /** The identity of an element. */

@@ -47,6 +47,7 @@ type PerFamily =
   | 'own'
   | 'same'
   | 'masq'
+  | 'source'
   | 'port'
   | 'range'
   | 'port-at'
@@ -57,7 +58,8 @@ type PerFamily =
   | 'guarded';
 
 /** Sets by name; those of addresses exist once for each family. */
-export type SetName = 'links' | 'open' | 'joined' | 'routed' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
+export type SetName =
+  'links' | 'open' | 'joined' | 'routed' | 'guarded-ports' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
 
 const portKey = ['inet_proto', 'inet_service'] as const;
 
@@ -71,6 +73,8 @@ function familySets({ suffix, type }: (typeof families)[number]): TableSet[] {
     { name: `same${suffix}`, key: [type, type], interval: true },
     // Subnets whose traffic to outside all networks leaves from an address of the host.
     { name: `masq${suffix}`, key: [type], interval: true },
+    // Subnet → the address of the host that it leaves from, where one was chosen that the host has.
+    { name: `source${suffix}`, key: [type], value: [type], interval: true },
     // Single and shifted ports, ranges that keep their numbers; on all addresses and on one.
     { name: `port${suffix}`, key: portKey, value: [type, 'inet_service'] },
     { name: `range${suffix}`, key: portKey, value: [type], interval: true },
@@ -95,6 +99,8 @@ const sets: readonly TableSet[] = [
   { name: 'routed', key: ['ifname', 'ifname'] },
   // Bridges of Docker's containers: what goes there is for Docker's rules to decide, not for the mark.
   { name: 'apart', key: ['ifname'] },
+  // Ports of what must not be reached and is on this host, on whatever address.
+  { name: 'guarded-ports', key: ['inet_service'] },
   // Families whose forwarding is on for our sake only.
   { name: 'closed', key: ['nf_proto'] },
   ...families.flatMap(familySets),
@@ -171,6 +177,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         name: 'to-host',
         rules: [
           `${vxlan} counter drop`,
+          'tcp dport @guarded-ports counter drop',
           ...both(
             'IP daddr . th dport @guarded# counter drop',
             // Only the network's own gateway and host address are local to its bridge.
@@ -228,7 +235,13 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'nat-post',
         hook: { type: 'nat', hook: 'postrouting', priority: 100 },
-        rules: ['oifname @links goto toward-sandbox', ...both('IP saddr @masq# IP daddr != @nets# masquerade')],
+        rules: [
+          'oifname @links goto toward-sandbox',
+          ...both(
+            'IP daddr != @nets# snat IP to IP saddr map @source#',
+            'IP saddr @masq# IP daddr != @nets# masquerade',
+          ),
+        ],
       },
       {
         name: 'toward-sandbox',

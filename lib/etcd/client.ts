@@ -169,6 +169,12 @@ export class EtcdClient {
     await this.#once((options) => this.#etcd.leaseClient.leaseRevoke({ ID: leaseId }, options));
   }
 
+  /** What the members of the cluster say where clients and other members reach them. Equivalent to: `etcdctl member list` */
+  async memberUrls(): Promise<string[]> {
+    const { members } = await this.#read((options) => this.#etcd.cluster.memberList({}, options));
+    return members.flatMap(({ clientURLs, peerURLs }) => [...clientURLs, ...peerURLs]);
+  }
+
   /** Forgets history up to a revision. */
   async compact(revision: number): Promise<void> {
     await this.#once((options) => this.#etcd.kv.compact({ revision, physical: true }, options));

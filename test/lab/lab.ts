@@ -19,8 +19,8 @@ export interface LabOptions {
   readonly hosts?: number;
   /** Default 1. Several need an etcd of their own. */
   readonly controllers?: number;
-  /** Default: embedded, the controller's child. */
-  readonly etcd?: 'embedded' | 'separate';
+  /** Default: embedded, the controller's child. On the wire: other machines could reach it. */
+  readonly etcd?: 'embedded' | 'separate' | 'on-the-wire';
   /** MTU of the wire; default 1500. */
   readonly mtu?: number;
   /** What follows `tsnet controller` and `tsnet agent`. */
@@ -67,10 +67,10 @@ export class Lab {
     this.#lan = await newUnderlay(this.prefix);
     const machine = { prefix: this.prefix, mtu };
     await this.#guarded(() => newMachine({ ...machine, name: 'ctl', number: controllerNumber }));
-    if (etcd === 'separate') await this.startEtcd();
+    if (etcd !== 'embedded') await this.startEtcd();
     for (let number = 1; number <= controllers; number += 1) {
       this.#step(etcd === 'embedded' ? 'a controller with its etcd' : `controller ${number}`);
-      await this.#startController(number, etcd === 'separate');
+      await this.#startController(number, etcd !== 'embedded');
     }
     for (let number = 1; number <= hosts; number += 1) {
       const name = `h${number}`;
@@ -139,10 +139,12 @@ export class Lab {
   /** Starts (again) the etcd that stands by itself, with its old data. */
   async startEtcd(): Promise<void> {
     this.#step('etcd');
-    const client = 'http://127.0.0.1:2379';
-    const peer = 'http://127.0.0.1:2380';
+    const address = this.options.etcd === 'on-the-wire' ? underlayAddress(controllerNumber) : '127.0.0.1';
+    const client = `http://${address}:2379`;
+    const peer = `http://${address}:2380`;
     const netns = enterArgs(netnsPath(`${this.prefix}ctl`));
-    const places = ['--listen-client-urls', client, '--advertise-client-urls', client];
+    const clients = [...new Set([client, 'http://127.0.0.1:2379'])].join(',');
+    const places = ['--listen-client-urls', clients, '--advertise-client-urls', client];
     const peers = [
       '--listen-peer-urls',
       peer,

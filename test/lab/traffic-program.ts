@@ -102,7 +102,7 @@ function sendGroup(group: string, port: number, ifname: string, text: string): v
   const socket = openUdp(isIPv6(group) ? 6 : 4);
   socket.bind(0, () => {
     if (isMulticast(group)) socket.setMulticastInterface(multicastInterface(group, ifname));
-    else socket.setBroadcast(true);
+    else if (!isIPv6(group)) socket.setBroadcast(true);
     const send = (): void => socket.send(text, port, group, (error) => (error === null ? undefined : fail(error)));
     send();
     setInterval(send, 50);
@@ -112,7 +112,7 @@ function sendGroup(group: string, port: number, ifname: string, text: string): v
 }
 
 function isMulticast(group: string): boolean {
-  return isIPv6(group) || /^2(2[4-9]|3[0-9])\./.test(group);
+  return isIPv6(group) ? /^ff/i.test(group) : /^2(2[4-9]|3[0-9])\./.test(group);
 }
 
 /** libuv wants the interface as one of its addresses (IPv4) or as a zone (IPv6). */

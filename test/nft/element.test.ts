@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
+import { parseAddr } from '../../core/addr.js';
 import type { Network, PortMapping } from '../../core/model.js';
 import {
   carriedElements,
@@ -10,6 +11,8 @@ import {
   guardedElements,
   portElements,
   routedElements,
+  sourceElements,
+  guardedPortElements,
   vtepElements,
   type TableElement,
 } from '../../core/nft/element.js';
@@ -95,6 +98,13 @@ t.test('whole rule sets read as they should', (t) => {
       ...guardedElements([{ address: '198.18.0.2', port: 7420 }]),
       { set: 'closed', key: 'ipv4' },
       ...portElements(endpoint([single(8080, 80)]), { defaultRoutes: [4], isElsewhere: true }),
+    ],
+    'masquerade-source': [
+      ...outside,
+      ...sourceElements(network(), parseAddr('198.18.0.21')),
+      ...sourceElements(network(), parseAddr('2001:db8:18::21')),
+      ...guardedElements([{ address: '198.18.0.11', port: 2379 }]),
+      ...guardedPortElements([{ port: 2379 }]),
     ],
     'joined-networks': [
       ...outside,

@@ -73,11 +73,18 @@ t.test('the table says what the drivers do', async (t) => {
 
 t.test('options are checked by name and value', async (t) => {
   t.doesNotThrow(() => checkDriverOptions('overlay', {}));
+  t.doesNotThrow(() => checkDriverOptions('overlay', { 'masquerade-source': '198.18.0.1,2001:db8::1' }));
   t.doesNotThrow(() => checkDriverOptions('macvlan', { parent: 'eth1', mode: 'vepa' }));
   t.doesNotThrow(() => checkDriverOptions('macvlan', { parent: 'bond0.7', 'host-shim': 'true' }));
   const refused: readonly (readonly [DriverName, Record<string, string>, string])[] = [
     ['overlay', { parent: 'eth1' }, 'options.parent'],
     ['bridge', { toString: 'x' }, 'options.toString'],
+    ['bridge', { 'masquerade-source': 'eth0' }, 'options.masquerade-source'],
+    ['bridge', { 'masquerade-source': '198.18.0.256' }, 'options.masquerade-source'],
+    ['overlay', { 'masquerade-source': '198.18.0.1,198.18.0.2' }, 'options.masquerade-source'],
+    ['overlay', { 'masquerade-source': '127.0.0.1' }, 'options.masquerade-source'],
+    ['overlay', { 'masquerade-source': '198.18.0.1', masquerade: 'false' }, 'options.masquerade-source'],
+    ['macvlan', { parent: 'eth1', 'masquerade-source': '198.18.0.1' }, 'options.masquerade-source'],
     ['macvlan', {}, 'options.parent'],
     ['macvlan', { parent: '' }, 'options.parent'],
     ['macvlan', { parent: 'a/b' }, 'options.parent'],

@@ -1,0 +1,27 @@
+import type { Lab } from './lab.js';
+import { enterArgs, netnsPath } from './netns.js';
+import { execIn, listenIn, type Sandbox } from './sandbox.js';
+
+/** A namespace of the lab that is no container: a host (`h1`), the controllers' machine (`ctl`), or the router (`lan`). */
+export function place(lab: Lab, name: string): Sandbox {
+  const netns = `${lab.prefix}${name}`;
+  return { name, target: `netns:${netnsPath(netns)}`, enter: enterArgs(netnsPath(netns)) };
+}
+
+/** Reports whether a TCP connection is accepted within a second. */
+export async function connects(from: Sandbox, address: string, port: number): Promise<boolean> {
+  const open = `exec 3<>/dev/tcp/${address}/${port}`;
+  return (await execIn(from, 'busybox', 'timeout', '1', 'bash', '-c', open)).status === 0;
+}
+
+/** The address that one place sees another's datagrams come from. */
+export async function seenAs(from: Sandbox, at: Sandbox, address: string, port: number): Promise<unknown> {
+  const server = await listenIn(at, 'listen-group', address.includes(':') ? '::' : '0.0.0.0', port, 'lan');
+  const client = await listenIn(from, 'send-group', address, port, 'eth0', 'who am I');
+  try {
+    return await server.expect('from');
+  } finally {
+    await client.end();
+    await server.end();
+  }
+}
