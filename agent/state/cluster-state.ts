@@ -3,17 +3,7 @@ import { toTsnetError, TsnetError } from '../../core/errors.js';
 import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
 import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
 import { isRecordOf } from './record-check.js';
-
-interface StateRecords {
-  readonly network: Network;
-  readonly carrier: Carrier;
-  readonly endpoint: Endpoint;
-  readonly settings: ClusterSettings;
-  readonly policy: Policy;
-  readonly service: Service;
-}
-
-export type StateKind = keyof StateRecords;
+import { keyOf, keyOfGone, kindOfKey, Records, type StateKind, type StateRecords, type Stored } from './records.js';
 
 type ChangeOf<K extends StateKind> =
   | {
@@ -54,16 +44,12 @@ export interface ClusterStateOptions extends CacheOptions {
   readonly graceMs?: number;
 }
 
-type Stored = StateRecords[StateKind];
-
 interface OpenSet {
   readonly scope: string;
   readonly revision: number;
   readonly named: Set<string>;
 }
 
-/** Kinds that a host hears of for the networks that it carries. */
-const ofNetwork = ['carrier', 'endpoint', 'service'] as const;
 const defaultGraceMs = 600_000;
 const loadedMark: LoadedMark = { loaded: true };
 
@@ -74,12 +60,7 @@ const loadedMark: LoadedMark = { loaded: true };
 export class ClusterState {
   readonly #options: ClusterStateOptions;
   readonly #cache: Cache;
-  readonly #records = new Map<string, Stored>();
-  readonly #networkIds = new Map<string, string>();
-  readonly #policies = new Map<string, Policy>();
-  readonly #carriers = new Map<string, Map<string, Carrier>>();
-  readonly #endpoints = new Map<string, Map<string, Endpoint>>();
-  readonly #services = new Map<string, Map<string, Service>>();
+  readonly #records = new Records();
   readonly #loaded = new Set<string>();
   readonly #listeners = new Set<(change: StateChange) => void>();
   readonly #downListeners = new Set<(hosts: ReadonlySet<string>) => void>();
@@ -122,55 +103,52 @@ export class ClusterState {
   }
 
   get settings(): ClusterSettings | null {
-    return (this.#records.get('settings') as ClusterSettings | undefined) ?? null;
+    return this.#records.settings;
   }
 
-  *networks(): IterableIterator<Network> {
-    for (const id of this.#networkIds.values()) {
-      const network = this.network(id);
-      if (network !== undefined) yield network;
-    }
+  networks(): IterableIterator<Network> {
+    return this.#records.networks();
   }
 
   network(id: string): Network | undefined {
-    return this.#records.get(`network/${id}`) as Network | undefined;
+    return this.#records.network(id);
   }
 
   /** A network by name or, where no network has that name, by id. */
   networkByRef(nameOrId: string): Network | undefined {
-    return this.network(this.#networkIds.get(nameOrId) ?? nameOrId);
+    return this.#records.networkByRef(nameOrId);
   }
 
   /** All policies of the cluster, by name. */
   get policies(): readonly Policy[] {
-    return [...this.#policies.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...this.#records.policies.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** The other hosts that carry a network. */
   carriersOf(network: string): readonly Carrier[] {
-    return [...(this.#carriers.get(network)?.values() ?? [])];
+    return [...this.#records.group('carrier', network).values()];
   }
 
   carrier(network: string, host: string): Carrier | undefined {
-    return this.#carriers.get(network)?.get(host);
+    return this.#records.group('carrier', network).get(host);
   }
 
   /** The endpoints of other hosts in a network. */
   endpointsOf(network: string): IterableIterator<Endpoint> {
-    return (this.#endpoints.get(network) ?? new Map<string, Endpoint>()).values();
+    return this.#records.group('endpoint', network).values();
   }
 
   endpoint(network: string, id: string): Endpoint | undefined {
-    return this.#endpoints.get(network)?.get(id);
+    return this.#records.group('endpoint', network).get(id);
   }
 
   /** The services of a network. */
   servicesOf(network: string): IterableIterator<Service> {
-    return (this.#services.get(network) ?? new Map<string, Service>()).values();
+    return this.#records.group('service', network).values();
   }
 
   service(network: string, name: string): Service | undefined {
-    return this.#services.get(network)?.get(name);
+    return this.#records.group('service', network).get(name);
   }
 
   /** Reports whether carriers and endpoints of a network were received as a whole once. */
@@ -254,6 +232,7 @@ export class ClusterState {
     this.#asked = asked;
     this.#wanted = wanted;
   }
+
   /** Networks that the store does not have although it should: it was lost or restored. */
   *unconfirmedNetworks(): IterableIterator<Network> {
     for (const key of this.#unconfirmed) {
@@ -270,9 +249,7 @@ export class ClusterState {
 
   /** Drops carriers and endpoints of a network that this host no longer carries. */
   forget(network: string): void {
-    for (const host of [...(this.#carriers.get(network)?.keys() ?? [])]) this.#remove(`carrier/${network}/${host}`);
-    for (const id of [...(this.#endpoints.get(network)?.keys() ?? [])]) this.#remove(`endpoint/${network}/${id}`);
-    for (const name of [...(this.#services.get(network)?.keys() ?? [])]) this.#remove(`service/${network}/${name}`);
+    for (const key of [...this.#records.keysIn(network)]) this.#remove(key);
     if (this.#loaded.delete(network)) this.#cache.touch(`loaded/${network}`);
   }
 
@@ -340,8 +317,7 @@ export class ClusterState {
   }
 
   #applyGone(kind: string, network: string, id: string): void {
-    const isShort = kind === 'network' || kind === 'policy';
-    const key = kind === 'settings' ? kind : isShort ? `${kind}/${id}` : `${kind}/${network}/${id}`;
+    const key = keyOfGone(kind, network, id);
     this.#set?.named.delete(key);
     this.#remove(key);
   }
@@ -350,7 +326,7 @@ export class ClusterState {
     const set = this.#set;
     this.#set = undefined;
     if (set === undefined || set.scope !== scope) return;
-    const missing = [...this.#keysIn(scope)].filter((key) => !set.named.has(key));
+    const missing = [...this.#records.keysIn(scope)].filter((key) => !set.named.has(key));
     if (this.#rebased) this.#keepForNow(missing);
     else for (const key of missing) this.#remove(key);
     for (const network of scope === '*' ? this.#asked : [scope]) this.#markLoaded(network);
@@ -366,13 +342,6 @@ export class ClusterState {
     this.#loaded.add(network);
     this.#cache.touch(`loaded/${network}`);
     for (const listener of this.#loadListeners) listener();
-  }
-
-  *#keysIn(scope: string): IterableIterator<string> {
-    for (const key of this.#records.keys()) {
-      if (key === 'settings') continue;
-      if (scope === '*' || ofNetwork.some((kind) => key.startsWith(`${kind}/${scope}/`))) yield key;
-    }
   }
 
   #keepForNow(keys: readonly string[]): void {
@@ -402,57 +371,19 @@ export class ClusterState {
   }
 
   #put(kind: StateKind, key: string, value: Stored): void {
-    const previous = this.#records.get(key) ?? null;
-    this.#index(kind, value, previous);
-    this.#records.set(key, value);
+    const previous = this.#records.put(key, value);
     this.#cache.touch(key);
     this.#tell({ op: 'put', kind, key, value, previous } as StateChange);
   }
 
   #remove(key: string): void {
-    const previous = this.#records.get(key);
+    const previous = this.#records.delete(key);
     if (previous === undefined) return;
-    this.#records.delete(key);
     this.#unconfirmed.delete(key);
     const kind = kindOfKey(key);
-    if (kind === 'network') {
-      const network = previous as Network;
-      if (this.#networkIds.get(network.name) === network.id) this.#networkIds.delete(network.name);
-    } else if (kind === 'policy') {
-      this.#policies.delete((previous as Policy).name);
-    } else if (kind === 'carrier') {
-      const carrier = previous as Carrier;
-      dropFrom(this.#carriers, carrier.network, carrier.host);
-    } else if (kind === 'endpoint') {
-      const endpoint = previous as Endpoint;
-      dropFrom(this.#endpoints, endpoint.network, endpoint.id);
-    } else if (kind === 'service') {
-      const service = previous as Service;
-      dropFrom(this.#services, service.network, service.name);
-    }
     this.#cache.touch(key);
     this.#tell({ op: 'gone', kind, key, value: null, previous } as StateChange);
     if (kind === 'network') this.forget((previous as Network).id);
-  }
-
-  #index(kind: StateKind, value: Stored, previous: Stored | null): void {
-    if (kind === 'network') {
-      const network = value as Network;
-      const before = previous as Network | null;
-      if (before !== null && before.name !== network.name) this.#networkIds.delete(before.name);
-      this.#networkIds.set(network.name, network.id);
-    } else if (kind === 'policy') {
-      this.#policies.set((value as Policy).name, value as Policy);
-    } else if (kind === 'carrier') {
-      const carrier = value as Carrier;
-      addTo(this.#carriers, carrier.network, [carrier.host, carrier]);
-    } else if (kind === 'endpoint') {
-      const endpoint = value as Endpoint;
-      addTo(this.#endpoints, endpoint.network, [endpoint.id, endpoint]);
-    } else if (kind === 'service') {
-      const service = value as Service;
-      addTo(this.#services, service.network, [service.name, service]);
-    }
   }
 
   #restore(key: string, value: CacheValue): void {
@@ -463,8 +394,7 @@ export class ClusterState {
     } else {
       const record = value as Stored;
       if ('host' in record && record.host === this.#options.host) return;
-      this.#index(kindOfKey(key), record, null);
-      this.#records.set(key, record);
+      this.#records.put(key, record);
     }
   }
 
@@ -484,31 +414,6 @@ export class ClusterState {
       }
     }
   }
-}
-
-function keyOf(kind: StateKind, value: Stored): string {
-  if (kind === 'settings') return kind;
-  if (kind === 'network') return `network/${(value as Network).id}`;
-  if (kind === 'policy') return `policy/${(value as Policy).name}`;
-  if (kind === 'service') return `service/${(value as Service).network}/${(value as Service).name}`;
-  if (kind === 'carrier') return `carrier/${(value as Carrier).network}/${(value as Carrier).host}`;
-  return `endpoint/${(value as Endpoint).network}/${(value as Endpoint).id}`;
-}
-
-function kindOfKey(key: string): StateKind {
-  return key.split('/', 1)[0] as StateKind;
-}
-
-function addTo<V>(table: Map<string, Map<string, V>>, network: string, [id, value]: readonly [string, V]): void {
-  const known = table.get(network);
-  if (known === undefined) table.set(network, new Map([[id, value]]));
-  else known.set(id, value);
-}
-
-function dropFrom<V>(table: Map<string, Map<string, V>>, network: string, id: string): void {
-  const known = table.get(network);
-  known?.delete(id);
-  if (known?.size === 0) table.delete(network);
 }
 
 function shown(value: unknown): string {
