@@ -1,4 +1,5 @@
 import { containsAddr, parseAddr, parsePrefix } from '../addr.js';
+import { bridgeName } from '../ids.js';
 import type { Endpoint, Network, Service } from '../model.js';
 import { slotsOf } from './backend.js';
 import { spreadChain } from './table.js';
@@ -32,6 +33,7 @@ export function serviceElements(service: Service, ready: readonly Backend[], hos
   for (const vip of service.addresses) {
     const family = familyOf(vip);
     elements.push({ set: `vips${family}`, key: vip });
+    elements.push({ set: `home${family}`, key: join(`"${bridgeName(service.network)}"`, vip) });
     const able = ready.filter(({ addresses }) => addresses.some((address) => familyOf(address) === family));
     const slots = slotsOf(service, able).map(
       ({ addresses }) => addresses.find((one) => familyOf(one) === family) ?? '',

@@ -76,9 +76,12 @@ function parseSelection({ selector, backends }: ServiceCreate): Pick<Service, 's
 /**
  * Reads what a service's author says of it.
  *
- * Errors: ERR_INVALID_SERVICE, ERR_INVALID_NAME, ERR_DRIVER_UNSUPPORTED for a virtual address where the driver has none.
+ * Errors: ERR_INVALID_SERVICE, ERR_INVALID_NAME, ERR_PORT_INTERNAL, ERR_DRIVER_UNSUPPORTED for a virtual address where the driver has none.
  */
-export function parseService(request: ServiceCreate, network: Pick<Network, 'id' | 'driver'>): ServiceDefinition {
+export function parseService(
+  request: ServiceCreate,
+  network: Pick<Network, 'id' | 'name' | 'driver' | 'internal'>,
+): ServiceDefinition {
   const { mode = 'vip', affinity = 'none', drainMs = defaultDrainMs } = request;
   const name = parseEndpointName(request.name);
   if (mode === 'vip') checkFeature(network.driver, 'service-vip');
@@ -86,6 +89,10 @@ export function parseService(request: ServiceCreate, network: Pick<Network, 'id'
   if (mode === 'dnsrr' && (request.addresses ?? []).length > 0) throw invalidService('addresses', 'need mode vip');
   const ports = parsePorts({ ...request, mode });
   const publish = parsePublish({ ...request, mode }, ports);
+  if (publish.length > 0 && network.internal)
+    throw new TsnetError('ERR_PORT_INTERNAL', `publish: network "${network.name}" is internal`, {
+      details: { field: 'publish' },
+    });
   const health = parseHealth(request.health, ports);
   if (health !== undefined && network.driver === 'macvlan') checkFeature(network.driver, 'service-health');
   return {

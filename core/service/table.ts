@@ -51,6 +51,8 @@ function familySets({ suffix, ip, type }: (typeof families)[number]): ServiceSet
   const target = { value: [type, 'inet_service'], valueTypeOf: [`${ip} daddr`, 'th dport'] };
   return [
     { name: `vips${suffix}`, key: [type] },
+    // The bridge that each address is of: sandboxes of other networks are not served.
+    { name: `home${suffix}`, key: ['ifname', type] },
     { name: `vip${suffix}`, key: [type, ...port], value: ['verdict'] },
     {
       name: `to${suffix}`,
@@ -119,7 +121,17 @@ export const serviceTable: ServiceTable = {
     ...pickChains(manySlots, false),
     ...pickChains(stickySlots, true),
     ...pickChains(manySlots, true),
-    { name: 'nat-in', hook: { type: 'nat', hook: 'prerouting', priority: -110 }, rules: toServices },
+    {
+      name: 'nat-in',
+      hook: { type: 'nat', hook: 'prerouting', priority: -110 },
+      rules: [
+        ...both('IP daddr @vips# iifname . IP daddr != @home# return'),
+        // It comes before the kernel's own check of addresses that have no business on the wire.
+        'ip daddr 127.0.0.0/8 return',
+        'ip6 daddr ::1 return',
+        ...toServices,
+      ],
+    },
     { name: 'nat-out', hook: { type: 'nat', hook: 'output', priority: -110 }, rules: toServices },
     {
       name: 'input',

@@ -49,6 +49,13 @@ t.test('a service spreads connections over backends of all hosts, which see the 
     }
     const refused = await ask(near, { address: made.addresses[0] ?? '', port: 81, count: 1 });
     t.match(refused.errors, [/ECONNREFUSED/], 'a port that is not of the service is refused');
+    await one.create({ name: 'other', ipv6: true });
+    const alien = await lab.sandbox();
+    await one.attach('other', alien);
+    for (const address of made.addresses) {
+      const { failed } = await ask(alien, { address, count: 1 });
+      t.equal(failed, 1, `a sandbox of another network does not reach ${address}`);
+    }
     const [first] = backends;
     if (first !== undefined) {
       for (const address of made.addresses) {

@@ -9,7 +9,7 @@ import { serviceTable } from '../../../core/service/table.js';
 import { newGrid } from '../../../core/grid.js';
 import { Membership } from '../../../agent/services/membership.js';
 
-const network = { id: '0123abcd', driver: 'overlay' } as const;
+const network = { id: '0123abcd', name: 'front', driver: 'overlay', internal: false } as const;
 const request: ServiceCreate = { name: 'Web', network: 'front', ports: [{ port: 80 }], selector: { app: 'web' } };
 
 function newEndpoint(number: number, more: Partial<BackendEndpoint> = {}): BackendEndpoint {
@@ -67,6 +67,9 @@ t.test('what a service is asked for is checked, with the field named', async (t)
       JSON.stringify(change),
     );
   t.throws(() => parseService(request, { ...network, driver: 'macvlan' }), { code: 'ERR_DRIVER_UNSUPPORTED' });
+  t.throws(() => parseService({ ...request, publish: [{ hostPort: 80 }] }, { ...network, internal: true }), {
+    code: 'ERR_PORT_INTERNAL',
+  });
   t.equal(parseService({ ...request, mode: 'dnsrr' }, { ...network, driver: 'macvlan' }).mode, 'dnsrr');
 });
 
@@ -128,7 +131,7 @@ t.test('a service is a few elements whose chains are there', async (t) => {
     }
   }
   const empty = serviceElements(newService(), [], 'h1').map(({ set }) => set);
-  t.same(empty, ['vips4', 'vips6'], 'without backends only its addresses are known');
+  t.same(empty, ['vips4', 'home4', 'vips6', 'home6'], 'without backends only its addresses are known');
   t.same(serviceElements(newService({ mode: 'dnsrr' }), [newEndpoint(1)], 'h1'), []);
 });
 
