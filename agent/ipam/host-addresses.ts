@@ -1,17 +1,17 @@
-import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
-import { addrWidth, containsAddr, formatAddr, formatPrefix, parseAddr, parsePrefix } from '../../core/addr.js';
-import { TsnetError, toTsnetError } from '../../core/errors.js';
-import { addressInUse, parseFixedAddr } from '../../core/ipam.js';
+import { addrWidth, containsAddr, formatPrefix, parseAddr, parsePrefix } from '../../core/addr.js';
+import { toTsnetError } from '../../core/errors.js';
 import type { Block, Carve, Network } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
-import { Backoff } from '../../lib/sync/backoff.js';
 import type { BlockListener } from '../sync/cluster-sync.js';
 import type { ControllerClient } from '../sync/controller-client.js';
+import { AddressSupply } from './address-supply.js';
 import { BlockReturns } from './block-returns.js';
 import { controllerBlocks, type BlockSource } from './block-source.js';
+import { BlockSweep } from './block-sweep.js';
 import { CarveAnswers } from './carve-answers.js';
-import { Pools, takeQuietly, usedAddresses, type Clocks, type SubnetPool } from './pools.js';
+import { matchFixed } from './fixed-addresses.js';
+import { Pools, takeQuietly, usedAddresses, type Clocks } from './pools.js';
 
 /** What this host lost with a block that is another's by now. */
 export interface BlockLoss {
@@ -38,14 +38,7 @@ export interface HostAddressesOptions {
   readonly sweepMs?: number;
 }
 
-/** After a request ahead of need that failed, the next waits this long, ms. */
-const aheadPauseMs = 30_000;
 const defaultSweepMs = 5000;
-/** One allocation asks this many times at most: others may take what each request brings. */
-const maxRefills = 256;
-/** For a fixed address: it may be on its way to or from this host. */
-const maxFixedTries = 8;
-
 const systemClocks: Clocks = { monoMs: () => performance.now(), wallMs: () => Date.now() };
 
 /**
@@ -55,16 +48,13 @@ const systemClocks: Clocks = { monoMs: () => performance.now(), wallMs: () => Da
 export class HostAddresses implements BlockListener {
   readonly #options: HostAddressesOptions;
   readonly #clocks: Clocks;
-  readonly #source: BlockSource;
   readonly #pools: Pools;
   readonly #returns: BlockReturns;
   readonly #carves: CarveAnswers;
+  readonly #supply: AddressSupply;
+  readonly #sweep: BlockSweep;
   readonly #hostAddressRuns = new Map<string, Promise<readonly string[]>>();
   readonly #lossListeners = new Set<(loss: BlockLoss) => void>();
-  /** Since when a block has been idle, by network/CIDR. */
-  readonly #idleSinceMs = new Map<string, number>();
-  /** Blocks that the store says are ours and the journal does not know, and since when. */
-  readonly #unknown = new Map<string, { readonly block: Block; readonly sinceMs: number }>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(options: HostAddressesOptions) {
@@ -73,17 +63,13 @@ export class HostAddresses implements BlockListener {
     if (source === undefined) throw new TypeError('neither client nor source is given');
     this.#options = options;
     this.#clocks = options.clocks ?? systemClocks;
-    this.#source = source;
     this.#pools = new Pools({ journal, network: (id) => state.network(id), quarantineMs, clocks: this.#clocks });
     this.#returns = new BlockReturns({ journal, source, log });
-    this.#carves = new CarveAnswers({
-      journal,
-      source,
-      log,
-      pools: this.#pools,
-      nowMs: this.#clocks.monoMs,
-      holderOf: (network, address) => this.#holderOf(network, address),
-    });
+    const common = { journal, source, log, pools: this.#pools, returns: this.#returns, nowMs: this.#clocks.monoMs };
+    const holderOf = (network: string, address: string): string => this.#holderOf(network, address);
+    this.#carves = new CarveAnswers({ ...common, holderOf });
+    this.#supply = new AddressSupply({ ...common, host, holderOf, adopt: (block) => this.#adopt(block) });
+    this.#sweep = new BlockSweep({ ...common, state, quarantineMs });
     this.#timer = setInterval(() => {
       try {
         this.sweep();
@@ -107,8 +93,8 @@ export class HostAddresses implements BlockListener {
       for (const pool of pools) {
         signal?.throwIfAborted();
         const address = wanted.get(pool);
-        taken.push(this.#takeNow(pool, address) ?? (await this.#takeLater(pool, address, signal)));
-        this.#refillWhenLow(pool);
+        taken.push(this.#supply.takeNow(pool, address) ?? (await this.#supply.takeLater(pool, address, signal)));
+        this.#supply.refillWhenLow(pool);
       }
       return taken;
     } catch (error) {
@@ -187,13 +173,13 @@ export class HostAddresses implements BlockListener {
 
   /** The store has no record of a block (any more). One that the journal holds is published again by `blockSet`'s caller. */
   blockGone(network: string, cidr: string): void {
-    this.#unknown.delete(`${network}/${cidr}`);
+    this.#sweep.forgetUnknown({ network, cidr });
   }
 
   /** All blocks of this host that the store has; returns those of the journal that it lacks, to be published again. */
   blockSet(blocks: readonly Block[]): readonly Block[] {
     const named = new Set(blocks.map(({ network, cidr }) => `${network}/${cidr}`));
-    for (const key of this.#unknown.keys()) if (!named.has(key)) this.#unknown.delete(key);
+    this.#sweep.keepUnknown(blocks);
     for (const block of blocks) this.blockPut(block);
     this.#returns.flush();
     return [...this.#options.journal.blocks()].filter(({ network, cidr }) => !named.has(`${network}/${cidr}`));
@@ -223,23 +209,7 @@ export class HostAddresses implements BlockListener {
 
   /** Looks for blocks that can be returned. Called by a timer; tests call it themselves. */
   sweep(): void {
-    const nowMs = this.#clocks.monoMs();
-    const idle = new Set<string>();
-    for (const network of new Set([...this.#options.journal.blocks()].map((block) => block.network)))
-      this.#pools.of(network);
-    for (const { network, pool } of this.#pools.all()) {
-      for (const block of this.#isInUse(network.id) ? pool.idleBlocks(nowMs) : idleOf(pool.held, pool.counts(nowMs))) {
-        idle.add(`${network.id}/${block.cidr}`);
-        this.#returnWhenIdleLong(block, nowMs);
-      }
-    }
-    for (const key of this.#idleSinceMs.keys()) if (!idle.has(key)) this.#idleSinceMs.delete(key);
-    for (const [key, { block, sinceMs }] of this.#unknown) {
-      if (nowMs - sinceMs < this.#options.quarantineMs) continue;
-      this.#unknown.delete(key);
-      if (this.#options.journal.block(block.network, block.cidr) === undefined) this.#returns.add(block);
-    }
-    this.#returnOrphans();
+    this.#sweep.run();
   }
 
   close(): void {
@@ -258,7 +228,7 @@ export class HostAddresses implements BlockListener {
         own.push(known.address);
         continue;
       }
-      const address = this.#takeNow(pool, undefined) ?? (await this.#takeLater(pool, undefined));
+      const address = this.#supply.takeNow(pool, undefined) ?? (await this.#supply.takeLater(pool, undefined));
       try {
         journal.putHostAddress({ network: network.id, subnet: pool.subnet, address });
       } catch (error) {
@@ -266,106 +236,9 @@ export class HostAddresses implements BlockListener {
         throw error;
       }
       own.push(address);
-      this.#refillWhenLow(pool);
+      this.#supply.refillWhenLow(pool);
     }
     return own;
-  }
-
-  /** Takes an address from the blocks held here; null when they have none to give. */
-  #takeNow({ pool, network }: SubnetPool, fixed: string | undefined): string | null {
-    if (fixed === undefined) return pool.allocate(this.#clocks.monoMs());
-    if (pool.isUsed(fixed)) throw addressInUse(network, fixed, this.#holderOf(network.id, fixed));
-    return pool.allocateFixed(fixed) ? fixed : null;
-  }
-
-  /** Asks the controller as long as it takes until an address is ours. */
-  async #takeLater(pool: SubnetPool, fixed: string | undefined, signal?: AbortSignal): Promise<string> {
-    const pauses = new Backoff(10, 500);
-    for (let tries = 0; tries < (fixed === undefined ? maxRefills : maxFixedTries); tries += 1) {
-      // A request ahead of need that is under way may bring enough; when it fails, need is a better reason.
-      if (fixed === undefined && pool.ahead !== undefined)
-        await abortable(
-          pool.ahead.catch(() => undefined),
-          signal,
-        );
-      const address =
-        this.#takeNow(pool, fixed) ??
-        (await abortable(this.#requestFor(pool, fixed), signal)) ??
-        this.#takeNow(pool, fixed);
-      if (address !== null) return address;
-      await abortable(setTimeoutAsync(pauses.next()), signal);
-    }
-    const name = JSON.stringify(pool.network.name);
-    if (fixed === undefined)
-      throw new TsnetError('ERR_NO_BLOCK', `network ${name}: others took every address that was asked for`);
-    throw new TsnetError(
-      'ERR_ADDRESS_HELD_ELSEWHERE',
-      `address: ${fixed} of network ${name} is about to go to another host`,
-      {
-        details: { field: 'address', value: fixed, network: pool.network.name },
-      },
-    );
-  }
-
-  /** One request; a fixed address is taken in the same turn in which its block comes, before anybody else can. */
-  async #requestFor(pool: SubnetPool, fixed: string | undefined): Promise<string | null> {
-    if (fixed === undefined) {
-      await this.#refill(pool);
-      return null;
-    }
-    await this.#request(pool, { address: fixed });
-    return this.#takeNow(pool, fixed);
-  }
-
-  /** Asks for more addresses of a subnet; whoever needs some shares one request. */
-  #refill(pool: SubnetPool): Promise<void> {
-    pool.refill ??= this.#request(pool, {}).finally(() => {
-      pool.refill = undefined;
-    });
-    return pool.refill;
-  }
-
-  #refillWhenLow(pool: SubnetPool): void {
-    const nowMs = this.#clocks.monoMs();
-    if (pool.refill !== undefined || pool.ahead !== undefined || nowMs < pool.aheadAfterMs || !pool.pool.isLow(nowMs))
-      return;
-    pool.ahead = this.#request(pool, { ahead: true }).finally(() => {
-      pool.ahead = undefined;
-    });
-    pool.ahead.catch((error: unknown) => {
-      pool.aheadAfterMs = this.#clocks.monoMs() + aheadPauseMs;
-      this.#options.log.debug({ code: toTsnetError(error).code }, `no block ahead: ${toTsnetError(error).message}`);
-    });
-  }
-
-  async #request(
-    { network, subnet }: SubnetPool,
-    more: { readonly address?: string; readonly ahead?: boolean },
-  ): Promise<void> {
-    try {
-      const block = await this.#source.request({ network: network.id, subnet, ...more });
-      if (block.network !== network.id || block.host !== this.#options.host) {
-        throw new TsnetError(
-          'ERR_INTERNAL',
-          `asked for a block of network ${network.id}, got ${block.cidr} of ${block.network} for ${block.host ?? 'nobody'}`,
-        );
-      }
-      this.#adopt(block);
-    } catch (error) {
-      const reason = toTsnetError(error);
-      if (
-        !['ERR_CONTROLLER_UNREACHABLE', 'ERR_STORE_UNREACHABLE', 'ERR_DEADLINE', 'ERR_STOPPING'].includes(reason.code)
-      )
-        throw reason;
-      throw new TsnetError(
-        'ERR_NO_BLOCK',
-        `network ${JSON.stringify(network.name)}: no free address here, and ${reason.message}`,
-        {
-          cause: reason,
-          details: { network: network.name, subnet },
-        },
-      );
-    }
   }
 
   /** Takes a block or a newer record of one; the journal first. */
@@ -374,7 +247,7 @@ export class HostAddresses implements BlockListener {
     if (this.#returns.isReturned(block)) return;
     const { journal } = this.#options;
     const known = journal.block(block.network, block.cidr);
-    this.#unknown.delete(`${block.network}/${block.cidr}`);
+    this.#sweep.forgetUnknown(block);
     if (known !== undefined && known.generation >= block.generation) return;
     // Building the pools first: they read the journal, and must not find the block there twice.
     const pool = this.#pools.ofBlock(block.network, block.cidr);
@@ -397,13 +270,8 @@ export class HostAddresses implements BlockListener {
   #noteUnknown(block: Block): void {
     const { host, journal } = this.#options;
     if (block.host !== host || this.#returns.isReturned(block)) return;
-    if (usedIn(journal, block).length > 0) {
-      this.#adopt(block);
-      return;
-    }
-    const key = `${block.network}/${block.cidr}`;
-    const known = this.#unknown.get(key);
-    this.#unknown.set(key, { block, sinceMs: known?.sinceMs ?? this.#clocks.monoMs() });
+    if (usedIn(journal, block).length > 0) this.#adopt(block);
+    else this.#sweep.noteUnknown(block);
   }
 
   #tellLoss(block: Block, addresses: readonly string[]): void {
@@ -427,50 +295,14 @@ export class HostAddresses implements BlockListener {
     for (const listener of this.#lossListeners) listener(loss);
   }
 
-  #isInUse(network: string): boolean {
-    const { journal } = this.#options;
-    return journal.carrier(network) !== undefined || usedAddresses(journal, network).length > 0;
-  }
-
-  #returnWhenIdleLong(block: Block, nowMs: number): void {
-    const key = `${block.network}/${block.cidr}`;
-    const sinceMs = this.#idleSinceMs.get(key);
-    if (sinceMs === undefined) this.#idleSinceMs.set(key, nowMs);
-    if (nowMs - (sinceMs ?? nowMs) < this.#options.quarantineMs) return;
-    this.#idleSinceMs.delete(key);
-    this.#return(block);
-  }
-
   #returnSingle(network: string, address: string): boolean {
     const addr = parseAddr(address);
     const pool = this.#pools.ofAddress(network, address);
     const cidr = formatPrefix({ family: addr.family, base: addr.value, length: addrWidth(addr.family) });
     const block = this.#options.journal.block(network, cidr);
     if (pool === undefined || block === undefined || pool.grid.blockLength === addrWidth(addr.family)) return false;
-    this.#return(block);
+    this.#sweep.giveBack(block);
     return true;
-  }
-
-  #return(block: Block): void {
-    try {
-      this.#returns.add(block);
-      this.#pools.ofBlock(block.network, block.cidr)?.pool.removeBlock(block.cidr);
-    } catch (error) {
-      this.#options.log.warn(
-        { code: toTsnetError(error).code },
-        `block ${block.cidr} not returned: ${toTsnetError(error).message}`,
-      );
-    }
-  }
-
-  /** Blocks of networks that are gone go back as well. */
-  #returnOrphans(): void {
-    const { journal, state } = this.#options;
-    for (const block of [...journal.blocks()]) {
-      if (state.network(block.network) !== undefined || this.#isInUse(block.network)) continue;
-      this.#returns.add(block);
-      this.#pools.forget(block.network);
-    }
   }
 
   #holderOf(network: string, address: string): string {
@@ -482,61 +314,11 @@ export class HostAddresses implements BlockListener {
   }
 }
 
-function matchFixed(
-  network: Network,
-  pools: readonly SubnetPool[],
-  fixed: readonly string[],
-): ReadonlyMap<SubnetPool, string> {
-  const wanted = new Map<SubnetPool, string>();
-  for (const text of fixed) {
-    const addr = parseAddr(text);
-    const pool = pools.find(({ grid }) => containsAddr(grid.prefix, addr));
-    if (pool === undefined) {
-      const subnets = pools.map(({ subnet }) => subnet);
-      throw new TsnetError(
-        'ERR_ADDRESS_OUTSIDE_SUBNET',
-        `address: ${formatAddr(addr)} lies outside the subnets of network ${JSON.stringify(network.name)}: ${subnets.join(', ')}`,
-        {
-          details: { field: 'address', value: formatAddr(addr), network: network.name, subnets },
-        },
-      );
-    }
-    if (wanted.has(pool)) {
-      throw new TsnetError(
-        'ERR_INVALID_REQUEST',
-        `addresses: ${formatAddr(addr)} is the second one of subnet ${pool.subnet}`,
-        {
-          details: { field: 'addresses', value: formatAddr(addr), subnet: pool.subnet },
-        },
-      );
-    }
-    wanted.set(pool, formatAddr(parseFixedAddr(pool.grid, text)));
-  }
-  return wanted;
-}
-
 /** Addresses in use here that lie in a block and are not another host's. */
 function usedIn(journal: Journal, block: Block): string[] {
   const prefix = parsePrefix(block.cidr);
   return usedAddresses(journal, block.network).filter((text) => {
     const addr = parseAddr(text);
     return containsAddr(prefix, addr) && !block.carved.includes(text);
-  });
-}
-
-function idleOf(
-  held: readonly Block[],
-  counts: { readonly used: number; readonly quarantined: number },
-): readonly Block[] {
-  return counts.used === 0 && counts.quarantined === 0 ? held : [];
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const stop = (): void => reject(toTsnetError(signal.reason));
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
   });
 }
