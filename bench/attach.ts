@@ -25,6 +25,7 @@ import { netnsPath } from '../test/lab/netns.js';
 import { mustRun } from '../test/lab/program.js';
 import { inLab } from './bench-lab.js';
 import type { Benchmark, Samples, Subject } from './harness.js';
+import { KeptConnection } from './kept-connection.js';
 
 const perRound = 20;
 const mtu = 1450;
@@ -56,9 +57,11 @@ export function withAttach(run: (benchmark: Benchmark) => Promise<boolean>): Pro
     const first = await lab.host(1).attach('net', await lab.sandbox());
     const [netlinkHost, commandHost] = [await newHandmadeHost(lab, 'netlink'), await newHandmadeHost(lab, 'commands')];
     const connection = await NetlinkConnection.open(native, { netns: { path: netnsPath(netlinkHost) } });
+    const kept = await KeptConnection.open(lab.host(1).api.base.slice('unix:'.length));
     try {
       const attachers = {
-        tsnet: agentAttacher(lab.host(1)),
+        tsnet: agentAttacher(lab.host(1), kept),
+        'tsnet-connecting': agentAttacher(lab.host(1), null),
         netlink: await netlinkAttacher(native, connection),
         commands: commandAttacher(commandHost),
       };
@@ -72,12 +75,14 @@ export function withAttach(run: (benchmark: Benchmark) => Promise<boolean>): Pro
         warmups: 6,
         comparisons: [
           { metric: 'attach ms', of: 'tsnet', to: 'netlink', atMost: 2 },
+          { metric: 'attach ms', of: 'tsnet-connecting', to: 'netlink' },
           { metric: 'attach ms', of: 'tsnet', to: 'commands' },
           { metric: 'detach ms', of: 'tsnet', to: 'netlink' },
           { metric: 'detach ms', of: 'tsnet', to: 'commands' },
         ],
       });
     } finally {
+      kept.close();
       connection.close();
     }
   });
@@ -134,15 +139,13 @@ async function timed(act: () => Promise<void>): Promise<number> {
   return performance.now() - startedMs;
 }
 
-/** As the CLI and a runtime's plugin call: a connection of its own for each. */
-function agentAttacher(host: LabHost): Attacher {
+/** On a connection that is kept, or, as the CLI and a runtime's plugin call, on one of its own for each. */
+function agentAttacher(host: LabHost, kept: KeptConnection | null): Attacher {
   const server = { base: host.api.base, unreachable: 'ERR_AGENT_UNREACHABLE' } as const;
-  const post = (verb: string, plan: Plan): Promise<unknown> =>
-    callServer(
-      server,
-      { method: 'POST', path: `/v1/agent/${verb}` },
-      { body: { network: 'net', target: `netns:${plan.path}` } },
-    );
+  const post = (verb: string, plan: Plan): Promise<unknown> => {
+    const [path, body] = [`/v1/agent/${verb}`, { network: 'net', target: `netns:${plan.path}` }];
+    return kept === null ? callServer(server, { method: 'POST', path }, { body }) : kept.post(path, body);
+  };
   return {
     attach: async (plan) => {
       await post('attach', plan);
