@@ -30,6 +30,8 @@ function serve(name: string, port: number): void {
     response.statusCode = request.url === '/healthz' && isFailing ? 503 : 200;
     response.end(JSON.stringify({ name, client: plain(request.socket.remoteAddress) }));
   });
+  // What is held is ended by the service, not by the server.
+  server.keepAliveTimeout = 120_000;
   const udp = createSocket('udp6');
   udp.on('message', (_text, from) => {
     udp.send(JSON.stringify({ name, client: plain(from.address) }), from.port, from.address);
