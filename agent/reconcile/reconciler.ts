@@ -14,7 +14,9 @@ import { ensureNoRouterAdverts } from './link-sysctl.js';
 import { KernelView } from './kernel-view.js';
 import { LinkReaper } from './link-reaper.js';
 import type { LinkEntry } from './link-table.js';
+import { MarkGrace } from './mark-grace.js';
 import { formatReconcileObject, isAsDesired, isLink, linkNameOf } from './object.js';
+import { Settling } from './settling.js';
 import { planOperations, type LinkState, type Operation, type Plan } from './plan.js';
 
 /** How a reconciler is started. */
@@ -60,15 +62,8 @@ export interface ReconcilerStatus {
   readonly failing: readonly FailingObject[];
 }
 
-const markGraceMs = 200;
 const maxUnkept = 3;
 const maxDrifts = 8;
-
-interface Waiter {
-  readonly owner: string;
-  resolve(): void;
-  reject(error: unknown): void;
-}
 
 interface Connections {
   readonly main: NetlinkConnection;
@@ -106,15 +101,13 @@ export class Reconciler {
   readonly #unkept = new Map<string, number>();
   /** Entries of a bridge whose MAC another entry that is wanted too has taken, by MAC. */
   readonly #superseded = new Map<string, Set<string>>();
-  readonly #graceEndsMs = new Map<string, number>();
+  readonly #grace: MarkGrace;
   readonly #deleting = new Map<string, number>();
   /** How often a key was changed from outside since the last full read. */
   readonly #drifts = new Map<string, number>();
   /** Keys changed from outside, until they are repaired. */
   readonly #drifted = new Set<string>();
-  /** Keys that an owner has just stopped asking for, until they are gone. */
-  readonly #dropped = new Map<string, Set<string>>();
-  readonly #waiters = new Set<Waiter>();
+  readonly #settling: Settling;
   readonly #linkListeners = new Set<(event: LinkEvent) => void>();
 
   #cancelAudit: () => void = () => undefined;
@@ -143,6 +136,17 @@ export class Reconciler {
       onLoss: (cause) => this.#onLoss(cause),
     });
     this.#applier = new Applier({ native, netns, connection: this.connection, view: this.#view });
+    this.#grace = new MarkGrace({
+      clock: this.#clock,
+      look: (link) => this.#look(link),
+      onOver: (key) => this.#backlog.dirty.add(key),
+    });
+    this.#settling = new Settling({
+      desired: this.#desired,
+      backlog: this.#backlog,
+      isInFlight: (key) => this.#inFlight.has(key),
+      formatKey: (key) => this.#formatKey(key),
+    });
     this.#reaper = new LinkReaper(connections.reaper, (group) => {
       return [...this.#view.links.values()].some((link) => link.group === group);
     });
@@ -181,11 +185,7 @@ export class Reconciler {
    */
   setDesired(owner: string, objects: readonly KernelObject[]): void {
     const { changed, dropped } = this.#desired.replace(owner, objects);
-    const recent = new Set(
-      [...(this.#dropped.get(owner) ?? []), ...dropped].filter((key) => !this.#desired.isWantedBy(owner, key)),
-    );
-    if (recent.size === 0) this.#dropped.delete(owner);
-    else this.#dropped.set(owner, recent);
+    this.#settling.noteDropped(owner, dropped);
     for (const key of changed) {
       this.#drifted.delete(key);
       this.#backlog.retryNow(key);
@@ -203,26 +203,7 @@ export class Reconciler {
    * the first object that is not there in time; ERR_STOPPING when the reconciler is closed.
    */
   settled(owner: string, timeoutMs: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const finish = (): void => {
-        clearTimeout(timer);
-        this.#waiters.delete(waiter);
-      };
-      const waiter: Waiter = {
-        owner,
-        resolve: () => {
-          finish();
-          resolve();
-        },
-        reject: (error) => {
-          finish();
-          reject(error instanceof Error ? error : new Error(String(error)));
-        },
-      };
-      const timer = setTimeout(() => waiter.reject(this.#deadline(owner, timeoutMs)), timeoutMs);
-      this.#waiters.add(waiter);
-      this.#evaluate(waiter);
-    });
+    return this.#settling.settled(owner, timeoutMs);
   }
 
   /**
@@ -291,7 +272,7 @@ export class Reconciler {
     this.#view.close();
     this.connection.close();
     this.#reaperConnection.close();
-    for (const waiter of [...this.#waiters]) waiter.reject(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
+    this.#settling.rejectAll(new TsnetError('ERR_STOPPING', 'the agent is stopping'));
   }
 
   // — what the kernel says —
@@ -413,7 +394,7 @@ export class Reconciler {
   #schedule(): void {
     if (this.#scheduled || this.#closed) return;
     if (this.#backlog.dirty.size === 0 && !this.#loadDue && !this.#view.hasSuspectRoutes) {
-      if (this.#waiters.size > 0) this.#evaluateAll();
+      if (this.#settling.isAwaited) this.#settling.evaluate();
       return;
     }
     this.#scheduled = true;
@@ -446,7 +427,7 @@ export class Reconciler {
     const failure = new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), {
       cause: error,
     });
-    for (const waiter of [...this.#waiters]) waiter.reject(failure);
+    this.#settling.rejectAll(failure);
     this.#loadDue = true;
     this.#clock.after(
       backoffMs(3, () => this.#clock.random()),
@@ -458,7 +439,7 @@ export class Reconciler {
     failpoint('reconcile.flush.before');
     if (this.#view.hasSuspectRoutes) await this.#view.reloadSuspectRoutes();
     const keys = this.#backlog.take();
-    if (keys.length === 0) return this.#evaluateAll();
+    if (keys.length === 0) return this.#settling.evaluate();
     const plan = planOperations(
       { desired: this.#desired.map, observed: this.#view.objects, linkState: (name) => this.#linkState(name) },
       keys,
@@ -468,7 +449,7 @@ export class Reconciler {
     const operations = plan.operations.filter((operation) => !this.#startDeletion(operation));
     if (operations.length > 0) await this.#send(operations);
     failpoint('reconcile.flush.after');
-    this.#evaluateAll();
+    this.#settling.evaluate();
     if (this.#backlog.dirty.size > 0) this.#schedule();
   }
 
@@ -480,7 +461,7 @@ export class Reconciler {
       this.#echoing.add(operation.key);
       this.#conclude(operation, outcomes.get(operation.key));
     }
-    this.#evaluateAll();
+    this.#settling.evaluate();
     await this.#view.barrier();
     for (const operation of operations) {
       const { key, object, verb } = operation;
@@ -510,14 +491,13 @@ export class Reconciler {
       return;
     }
     this.#unkept.delete(key);
-    const object = desired ?? observed;
-    const text = object === undefined ? key : formatReconcileObject(object);
+    const text = this.#formatKey(key);
     this.#fail(key, new TsnetError('ERR_KERNEL', `${text}: acknowledged, but not kept by the kernel`));
   }
 
   #conclude({ key, object, verb }: Operation, outcome: Outcome): void {
     const { log } = this.options;
-    this.#graceEndsMs.delete(key);
+    this.#grace.forget(key);
     if (object.kind === 'fdb-port' && verb === 'remove') {
       for (const other of this.#superseded.get(object.mac) ?? []) this.#backlog.dirty.add(other);
       this.#superseded.delete(object.mac);
@@ -539,32 +519,9 @@ export class Reconciler {
   #note(plan: Plan): void {
     for (const [key, link] of plan.blocked) this.#backlog.block(key, link);
     for (const [key, link] of plan.conflicts) {
-      if (key === `link ${link}` || this.#graceIsOver(key, link)) this.#fail(key, linkConflict(link));
+      if (key === `link ${link}` || this.#grace.isOver(key, link)) this.#fail(key, linkConflict(link));
       else this.#backlog.block(key, link);
     }
-  }
-
-  /**
-   * Whoever makes a link for an endpoint marks it by a request of its own, which the kernel does not
-   * tell of while the link is down. So an unmarked link is asked for again, now and a little later,
-   * before it counts as somebody else's.
-   */
-  #graceIsOver(key: string, link: string): boolean {
-    const nowMs = this.#clock.nowMs();
-    const endMs = this.#graceEndsMs.get(key);
-    if (endMs !== undefined && nowMs >= endMs) {
-      this.#graceEndsMs.delete(key);
-      return true;
-    }
-    if (endMs === undefined) {
-      this.#graceEndsMs.set(key, nowMs + markGraceMs);
-      this.#look(link);
-      this.#clock.after(markGraceMs, () => {
-        this.#backlog.dirty.add(key);
-        this.#look(link);
-      });
-    }
-    return false;
   }
 
   #look(link: string): void {
@@ -580,7 +537,7 @@ export class Reconciler {
       if (busy.has(key) || plan.blocked.has(key) || plan.conflicts.has(key)) continue;
       this.#backlog.absolve(key);
       this.#drifted.delete(key);
-      this.#graceEndsMs.delete(key);
+      this.#grace.forget(key);
     }
   }
 
@@ -635,46 +592,9 @@ export class Reconciler {
     if (error.details['errno'] === 'EEXIST' && attempts === 1) this.#loadDue = true;
   }
 
-  *#keysOf(owner: string): Iterable<string> {
-    yield* this.#desired.keysOfOwner(owner);
-    yield* this.#dropped.get(owner) ?? [];
-  }
-
-  #evaluateAll(): void {
-    for (const waiter of [...this.#waiters]) this.#evaluate(waiter);
-    for (const [owner, keys] of this.#dropped) {
-      if (![...keys].some((key) => this.#isPending(key) || this.#backlog.failing.has(key))) this.#dropped.delete(owner);
-    }
-  }
-
-  #evaluate(waiter: Waiter): void {
-    let pending = false;
-    for (const key of this.#keysOf(waiter.owner)) {
-      const failure = this.#backlog.failureOf(key);
-      if (failure !== undefined) return waiter.reject(failure);
-      if (this.#isPending(key)) pending = true;
-    }
-    if (pending) return;
-    this.#dropped.delete(waiter.owner);
-    waiter.resolve();
-  }
-
-  #isPending(key: string): boolean {
-    return this.#backlog.dirty.has(key) || this.#inFlight.has(key) || this.#backlog.blockerOf(key) !== undefined;
-  }
-
-  #deadline(owner: string, timeoutMs: number): TsnetError {
-    for (const key of this.#keysOf(owner)) {
-      if (!this.#isPending(key)) continue;
-      const object = this.#desired.get(key) ?? this.#view.objects.get(key);
-      const link = this.#backlog.blockerOf(key);
-      const what = object === undefined ? key : formatReconcileObject(object);
-      const why = link === undefined ? '' : `: waits for link ${link}`;
-      return new TsnetError('ERR_DEADLINE', `not there after ${timeoutMs} ms: ${what}${why}`, {
-        details: { owner, timeoutMs },
-      });
-    }
-    return new TsnetError('ERR_DEADLINE', `not settled after ${timeoutMs} ms`, { details: { owner, timeoutMs } });
+  #formatKey(key: string): string {
+    const object = this.#desired.get(key) ?? this.#view.objects.get(key);
+    return object === undefined ? key : formatReconcileObject(object);
   }
 }
 
