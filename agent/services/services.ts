@@ -47,6 +47,7 @@ export class Services {
   #hasTable = false;
   #downHosts: ReadonlySet<string>;
   #isDue = false;
+  #isTelling = false;
   #isClosed = false;
 
   constructor(options: ServicesOptions) {
@@ -174,7 +175,7 @@ export class Services {
   #follow(change: StateChange): void {
     if (change.kind !== 'service' && change.kind !== 'endpoint') return;
     const { network } = change.op === 'put' ? change.value : change.previous;
-    if (!this.#carried.has(network)) return;
+    if (!this.#carried.has(network)) return this.#tellOthers();
     if (change.kind === 'endpoint') {
       const touched =
         change.op === 'put'
@@ -190,14 +191,32 @@ export class Services {
 
   #followOwn(id: string): void {
     const record = this.#options.own.get(id)?.record;
-    if (record === undefined) return this.#touch(this.#membership.removeEndpoint(id));
-    if (this.#carried.has(record.network)) this.#touch(this.#membership.putEndpoint(record));
+    if (record === undefined) this.#touch(this.#membership.removeEndpoint(id));
+    else if (this.#carried.has(record.network)) this.#touch(this.#membership.putEndpoint(record));
+    if (record === undefined || !this.#carried.has(record.network)) this.#tellOthers();
   }
 
   #followDown(hosts: ReadonlySet<string>): void {
     const before = this.#downHosts;
     this.#downHosts = hosts;
     this.#touch(this.#membership.idsOnHosts((host) => before.has(host) !== hosts.has(host)));
+    this.#tellOthers();
+  }
+
+  /** Networks without links of this host's own (macvlan) have services by name alone: those are looked at again. */
+  #tellOthers(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    setImmediate(() => {
+      this.#isTelling = false;
+      if (this.#isClosed) return;
+      for (const { id: network } of this.#options.state.networks()) {
+        if (this.#carried.has(network)) continue;
+        for (const { name, mode } of this.#options.state.servicesOf(network)) {
+          if (mode === 'dnsrr') for (const listener of this.#listeners) listener(`${network}/${name}`);
+        }
+      }
+    });
   }
 
   /** Changes that come together are compiled once. */

@@ -66,3 +66,33 @@ t.test('the name of a service is its address, or with dnsrr those of its healthy
     for (const { program } of [one, two]) await program.end();
   });
 });
+
+t.test('on macvlan a service is a name for its backends, and has no address', async (t) => {
+  await withLab(t, { hosts: 2, agentArgs: ['--dns-upstream', '127.0.0.1#9'] }, async (lab) => {
+    const [h1, h2] = [lab.host(1), lab.host(2)];
+    await h1.create({
+      name: 'lan',
+      driver: 'macvlan',
+      subnets: [{ subnet: '198.18.64.0/24' }],
+      options: { parent: 'eth0' },
+    });
+    const client = await lab.sandbox();
+    await h2.attach('lan', client, { name: 'client' });
+    const one = await newBackend(lab, { host: 1, network: 'lan', name: 'one' });
+    const body = { name: 'web', network: 'lan', ports: [{ port: 8080 }], selector: { app: 'web' } };
+    const create = (more: object): Promise<ServiceView> =>
+      h1.api.call('POST', '/v1/services', { body: { ...body, ...more } });
+    await t.rejects(create({}), { code: 'ERR_DRIVER_UNSUPPORTED' });
+    await t.rejects(create({ mode: 'dnsrr', health: { type: 'tcp' } }), { code: 'ERR_DRIVER_UNSUPPORTED' });
+    await create({ mode: 'dnsrr' });
+    const asked = (): Promise<string[]> => dig(client, '127.0.0.153', 'web', 'A');
+    const [first = ''] = one.endpoint.addresses;
+    await soon('the backend', async () => (await asked()).join() === first);
+    const two = await newBackend(lab, { host: 2, network: 'lan', name: 'two' });
+    const all = [first, two.endpoint.addresses[0] ?? ''].sort().join();
+    await soon('one more', async () => (await asked()).join() === all);
+    await h1.detach('lan', one.sandbox);
+    await soon('one less', async () => (await asked()).join() === two.endpoint.addresses[0]);
+    for (const { program } of [one, two]) await program.end();
+  });
+});
