@@ -20,7 +20,7 @@ import type { Logger } from '../lib/log.js';
 import { addrList } from '../lib/netlink/addr.js';
 import { NetlinkConnection } from '../lib/netlink/connection.js';
 import { NETLINK_NETFILTER } from '../lib/netlink/conntrack.js';
-import { linkGet } from '../lib/netlink/link.js';
+import { linkGet, linkList } from '../lib/netlink/link.js';
 import { NETLINK_SOCK_DIAG } from '../lib/netlink/sock-diag.js';
 import { placesOf } from '../lib/places.js';
 import { loadNative } from '../native/index.js';
@@ -203,6 +203,13 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
     own,
     defaultVxlanPort: ianaVxlanPort,
     guarded: () => placesOf(options.controllers),
+    otherBridges: async () => {
+      const bridges = await linkList(reconciler.connection, { kind: 'bridge' });
+      // A name that a set cannot hold is none that any tool makes.
+      return bridges.flatMap(({ ifname, alias }) =>
+        parseMark(alias ?? null) === null && ifname !== undefined && /^[\w.:-]{1,15}$/.test(ifname) ? [ifname] : [],
+      );
+    },
     hostAddresses: async () => {
       const addrs = await addrList(reconciler.connection);
       return new Set(addrs.map(({ address }) => canonicalAddr(address.split('/', 1)[0] ?? '')));

@@ -7,6 +7,7 @@ import {
   carriedElements,
   definitionElements,
   guardedElements,
+  passingElements,
   isBridged,
   portElements,
   routedElements,
@@ -36,6 +37,8 @@ export interface FirewallOptions {
   readonly defaultVxlanPort: number;
   /** What no sandbox may reach. */
   readonly guarded: () => Promise<readonly Place[]>;
+  /** Names of the bridges that are not ours. */
+  readonly otherBridges: () => Promise<readonly string[]>;
   /** All addresses of this host. */
   readonly hostAddresses: () => Promise<ReadonlySet<string>>;
   readonly log: Logger;
@@ -271,7 +274,10 @@ export class Firewall {
 
   async #ensureForwarding(): Promise<void> {
     if (!this.#isUp) return;
-    this.#options.ruleSet.setElements(owners.forwarding, await this.#options.forwarding.ensure());
+    const { ruleSet, forwarding, otherBridges } = this.#options;
+    const closed = await forwarding.ensure();
+    const bridges = closed.length === 0 ? [] : await otherBridges();
+    ruleSet.setElements(owners.forwarding, [...closed, ...passingElements(bridges)]);
   }
 
   #lookSoon(): void {

@@ -129,6 +129,11 @@ export function guardedElements(
   return places.map(({ address, port }) => ({ set: `guarded${familyOf(address)}`, key: join(address, port) }));
 }
 
+/** That a bridge of others passes frames on. */
+export function passingElements(bridges: readonly string[]): TableElement[] {
+  return bridges.map((bridge) => ({ set: 'passing', key: join(quoted(bridge), quoted(bridge)) }));
+}
+
 /** Places of the cluster's own on this host. */
 export function guardedPortElements(places: readonly { readonly port: number }[]): TableElement[] {
   return places.map(({ port }) => ({ set: 'guarded-ports', key: String(port) }));

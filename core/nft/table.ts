@@ -59,7 +59,15 @@ type PerFamily =
 
 /** Sets by name; those of addresses exist once for each family. */
 export type SetName =
-  'links' | 'open' | 'joined' | 'routed' | 'guarded-ports' | 'apart' | 'closed' | `${PerFamily}${'4' | '6'}`;
+  | 'links'
+  | 'open'
+  | 'joined'
+  | 'routed'
+  | 'passing'
+  | 'guarded-ports'
+  | 'apart'
+  | 'closed'
+  | `${PerFamily}${'4' | '6'}`;
 
 const portKey = ['inet_proto', 'inet_service'] as const;
 
@@ -99,6 +107,8 @@ const sets: readonly TableSet[] = [
   { name: 'routed', key: ['ifname', 'ifname'] },
   // Bridges of Docker's containers: what goes there is for Docker's rules to decide, not for the mark.
   { name: 'apart', key: ['ifname'] },
+  // Bridges of others, each with itself.
+  { name: 'passing', key: ['ifname', 'ifname'] },
   // Ports of what must not be reached and is on this host, on whatever address.
   { name: 'guarded-ports', key: ['inet_service'] },
   // Families whose forwarding is on for our sake only.
@@ -136,6 +146,9 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           // route_localnet is on for these links: nothing of 127/8 may come in by them.
           'iifname @links ip daddr 127.0.0.0/8 counter drop',
           'iifname @links ip saddr 127.0.0.0/8 counter drop',
+          // A route that the sender chose would be looked up behind all of this (RFC 791 §3.1).
+          'iifname @links ip option lsrr exists counter drop',
+          'iifname @links ip option ssrr exists counter drop',
           ...both(`${vxlan} ${ourVni} IP saddr @vteps# notrack`),
         ],
       },
@@ -177,6 +190,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         name: 'to-host',
         rules: [
           `${vxlan} counter drop`,
+          'ip daddr 127.0.0.0/8 counter drop',
           'tcp dport @guarded-ports counter drop',
           ...both(
             'IP daddr . th dport @guarded# counter drop',
@@ -192,7 +206,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'iifname @links goto from-sandbox',
           'oifname @links goto to-sandbox',
           // With bridge-nf-call-iptables, what a bridge of others merely passes on comes by here too, as from and to it.
-          'meta iifkind "bridge" meta oifkind "bridge" return',
+          'iifname . oifname @passing return',
           'meta nfproto @closed counter drop',
         ],
       },

@@ -11,7 +11,7 @@ import { pidStamp, type PidStamp } from './pid.js';
 import { runProgram, type ProgramResult } from './program.js';
 import { listRemains, putRegistration, removeLab, type Registration } from './registration.js';
 import type { Sandbox } from './sandbox.js';
-import { newMachine, newUnderlay, underlayAddress } from './underlay.js';
+import { newMachine, newUnderlay, underlayAddress, underlayAddress6 } from './underlay.js';
 import { waitFor } from './wait.js';
 
 export interface LabOptions {
@@ -21,6 +21,8 @@ export interface LabOptions {
   readonly controllers?: number;
   /** Default: embedded, the controller's child. On the wire: other machines could reach it. */
   readonly etcd?: 'embedded' | 'separate' | 'on-the-wire';
+  /** Family of the addresses that carry VXLAN; default 4. */
+  readonly underlay?: 4 | 6;
   /** MTU of the wire; default 1500. */
   readonly mtu?: number;
   /** What follows `tsnet controller` and `tsnet agent`. */
@@ -292,7 +294,7 @@ export class Lab {
         '--host-name',
         name,
         '--underlay',
-        'eth0',
+        this.options.underlay === 6 ? underlayAddress6(firstHostNumber + number - 1) : 'eth0',
         '--token-file',
         this.controller().hostToken,
         ...(this.options.agentArgs ?? []),

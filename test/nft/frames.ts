@@ -56,3 +56,34 @@ export function icmp6Message(type: 134 | 135 | 136, target: string): number[] {
   if (type === 134) return [134, 0, 0, 0, 64, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0];
   return [type, 0, 0, 0, type === 136 ? 0x20 : 0, 0, 0, 0, ...addrBytes(target)];
 }
+
+/** An IPv4 packet that asks its next hop to send it on to another address (LSRR, RFC 791 §3.1). */
+export function sourceRouted(ends: Ends, onwards: string, protocol: number, payload: readonly number[]): number[] {
+  const addresses = [...addrBytes(ends.from), ...addrBytes(ends.to)];
+  const option = [131, 7, 4, ...addrBytes(onwards), 0];
+  const start = [0x47, 0, ...word(28 + payload.length), 0, 0, 0, 0, 64, protocol];
+  const sum = checksum([...start, 0, 0, ...addresses, ...option]);
+  return [...start, ...word(sum), ...addresses, ...option, ...payload];
+}
+
+/** Source: RFC 9260 appendix A. */
+function crc32c(bytes: readonly number[]): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  }
+  return ~crc >>> 0;
+}
+
+const long = (value: number): number[] => [...word(value >>> 16), ...word(value & 0xffff)];
+
+/** The first packet of an SCTP association, or the answer to it (RFC 9260 §3.3.2, §3.3.3); the kernel here has no SCTP sockets. */
+export function sctpPacket(kind: 'init' | 'init-ack', from: number, to: number): number[] {
+  const isAnswer = kind === 'init-ack';
+  const tag = 0x01020304;
+  const ports = [...word(from), ...word(to), ...long(isAnswer ? tag : 0)];
+  const chunk = [isAnswer ? 2 : 1, 0, ...word(20), ...long(tag), ...long(65_536), ...word(1), ...word(1), ...long(1)];
+  const crc = crc32c([...ports, 0, 0, 0, 0, ...chunk]);
+  return [...ports, crc & 0xff, (crc >>> 8) & 0xff, (crc >>> 16) & 0xff, crc >>> 24, ...chunk];
+}

@@ -43,7 +43,7 @@ udp.writeUInt16BE(4444, 0);
 udp.writeUInt16BE(Number(innerPort), 2);
 udp.writeUInt16BE(8 + payload.length, 4);
 
-const socket = createSocket('udp4');
+const socket = createSocket(vtep.includes(':') ? 'udp6' : 'udp4');
 socket.send(Buffer.concat([vxlan, ethernet, ip, udp, payload]), Number(port), vtep, (error) => {
   socket.close();
   if (error !== null) throw error;

@@ -1,0 +1,180 @@
+import t from 'tap';
+import type { EndpointView } from '../../core/api.js';
+import { loadNative } from '../../native/index.js';
+import { conntrackList, NETLINK_NETFILTER } from '../../lib/netlink/conntrack.js';
+import { NetlinkConnection } from '../../lib/netlink/connection.js';
+import type { Lab } from '../lab/lab.js';
+import { netnsPath } from '../lab/netns.js';
+import { place } from '../lab/place.js';
+import { canPing, echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
+import { waitFor } from '../lab/wait.js';
+import { withLab } from '../lab/with-lab.js';
+
+interface Joined {
+  readonly sandbox: Sandbox;
+  readonly endpoint: EndpointView;
+}
+
+async function join(lab: Lab, host: number, network: string, more: object = {}): Promise<Joined> {
+  const sandbox = await lab.sandbox();
+  return { sandbox, endpoint: await lab.host(host).attach(network, sandbox, more) };
+}
+
+/** The tracked UDP connections of a host by where they were sent to, each with all that tells it from another. */
+async function flowsOf(lab: Lab, host: string): Promise<Map<number, string[]>> {
+  const connection = await NetlinkConnection.open(loadNative(), {
+    protocol: NETLINK_NETFILTER,
+    netns: { path: netnsPath(`${lab.prefix}${host}`) },
+  });
+  try {
+    const flows = new Map<number, string[]>();
+    for (const family of [4, 6] as const) {
+      for (const { dst, dstPort, identity } of await conntrackList(connection, { family, protocol: 'udp' })) {
+        const text = `${dst} ${JSON.stringify(identity)}`;
+        flows.set(dstPort, [...(flows.get(dstPort) ?? []), text].sort());
+      }
+    }
+    return flows;
+  } finally {
+    connection.close();
+  }
+}
+
+t.test('connections that have no part in it outlive the end of a mapping and of an endpoint', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const host = lab.host(1);
+    await host.create({ name: 'net', ipv6: true });
+    const [a, b, client] = [
+      await join(lab, 1, 'net', { name: 'a', ports: [{ hostPort: 8080, port: 80, protocol: 'udp' }] }),
+      await join(lab, 1, 'net', { name: 'b', ports: [{ hostPort: 8081, port: 80, protocol: 'udp' }] }),
+      await join(lab, 1, 'net'),
+    ];
+    const lan = place(lab, 'lan');
+    const listeners = [
+      await listenIn(a.sandbox, 'listen-udp', 80),
+      await listenIn(b.sandbox, 'listen-udp', 80),
+      await listenIn(lan, 'listen-udp', 5000),
+      await listenIn(place(lab, 'h1'), 'listen-udp', 8082),
+    ];
+    const send = (from: Sandbox, address: string, port: number): Promise<unknown> =>
+      echoBytes(from, 'udp', { address, port, sizeBytes: 8, fromPort: 7000 });
+    for (const address of [underlayAddress(11), underlayAddress6(11)])
+      for (const port of [8080, 8081, 8082]) await send(lan, address, port);
+    for (const from of [a.sandbox, client.sandbox])
+      for (const address of [underlayAddress(1), underlayAddress6(1)]) await send(from, address, 5000);
+    const others = (flows: Map<number, string[]>, ...ports: number[]): unknown => ports.map((port) => flows.get(port));
+    const before = await flowsOf(lab, 'h1');
+    t.same(
+      [8080, 8081, 8082, 5000].map((port) => before.get(port)?.length),
+      [2, 2, 2, 4],
+      'one of each family for each sender',
+    );
+
+    await host.json('endpoint', 'set', 'a', '--no-publish');
+    await waitFor('those to the mapping to go', async () => !(await flowsOf(lab, 'h1')).has(8080));
+    t.same(others(await flowsOf(lab, 'h1'), 8081, 8082, 5000), others(before, 8081, 8082, 5000), 'and no others');
+
+    // To a port that nobody had published: it came to the host, and would go on doing so.
+    await send(lan, underlayAddress(11), 8083).catch(() => undefined);
+    t.equal((await flowsOf(lab, 'h1')).get(8083)?.length, 1);
+    await host.json('endpoint', 'set', 'a', '-p', '8083:80/udp');
+    await waitFor('those from before the mapping to go', async () => !(await flowsOf(lab, 'h1')).has(8083));
+    t.same(others(await flowsOf(lab, 'h1'), 8081, 8082, 5000), others(before, 8081, 8082, 5000), 'and no others');
+
+    await host.detach('net', b.sandbox);
+    await waitFor('those to the endpoint to go', async () => !(await flowsOf(lab, 'h1')).has(8081));
+    t.same(others(await flowsOf(lab, 'h1'), 8082, 5000), others(before, 8082, 5000), 'and no others');
+    for (const listener of listeners) await listener.end();
+  });
+});
+
+const sentPackets = async (sandbox: Sandbox): Promise<number> => {
+  const text = await mustExecIn(sandbox, 'ip', '-j', '-s', 'link', 'show', 'dev', 'eth0');
+  const [link] = JSON.parse(text) as { stats64: { tx: { packets: number } } }[];
+  return link?.stats64.tx.packets ?? 0;
+};
+
+t.test('a restart of the agent leaves no moment without its rules', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const host = lab.host(1);
+    await host.create({ name: 'red', ipv6: true });
+    await host.create({ name: 'blue', ipv6: true });
+    const attacker = await join(lab, 1, 'red');
+    const victim = await join(lab, 1, 'blue', {
+      name: 'victim',
+      ports: [{ hostPort: 8080, port: 80, protocol: 'udp' }],
+    });
+    const listener = await listenIn(victim.sandbox, 'listen-udp', 80);
+    const [victim4 = '', victim6 = ''] = victim.endpoint.addresses;
+    const nft = (...argv: string[]): Promise<string> => mustExecIn(victim.sandbox, 'nft', ...argv);
+    await nft('add table netdev seen');
+    await nft('add chain netdev seen in { type filter hook ingress device eth0 priority 0; }');
+    const [red4 = '', red6 = ''] = attacker.endpoint.addresses;
+    await nft(`add rule netdev seen in ip saddr ${red4} counter`);
+    await nft(`add rule netdev seen in ip6 saddr ${red6} counter`);
+
+    const monitor = lab.startDaemon({
+      name: 'nft monitor',
+      logPath: lab.logPath('nft-monitor'),
+      argv: [...place(lab, 'h1').enter, 'stdbuf', '-oL', 'nft', 'monitor'],
+      env: {},
+    });
+    const attacks = [victim4, victim6].map((address, index) =>
+      lab.startDaemon({
+        name: `attack ${index}`,
+        logPath: lab.logPath(`attack-${index}`),
+        argv: [...attacker.sandbox.enter, 'ping', '-q', '-i', '0.005', address],
+        env: {},
+      }),
+    );
+    const flow = await listenIn(place(lab, 'lan'), 'steady', underlayAddress(11), 8080, 20);
+    const attacked = async (): Promise<void> => {
+      const before = await sentPackets(attacker.sandbox);
+      await waitFor('attacks to go on', async () => (await sentPackets(attacker.sandbox)) - before > 100);
+    };
+    await attacked();
+    await host.agent.kill();
+    await attacked();
+    await host.startAgent();
+    await attacked();
+    await host.agent.stop();
+    await attacked();
+    await host.startAgent();
+    await attacked();
+    await lab.host(1).exec('nft', 'flush', 'chain', 'bridge', 'tsnet-origin', 'from4');
+    await host.waitForAgent('a repair', ({ firewall }) => (firewall?.repairs ?? 0) > 0);
+    await waitFor('the monitor to say so', () => {
+      const after = monitor.log().split('delete rule bridge tsnet-origin from4').at(-1) ?? '';
+      return /delete table bridge tsnet-origin$[^]*add chain bridge tsnet-origin origin[^]*# new generation/m.test(
+        after,
+      );
+    });
+    for (const attack of attacks) await attack.stop();
+    const seen = [...(await nft('list table netdev seen')).matchAll(/counter packets (\d+)/g)].map(
+      ([, count]) => count,
+    );
+    t.same(seen, ['0', '0'], 'nothing came through');
+    const { sent, received } = (await flow.end()) as { sent: number; received: number };
+    t.ok(sent > 100 && sent - received <= 5, `a published port was served all the time: ${received} of ${sent}`);
+    t.notOk(await canPing(attacker.sandbox, victim4, { timeoutMs: 300 }));
+
+    await monitor.stop();
+    const generations = monitor.log().split(/^# new generation .*$/m);
+    t.ok(generations.length > 3, 'changes were seen');
+    for (const [table, chain] of [
+      ['inet tsnet', 'forward'],
+      ['bridge tsnet-origin', 'origin'],
+    ] as const) {
+      const removals = generations.filter((text) => new RegExp(`^delete table ${table}$`, 'm').test(text));
+      t.ok(removals.length >= 1, `table ${table} was loaded anew`);
+      for (const text of removals)
+        t.match(
+          text,
+          new RegExp(`^add chain ${table} ${chain} `, 'm'),
+          'in the transaction that took the old one away',
+        );
+    }
+    await listener.end();
+  });
+});
