@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
 import { formatId } from '../../core/ids.js';
 import type { Block, Carrier } from '../../core/model.js';
 import { DiskReserve } from '../../lib/disk-reserve.js';
-import { KeyedLog } from '../../lib/keyed-log.js';
+import type { KeyedLog } from '../../lib/keyed-log.js';
 import {
   acceptJournalEntry,
   journalKeys,
@@ -20,6 +19,8 @@ import {
   type RestoredEntries,
   type Tombstone,
 } from './entries.js';
+import { openLog } from './open-log.js';
+import { JournalTables } from './tables.js';
 
 export interface JournalOpening {
   readonly journal: Journal;
@@ -51,14 +52,7 @@ const rememberedGone = 4096;
  */
 export class Journal {
   readonly #log: KeyedLog<JournalValue>;
-  readonly #endpoints = new Map<string, OwnEndpoint>();
-  readonly #carriers = new Map<string, OwnCarrier>();
-  readonly #gone = new Map<string, Tombstone>();
-  readonly #blocks = new Map<string, Block>();
-  readonly #hostAddresses = new Map<string, HostAddress>();
-  readonly #carves = new Map<string, CarveDecision>();
-  readonly #returns = new Map<string, BlockReturn>();
-  readonly #resting = new Map<string, Resting>();
+  readonly #tables = new JournalTables();
   readonly #rememberedGone = new Map<string, number>();
   readonly #listeners = new Set<(change: OwnChange) => void>();
   readonly #onFault: (error: TsnetError) => void;
@@ -74,7 +68,7 @@ export class Journal {
     let highest = 0;
     let meta: JournalMeta | undefined;
     for (const [key, value] of log.entries()) {
-      highest = Math.max(highest, this.#load(key, value));
+      highest = Math.max(highest, this.#tables.load(key, value));
       if (key === journalKeys.meta) meta = value as JournalMeta;
     }
     this.#meta = meta ?? newMeta();
@@ -141,9 +135,9 @@ export class Journal {
   /** Takes note that the store was set back: what it acknowledged may be lost. */
   forgetPublished(): void {
     const changes: [string, JournalValue][] = [];
-    for (const own of this.#endpoints.values())
+    for (const own of this.#tables.endpoints.values())
       changes.push([journalKeys.endpoint(own.record.id), { ...own, publishedGeneration: 0 }]);
-    for (const own of this.#carriers.values())
+    for (const own of this.#tables.carriers.values())
       changes.push([journalKeys.carrier(own.record.network), { ...own, publishedGeneration: 0 }]);
     this.#write(changes);
   }
@@ -164,20 +158,20 @@ export class Journal {
   }
 
   endpoint(id: string): OwnEndpoint | undefined {
-    return this.#endpoints.get(id);
+    return this.#tables.endpoints.get(id);
   }
 
   endpoints(): IterableIterator<OwnEndpoint> {
-    return this.#endpoints.values();
+    return this.#tables.endpoints.values();
   }
 
   endpointsOf(network: string): OwnEndpoint[] {
-    return [...this.#endpoints.values()].filter((own) => own.record.network === network);
+    return [...this.#tables.endpoints.values()].filter((own) => own.record.network === network);
   }
 
   /** Writes an own endpoint; what a controller has acknowledged meanwhile is kept. Errors: ERR_DISK_FULL. */
   putEndpoint(own: OwnEndpoint): void {
-    const known = this.#endpoints.get(own.record.id)?.publishedGeneration;
+    const known = this.#tables.endpoints.get(own.record.id)?.publishedGeneration;
     if (known === undefined) this.#assertRoom();
     const value = (known ?? 0) > own.publishedGeneration ? { ...own, publishedGeneration: known ?? 0 } : own;
     this.#writeOn([
@@ -190,7 +184,7 @@ export class Journal {
 
   /** Removes an own endpoint; a tombstone stays until a controller knows. */
   removeEndpoint(id: string): void {
-    const own = this.#endpoints.get(id);
+    const own = this.#tables.endpoints.get(id);
     if (own === undefined) return;
     const { network } = own.record;
     this.#writeOn([
@@ -201,16 +195,16 @@ export class Journal {
   }
 
   carrier(network: string): OwnCarrier | undefined {
-    return this.#carriers.get(network);
+    return this.#tables.carriers.get(network);
   }
 
   carriers(): IterableIterator<OwnCarrier> {
-    return this.#carriers.values();
+    return this.#tables.carriers.values();
   }
 
   /** Writes that this host carries a network, and with which addresses. Nothing is written when it says so already. */
   putCarrier(carrier: Omit<Carrier, 'v' | 'generation'>): OwnCarrier {
-    const known = this.#carriers.get(carrier.network);
+    const known = this.#tables.carriers.get(carrier.network);
     if (known !== undefined && isSameCarrier(known.record, carrier)) return known;
     if (known === undefined) this.#assertRoom();
     const own: OwnCarrier = {
@@ -227,7 +221,7 @@ export class Journal {
 
   /** Writes that this host no longer carries a network. */
   removeCarrier(network: string): void {
-    if (!this.#carriers.has(network)) return;
+    if (!this.#tables.carriers.has(network)) return;
     this.#writeOn([
       [journalKeys.carrier(network), undefined],
       [journalKeys.gone(network, null), { network, id: null, generation: this.nextGeneration() }],
@@ -236,11 +230,11 @@ export class Journal {
   }
 
   tombstones(): IterableIterator<Tombstone> {
-    return this.#gone.values();
+    return this.#tables.gone.values();
   }
 
   tombstone(network: string, id: string | null): Tombstone | undefined {
-    return this.#gone.get(journalKeys.gone(network, id));
+    return this.#tables.gone.get(journalKeys.gone(network, id));
   }
 
   /**
@@ -251,14 +245,14 @@ export class Journal {
     this.observeGeneration(record.generation);
     const { network, id } = record;
     const key = journalKeys.gone(network, id);
-    const tombstone = this.#gone.get(key);
+    const tombstone = this.#tables.gone.get(key);
     if (
       tombstone !== undefined
         ? tombstone.generation > record.generation
         : (this.#rememberedGone.get(key) ?? -1) >= record.generation
     )
       return;
-    const own = id === null ? this.#carriers.get(network) : this.#endpoints.get(id);
+    const own = id === null ? this.#tables.carriers.get(network) : this.#tables.endpoints.get(id);
     if (own !== undefined && own.record.generation >= record.generation) return;
     const generation = this.nextGeneration();
     if (own === undefined) {
@@ -278,16 +272,16 @@ export class Journal {
     const changes: [string, JournalValue | undefined][] = [];
     for (const { change, generation } of records) {
       if (change.kind === 'endpoint') {
-        const own = this.#endpoints.get(change.id);
+        const own = this.#tables.endpoints.get(change.id);
         if (own === undefined || own.publishedGeneration >= generation) continue;
         changes.push([journalKeys.endpoint(change.id), { ...own, publishedGeneration: generation }]);
       } else if (change.kind === 'carrier') {
-        const own = this.#carriers.get(change.network);
+        const own = this.#tables.carriers.get(change.network);
         if (own === undefined || own.publishedGeneration >= generation) continue;
         changes.push([journalKeys.carrier(change.network), { ...own, publishedGeneration: generation }]);
       } else {
         const key = journalKeys.gone(change.network, change.id);
-        if (this.#gone.get(key)?.generation !== generation) continue;
+        if (this.#tables.gone.get(key)?.generation !== generation) continue;
         changes.push([key, undefined]);
         this.#remember(key, generation);
       }
@@ -296,11 +290,11 @@ export class Journal {
   }
 
   blocks(): IterableIterator<Block> {
-    return this.#blocks.values();
+    return this.#tables.blocks.values();
   }
 
   block(network: string, cidr: string): Block | undefined {
-    return this.#blocks.get(journalKeys.block(network, cidr));
+    return this.#tables.blocks.get(journalKeys.block(network, cidr));
   }
 
   putBlock(block: Block): void {
@@ -313,7 +307,7 @@ export class Journal {
 
   /** Blocks on their way back. */
   returns(): IterableIterator<BlockReturn> {
-    return this.#returns.values();
+    return this.#tables.returns.values();
   }
 
   /** Gives a block up; it stays noted as on its way back until `finishReturn`. */
@@ -330,12 +324,12 @@ export class Journal {
   }
 
   resting(): IterableIterator<Resting> {
-    return this.#resting.values();
+    return this.#tables.resting.values();
   }
 
   /** Notes addresses that rest, and drops those whose rest is over. */
   putResting(resting: readonly Resting[], nowMs: number): void {
-    const over = [...this.#resting.values()].filter(({ untilMs }) => untilMs <= nowMs);
+    const over = [...this.#tables.resting.values()].filter(({ untilMs }) => untilMs <= nowMs);
     this.#write([
       ...over.map(({ network, address }) => [journalKeys.resting(network, address), undefined] as const),
       ...resting.map((entry) => [journalKeys.resting(entry.network, entry.address), entry] as const),
@@ -343,11 +337,11 @@ export class Journal {
   }
 
   hostAddresses(): IterableIterator<HostAddress> {
-    return this.#hostAddresses.values();
+    return this.#tables.hostAddresses.values();
   }
 
   hostAddress(network: string, subnet: string): HostAddress | undefined {
-    return this.#hostAddresses.get(journalKeys.hostAddress(network, subnet));
+    return this.#tables.hostAddresses.get(journalKeys.hostAddress(network, subnet));
   }
 
   putHostAddress(address: HostAddress): void {
@@ -359,11 +353,11 @@ export class Journal {
   }
 
   carves(): IterableIterator<CarveDecision> {
-    return this.#carves.values();
+    return this.#tables.carves.values();
   }
 
   carve(id: string): CarveDecision | undefined {
-    return this.#carves.get(journalKeys.carve(id));
+    return this.#tables.carves.get(journalKeys.carve(id));
   }
 
   putCarve(decision: CarveDecision): void {
@@ -423,8 +417,9 @@ export class Journal {
   #write(changes: readonly (readonly [string, JournalValue | undefined])[]): void {
     this.#log.write(changes);
     for (const [key, value] of changes) {
-      if (value === undefined) this.#unload(key);
-      else this.#load(key, value);
+      if (value === undefined) this.#tables.unload(key);
+      else if (key === journalKeys.meta) this.#meta = value as JournalMeta;
+      else this.#tables.load(key, value);
     }
     this.#syncTimer ??= this.#syncSoon();
   }
@@ -436,96 +431,10 @@ export class Journal {
     }, syncMs);
     return timer.unref();
   }
-
-  /** Puts an entry into its map; returns the highest generation of this host in it. */
-  #load(key: string, value: JournalValue): number {
-    switch (kindOf(key)) {
-      case 'endpoint': {
-        const own = value as OwnEndpoint;
-        this.#endpoints.set(own.record.id, own);
-        return Math.max(own.record.generation, own.publishedGeneration);
-      }
-      case 'carrier': {
-        const own = value as OwnCarrier;
-        this.#carriers.set(own.record.network, own);
-        return Math.max(own.record.generation, own.publishedGeneration);
-      }
-      case 'gone':
-        this.#gone.set(key, value as Tombstone);
-        return (value as Tombstone).generation;
-      case 'block':
-        this.#blocks.set(key, value as Block);
-        return 0;
-      case 'host-address':
-        this.#hostAddresses.set(key, value as HostAddress);
-        return 0;
-      case 'carve':
-        this.#carves.set(key, value as CarveDecision);
-        return 0;
-      case 'return':
-        this.#returns.set(key, value as BlockReturn);
-        return 0;
-      case 'resting':
-        this.#resting.set(key, value as Resting);
-        return 0;
-      default:
-        this.#meta = value as JournalMeta;
-        return 0;
-    }
-  }
-
-  #unload(key: string): void {
-    const rest = key.slice(key.indexOf('/') + 1);
-    switch (kindOf(key)) {
-      case 'endpoint':
-        this.#endpoints.delete(rest);
-        break;
-      case 'carrier':
-        this.#carriers.delete(rest);
-        break;
-      default:
-        this.#gone.delete(key);
-        this.#blocks.delete(key);
-        this.#hostAddresses.delete(key);
-        this.#carves.delete(key);
-        this.#returns.delete(key);
-        this.#resting.delete(key);
-    }
-  }
-}
-
-/** Opens a keyed log in a directory that is made where it is missing, and says what was wrong with it as errors to log. */
-export function openLog<V>(
-  path: string,
-  accept: (key: string, value: unknown) => V | null,
-  onFault?: (error: TsnetError) => void,
-): { readonly log: KeyedLog<V>; readonly warnings: readonly TsnetError[] } {
-  try {
-    mkdirSync(join(path, '..'), { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new TsnetError('ERR_DATA_DIR_UNWRITABLE', error instanceof Error ? error.message : String(error), {
-      cause: error,
-    });
-  }
-  const { log, corrupt, refused } = KeyedLog.open<V>(path, { accept, ...(onFault === undefined ? {} : { onFault }) });
-  if (corrupt === null) return { log, warnings: [] };
-  const kept = corrupt.path === null ? 'no copy could be kept' : `the file as found is at ${corrupt.path}`;
-  const named = refused.length === 0 ? '' : `, among them ${refused.slice(0, 5).join(', ')}`;
-  const message = `${path}: ${corrupt.lines} entries could not be read${named}; ${kept}`;
-  return {
-    log,
-    warnings: [
-      new TsnetError('ERR_JOURNAL_CORRUPT', message, { details: { path: corrupt.path ?? path, lines: corrupt.lines } }),
-    ],
-  };
 }
 
 function newMeta(): JournalMeta {
   return { instance: formatId('instance', randomBytes(16)), epoch: null, generationLimit: 0, incomplete: 'new' };
-}
-
-function kindOf(key: string): string {
-  return key.split('/', 1)[0] ?? key;
 }
 
 function isSameCarrier(a: Omit<Carrier, 'v' | 'generation'>, b: Omit<Carrier, 'v' | 'generation'>): boolean {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { TsnetError } from '../../core/errors.js';
 import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
 import type { KeyedLog } from '../../lib/keyed-log.js';
-import { openLog } from '../journal/journal.js';
+import { openLog } from '../journal/open-log.js';
 import { isRecordOf } from './record-check.js';
 
 /** That the carriers and endpoints of a network were received as a whole once: a stream may go on from the cursor. */
