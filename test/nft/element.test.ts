@@ -16,6 +16,7 @@ import {
   vtepElements,
   type TableElement,
 } from '../../core/nft/element.js';
+import { newOriginTable, originElements } from '../../core/nft/origin.js';
 import { newTable } from '../../core/nft/table.js';
 import { replaceTable } from '../../lib/nft/transaction.js';
 
@@ -119,6 +120,27 @@ t.test('whole rule sets read as they should', (t) => {
     t.equal(text, golden(name, text), name);
     execFileSync('unshare', ['-n', 'nft', '-c', '-f', goldenPath(name)]);
   }
+  t.end();
+});
+
+t.test('the table that holds endpoints to their own addresses reads as it should', (t) => {
+  const bound = {
+    id: '0123456789abcdef',
+    mac: '02:00:0a:40:00:0a',
+    addresses: ['10.64.0.10', 'fd00:1::10'],
+    labels: {},
+  };
+  const free = { ...bound, id: 'fedcba9876543210', labels: { 'tsnet.antispoof': 'off' } };
+  const elements = [bound, free].flatMap((each) => originElements(network(), each));
+  const { script: text } = replaceTable(newOriginTable(), elements);
+  t.equal(text, golden('anti-spoofing', text));
+  execFileSync('unshare', ['-n', 'nft', '-c', '-f', goldenPath('anti-spoofing')]);
+  t.same(
+    originElements(network({ options: { antispoof: 'false' } }), bound),
+    [{ set: 'free', key: '"tsv-0123456789"' }],
+    'a network’s endpoints can be free together',
+  );
+  t.same(originElements(network({ driver: 'macvlan', vni: null }), bound), []);
   t.end();
 });
 
