@@ -5,22 +5,13 @@ import { singleCidr } from '../core/grid.js';
 import { blockKey } from '../core/keys.js';
 import type { Block, Endpoint, Network, Service } from '../core/model.js';
 import { nextAddress, serviceBlocks, serviceOwner, servicePlaces, type ServicePlace } from '../core/service/address.js';
-import { backendState, isNamed, isSelectedBy } from '../core/service/backend.js';
+import { isNamed, isSelectedBy } from '../core/service/backend.js';
 import { fixedAddresses, parseService, type ServiceDefinition } from '../core/service/parse.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { KeyedQueue } from '../lib/sync/keyed-queue.js';
 import { releaseBlock, requestBlock } from './blocks.js';
-import {
-  commit,
-  findNetwork,
-  networkUnknown,
-  now,
-  readNetwork,
-  requireReady,
-  settingsOf,
-  type ControllerContext,
-} from './context.js';
-import { hostState } from './liveness.js';
+import { commit, findNetwork, networkUnknown, now, readNetwork, type ControllerContext } from './context.js';
+import { lookUpService, serviceUnknown, serviceView } from './service-views.js';
 import { getBlock } from './store/blocks.js';
 import { getAddressHolder } from './store/endpoints.js';
 import { deleteService, getService, putNewService, putService } from './store/services.js';
@@ -34,72 +25,6 @@ interface Chosen {
   readonly place: ServicePlace;
   readonly address: string;
   readonly block: Block;
-}
-
-/** What users see of a service, with the endpoints that it is for. */
-function serviceView(context: ControllerContext, service: Service): ServiceView {
-  const { mirror } = context;
-  const { livenessMs } = settingsOf(context);
-  const endpoints = [...mirror.tables.endpoint.group(service.network).values()].map(({ value }) => value);
-  const selected = endpoints.filter((endpoint) => isSelectedBy(service, endpoint));
-  const down = new Set(
-    selected.map(({ host }) => host).filter((host) => hostState(mirror, host, livenessMs) === 'down'),
-  );
-  return {
-    name: service.name,
-    mode: service.mode,
-    addresses: service.addresses,
-    ports: service.ports,
-    ...(service.selector === undefined ? {} : { selector: service.selector }),
-    ...(service.backends === undefined ? {} : { backends: service.backends }),
-    affinity: service.affinity,
-    ...(service.health === undefined ? {} : { health: service.health }),
-    ...(service.publish === undefined ? {} : { publish: service.publish }),
-    drainMs: service.drainMs,
-    createdAt: service.createdAt,
-    generation: service.generation,
-    network: mirror.tables.network.get('', service.network)?.value.name ?? service.network,
-    endpoints: selected.map((endpoint) => ({
-      endpoint: endpoint.id,
-      name: endpoint.name,
-      host: endpoint.host,
-      addresses: endpoint.addresses,
-      state: backendState(service, endpoint, down),
-    })),
-  };
-}
-
-/** All services, or those of one network. Errors: ERR_NETWORK_UNKNOWN. */
-export async function listServiceViews(
-  context: ControllerContext,
-  network: string | undefined,
-): Promise<ServiceView[]> {
-  requireReady(context);
-  const id = network === undefined ? undefined : (await findNetwork(context, network)).id;
-  return [...context.mirror.tables.service.all()]
-    .map(({ value }) => value)
-    .filter((service) => id === undefined || service.network === id)
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .map((service) => serviceView(context, service));
-}
-
-/** A service by NAME where only one network has one of that name, or by NAME.NETWORK. */
-function lookUpService(context: ControllerContext, ref: string): Service {
-  requireReady(context);
-  const { service, network } = context.mirror.tables;
-  const all = [...service.all()].map(({ value }) => value);
-  const exact = all.find((one) => `${one.name}.${network.get('', one.network)?.value.name ?? ''}` === ref);
-  if (exact !== undefined) return exact;
-  const [first, ...others] = all.filter(({ name }) => name === ref);
-  if (first !== undefined && others.length === 0) return first;
-  const details = { details: { field: 'service', value: ref } };
-  if (first === undefined) throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" does not exist`, details);
-  throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" is there on ${others.length + 1} networks`, details);
-}
-
-/** Errors: ERR_SERVICE_UNKNOWN. */
-export function findService(context: ControllerContext, ref: string): ServiceView {
-  return serviceView(context, lookUpService(context, ref));
 }
 
 /**
@@ -272,12 +197,6 @@ export async function removeService(context: ControllerContext, ref: string): Pr
       context.log.warn({ network, cidr, error: String(error) }, 'an address of a removed service was not given back');
     });
   }
-}
-
-function serviceUnknown(ref: string): TsnetError {
-  return new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" does not exist`, {
-    details: { field: 'service', value: ref },
-  });
 }
 
 function serviceExists(name: string, network: Network): TsnetError {

@@ -1,7 +1,6 @@
 import type { TsnetError } from '../../core/errors.js';
-import { bridgeName } from '../../core/ids.js';
 import type { KernelObject } from '../../core/kernel.js';
-import type { Network, PortProtocol, Service } from '../../core/model.js';
+import type { Network, Service } from '../../core/model.js';
 import type { ZoneEndpoint } from '../../core/dns/zone.js';
 import { backendState, isSelectedBy, type BackendEndpoint } from '../../core/service/backend.js';
 import { hostElements, serviceElements } from '../../core/service/compile.js';
@@ -12,6 +11,8 @@ import type { RuleSet } from '../firewall/rule-set.js';
 import type { ClusterState, StateChange } from '../state/cluster-state.js';
 import type { Flows } from './flows.js';
 import { Membership } from './membership.js';
+import { addressObjects } from './objects.js';
+import { portConflicts, publishedPorts, type PublishedService } from './published.js';
 
 export interface ServicesOptions {
   readonly host: string;
@@ -113,29 +114,15 @@ export class Services {
   }
 
   /** The ports of this host that lead to services. */
-  published(): { readonly protocol: PortProtocol; readonly port: number; readonly holder: string }[] {
-    return [...this.#membership.ids()].flatMap((id) => {
-      const { name, publish = [] } = this.#membership.get(id) ?? { name: '' };
-      return publish.map(({ hostPort, protocol }) => ({ protocol, port: hostPort, holder: `service ${name}` }));
-    });
+  published(): PublishedService[] {
+    return publishedPorts([...this.#membership.ids()].flatMap((id) => this.#membership.get(id) ?? []));
   }
 
   /** Endpoints that had published a port before a service did: it goes to the service. */
   conflicts(): { readonly code: string; readonly message: string }[] {
-    const taken = this.published();
-    if (taken.length === 0) return [];
-    return [...this.#carried.keys()]
-      .flatMap((network) => this.#options.own.ofNetwork(network))
-      .flatMap(({ record }) =>
-        taken
-          .filter(({ protocol, port }) =>
-            record.ports?.some((one) => one.protocol === protocol && one.hostPort <= port && port <= one.hostPortEnd),
-          )
-          .map(({ protocol, port, holder }) => ({
-            code: 'ERR_PORT_IN_USE',
-            message: `port ${port}/${protocol} of endpoint ${record.name ?? record.id} leads to ${holder}, which publishes it too`,
-          })),
-      );
+    const networks = [...this.#carried.keys()];
+    const records = networks.flatMap((network) => this.#options.own.ofNetwork(network)).map(({ record }) => record);
+    return portConflicts(this.published(), records);
   }
 
   /** A network's own objects: where it has services, its bridge shows its frames to the table. */
@@ -300,14 +287,4 @@ export class Services {
       if (record !== undefined) this.#options.refresh({ network: record.network, endpoint });
     }
   }
-}
-
-/** A virtual address is the host's own on each host, as the gateway's is: what is sent to it never leaves the host as it is. */
-function addressObjects(service: Service): KernelObject[] {
-  return service.addresses.map((address) => ({
-    kind: 'addr',
-    link: bridgeName(service.network),
-    address: `${address}/${address.includes(':') ? 128 : 32}`,
-    deprecated: address.includes(':'),
-  }));
 }

@@ -4,7 +4,8 @@ import type { ServiceCreate, ServiceUpdate } from '../../core/api.js';
 import { networkRef, text } from '../../core/schema-part.js';
 import { serviceCreateSchema, serviceUpdateSchema, serviceViewSchema } from '../../core/schema.js';
 import type { ControllerContext } from '../context.js';
-import { createService, findService, listServiceViews, removeService, updateService } from '../services.js';
+import { findService, listServiceViews } from '../service-views.js';
+import { createService, removeService, updateService } from '../services.js';
 import { routeOptions } from './route.js';
 
 const tag = 'services';
