@@ -4,6 +4,7 @@ import { withCli } from './cli.js';
 import { withCni } from './cni.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
+import { withPolicy } from './policy.js';
 import { withPorts } from './ports.js';
 import { withServices } from './services.js';
 
@@ -14,6 +15,7 @@ const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   cli: withCli,
   cni: withCni,
   overlay: withOverlay,
+  policy: withPolicy,
   ports: withPorts,
   services: withServices,
 };

@@ -66,10 +66,24 @@ export function findPolicy(context: ControllerContext, name: string): PolicyView
   return policyView(context, stored.value);
 }
 
-/** Makes a policy. Errors: ERR_INVALID_POLICY, ERR_POLICY_EXISTS. */
+/** Reads a policy that can be enforced where it says. Errors: ERR_INVALID_POLICY, ERR_DRIVER_UNSUPPORTED. */
+function enforceable(context: ControllerContext, request: unknown): PolicyBody {
+  const body = requirePolicy(request);
+  const refs = new NetworkRefs([...context.mirror.tables.network.all()].map(({ value }) => value));
+  for (const [at, ref] of (body.networks ?? []).entries()) {
+    if (refs.get(ref)?.driver !== 'macvlan') continue;
+    throw new TsnetError('ERR_DRIVER_UNSUPPORTED', `networks[${at}]: driver macvlan has no policies`, {
+      details: { field: `networks[${at}]`, value: ref },
+      hint: 'What endpoints of a macvlan network send does not pass the host; give the LAN itself such rules.',
+    });
+  }
+  return body;
+}
+
+/** Makes a policy. Errors: ERR_INVALID_POLICY, ERR_DRIVER_UNSUPPORTED, ERR_POLICY_EXISTS. */
 export async function createPolicy(context: ControllerContext, request: unknown): Promise<PolicyView> {
   requireReady(context);
-  const body = requirePolicy(request);
+  const body = enforceable(context, request);
   const policy = await commit(context, `policy ${body.name}`, async (txn) => {
     if ((await getPolicy(txn, body.name)) !== undefined)
       throw new TsnetError('ERR_POLICY_EXISTS', `name: a policy "${body.name}" exists already`, {
@@ -80,10 +94,10 @@ export async function createPolicy(context: ControllerContext, request: unknown)
   return policyView(context, policy);
 }
 
-/** Makes a policy, or puts it in the place of the one with its name. Errors: ERR_INVALID_POLICY. */
+/** Makes a policy, or puts it in the place of the one with its name. Errors: ERR_INVALID_POLICY, ERR_DRIVER_UNSUPPORTED. */
 export async function replacePolicy(context: ControllerContext, name: string, request: unknown): Promise<PolicyView> {
   requireReady(context);
-  const body = requirePolicy(request);
+  const body = enforceable(context, request);
   if (body.name !== name)
     throw new TsnetError('ERR_INVALID_POLICY', `name: "${body.name}" is not the "${name}" of the path`, {
       details: { field: 'name' },

@@ -46,6 +46,8 @@ export class Policies {
   /** Bridges that begin to be filtered while their open connections are learned. */
   #adopting: Promise<void> | undefined;
   #switching: Promise<unknown> = Promise.resolve();
+  /** When a change of policies was heard of that is not in the kernel yet. */
+  #changedMs: number | undefined;
   #isDue = false;
   #isClosed = false;
 
@@ -87,7 +89,10 @@ export class Policies {
   }
 
   #follow(change: StateChange): void {
-    if (change.kind === 'policy') this.#groups = [];
+    if (change.kind === 'policy') {
+      this.#groups = [];
+      this.#changedMs ??= performance.now();
+    }
     if (change.kind === 'policy' || change.kind === 'network' || change.kind === 'endpoint') this.#schedule();
   }
 
@@ -149,6 +154,20 @@ export class Policies {
     }
     ruleSet.setElements(elementOwner, elements);
     this.#switch(networks);
+    this.#tell(elements.length);
+  }
+
+  /** Says of a change of policies how long it took. */
+  #tell(elements: number): void {
+    const { ruleSet, log } = this.#options;
+    const changedMs = this.#changedMs;
+    if (changedMs === undefined) return;
+    this.#changedMs = undefined;
+    const tell = (): void => {
+      log.info({ elements, tookMs: performance.now() - changedMs }, 'policies are in force');
+    };
+    // A failure is in the rule set's own log, and in the status.
+    Promise.all([ruleSet.settled(), this.#switching]).then(tell, () => undefined);
   }
 
   #switch(networks: ReadonlySet<string>): void {

@@ -233,6 +233,11 @@ export class ClusterState {
     this.#wanted = wanted;
   }
 
+  /** Policies that the store does not have although it should. */
+  unconfirmedPolicies(): Policy[] {
+    return this.policies.filter(({ name }) => this.#unconfirmed.has(`policy/${name}`));
+  }
+
   /** Networks that the store does not have although it should: it was lost or restored. */
   *unconfirmedNetworks(): IterableIterator<Network> {
     for (const key of this.#unconfirmed) {

@@ -1,6 +1,6 @@
 import type { EndpointView, HostRegister, Publication, PublicationResult } from '../../core/api.js';
 import { toTsnetError } from '../../core/errors.js';
-import type { Block, Carve, Cursor } from '../../core/model.js';
+import type { Block, Carve, Cursor, Policy } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
@@ -145,11 +145,24 @@ export class ClusterSync {
       this.#rebased = false;
       this.#swept = false;
       this.#publisher.refill(this.#options.state.unconfirmedNetworks());
+      for (const policy of this.#options.state.unconfirmedPolicies()) void this.#refillPolicy(policy);
       this.#publisher.resume();
     }
     if (this.#swept) return;
     this.#swept = true;
     void this.#withdrawUnknown();
+  }
+
+  /** Every agent that knows it tries: the first one makes it. */
+  async #refillPolicy({ v: _v, generation: _generation, createdAt: _createdAt, ...body }: Policy): Promise<void> {
+    const { client, log } = this.#options;
+    try {
+      await client.call('POST', '/v1/policies', { body });
+      log.warn({ policy: body.name }, 'made a policy again that the store had lost');
+    } catch (error) {
+      if (toTsnetError(error).code === 'ERR_POLICY_EXISTS') return;
+      log.error({ policy: body.name, error: String(error) }, 'a policy that the store lost could not be made again');
+    }
   }
 
   /** Endpoints that the store has of this host and the journal does not know, also in networks that it no longer carries. */

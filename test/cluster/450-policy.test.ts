@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { EndpointView, PolicyBody } from '../../core/api.js';
+import type { EndpointView, PolicyBody, PolicyView } from '../../core/api.js';
 import type { Labels } from '../../core/model.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
@@ -350,7 +350,11 @@ t.test('policies hold from the first packet, without the agent, and against the 
     for (const name of ['iptables', 'ip6tables'])
       await lab.host(1).exec('busybox', 'sysctl', '-w', `net.bridge.bridge-nf-call-${name}=0`);
     await lab.host(1).create({ name: 'red', ipv6: true });
-    await put(lab, { name: 'shut', ...web, ingress: [] });
+    await lab.host(1).create({ name: 'lan', driver: 'macvlan', options: { parent: 'eth0' } });
+    const refused = { code: 'ERR_DRIVER_UNSUPPORTED', message: /networks\[0\]/ };
+    await t.rejects(put(lab, { name: 'shut', networks: ['lan'], ...web, ingress: [] }), refused, 'macvlan is refused');
+    const { warnings } = (await put(lab, { name: 'shut', ...web, ingress: [] })) as PolicyView;
+    t.match(warnings, [/selects no endpoint/], 'a policy that selects nothing is allowed, with a warning');
     await withMembers(lab, { web: { host: 1, role: 'web' }, front: { host: 1, role: 'front' } }, async (members) => {
       const { web: server, front } = members;
       const probes = ['tcp/80', 'udp/80', 'icmp'].flatMap((what) => probesOf(server, what));
