@@ -190,7 +190,8 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         name: 'to-host',
         rules: [
           `${vxlan} counter drop`,
-          'ip daddr 127.0.0.0/8 counter drop',
+          // Replies to what the host began by a published port are translated back by now.
+          'ip daddr 127.0.0.0/8 ct state { new, invalid, untracked } counter drop',
           'tcp dport @guarded-ports counter drop',
           ...both(
             'IP daddr . th dport @guarded# counter drop',
@@ -219,8 +220,8 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           `${vxlan} counter drop`,
           ...both('IP daddr . th dport @guarded# counter drop'),
           'oifname @links goto across',
-          // To a network that this host does not carry; what is begun by a published port finds its way back.
-          ...both('ct status & dnat != dnat IP daddr @nets# counter drop'),
+          // To a network that this host does not carry.
+          ...both('IP daddr @nets# goto translated'),
           'ct state established,related goto accepted',
           'ct state invalid counter drop',
           'iifname != @open counter drop',
@@ -233,11 +234,15 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         rules: [
           // Stateless: where the sandboxes are on different hosts, each host sees one direction only.
           'iifname . oifname @routed goto accepted',
-          'ct state invalid counter drop',
+          'goto translated',
+        ],
+      },
+      {
+        name: 'translated',
+        rules: [
           // Not by being established alone: what was so while two networks were joined ends with it.
-          'ct status & dnat != dnat counter drop',
-          'ct state established,related goto accepted',
-          'iifname @open goto accepted',
+          'ct status dnat ct state established,related goto accepted',
+          'iifname @open ct status dnat goto accepted',
           'counter drop',
         ],
       },
