@@ -1,0 +1,24 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { LabHost } from './host.js';
+import { ProgramError } from './program.js';
+import { privateEtcArgs } from './private-etc.js';
+
+/** Debian's ufw on a host of the lab, with an /etc of its own that its runs share. */
+export class Ufw {
+  readonly #host: LabHost;
+  readonly #folder: string;
+
+  constructor(host: LabHost) {
+    this.#host = host;
+    this.#folder = join(host.options.folder, 'ufw');
+    mkdirSync(this.#folder, { recursive: true });
+  }
+
+  /** Runs `ufw ARGS`, which has to succeed; its standard output. */
+  async run(...args: string[]): Promise<string> {
+    const result = await this.#host.exec(...privateEtcArgs(this.#folder), 'ufw', ...args);
+    if (result.status !== 0) throw new ProgramError(result);
+    return result.stdout;
+  }
+}
