@@ -60,3 +60,25 @@ t.test('a second agent in a namespace is refused before it touches anything', as
     t.same(await host.snapshot(), before);
   });
 });
+
+t.test('a store that lost everything gets its policies back from agents', async (t) => {
+  await withLab(t, { hosts: 1, etcd: 'separate' }, async (lab) => {
+    const host = lab.host(1);
+    await host.create({ name: 'net' });
+    await host.api.call('PUT', '/v1/policies/shut', { body: { name: 'shut', selects: {}, ingress: [] } });
+    await host.attach('net', await lab.sandbox());
+    await host.published();
+    const enforced = async (): Promise<boolean> =>
+      /in4/.test((await host.exec('nft', 'list', 'table', 'inet', 'tsnet-policy')).stdout);
+    t.ok(await enforced(), 'the policy is in force');
+    await lab.controller().daemon.kill();
+    await lab.etcd?.kill();
+    rmSync(join(lab.folder, 'etcd'), { recursive: true });
+    await lab.startEtcd();
+    await lab.controller().start();
+    const names = async (): Promise<string> =>
+      (await host.api.call<readonly { name: string }[]>('GET', '/v1/policies')).map(({ name }) => name).join();
+    await waitFor('the policy to be back', async () => (await names()) === 'shut', 30_000);
+    t.ok(await enforced(), 'and it is in force');
+  });
+});
