@@ -65,7 +65,8 @@ export async function listenTcp(options: ListenOptions): Promise<Listener> {
   const fd = await native.inetOpen(open);
   const sockets = new Set<Socket>();
   const perClient = new Map<string, number>();
-  const server: Server = createServer({ noDelay: true }, (socket) => {
+  // Half-open: a client that has sent all its queries may close its side and wait for the answers.
+  const server: Server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
     const client = socket.remoteAddress ?? '';
     const own = perClient.get(client) ?? 0;
     if (own >= mostOfClient || sockets.size >= mostConnections) {
@@ -116,7 +117,7 @@ function serveTcp(socket: Socket, client: string, options: ListenOptions): void 
     timer = setTimeout(() => socket.destroy(), idleMs);
   };
   const finish = (): void => {
-    if (ended && pending === 0) socket.end();
+    if (ended && pending === 0 && !isFull()) socket.end();
   };
   const send = (answer: Buffer): void => {
     if (socket.destroyed) return;
