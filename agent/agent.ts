@@ -24,6 +24,7 @@ import { linkGet, linkList } from '../lib/netlink/link.js';
 import { NETLINK_SOCK_DIAG } from '../lib/netlink/sock-diag.js';
 import { placesOf } from '../lib/places.js';
 import { loadNative } from '../native/index.js';
+import { BridgeNetfilter } from './bridge-netfilter.js';
 import { Attachments } from './attach/attachments.js';
 import { Carry } from './attach/carry.js';
 import { LivingLinks } from './attach/living-links.js';
@@ -221,13 +222,17 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
   closers.push(() => policyRules.close());
   const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
   closers.push(() => conntrack.close());
+  const bridgeNetfilter = new BridgeNetfilter({ log });
+  const setBridged = (owner: string, objects: readonly KernelObject[]): void => {
+    bridgeNetfilter.note(objects);
+    reconciler.setDesired(owner, objects);
+  };
   const policies = new Policies({
     ruleSet: policyRules,
     state,
     own,
     journal,
-    setDesired: (owner, objects) =>
-      reconciler.setDesired(owner, services.withSwitch(owner.slice(networkOwners.length), objects)),
+    setDesired: (owner, objects) => setBridged(owner, services.withSwitch(owner.slice(networkOwners.length), objects)),
     ownerOf: ownerOf.network,
     settleOwner: (owner) => reconciler.settled(owner, policySettleMs),
     connections: new OpenConnections({ native, conntrack, bootId, log }),
@@ -252,7 +257,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       const objects = shared.get(owner);
       if (objects === undefined) return;
       if (endpoint !== undefined) reconciler.setDesired(owner, services.withHairpin(endpoint, objects));
-      else reconciler.setDesired(owner, services.withSwitch(network, policies.withSwitch(network, objects)));
+      else setBridged(owner, services.withSwitch(network, policies.withSwitch(network, objects)));
     },
   });
   closers.push(() => services.close());
@@ -317,7 +322,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
       if (objects.length > 0) shared.set(owner, objects);
       const network = objects.length === 0 ? undefined : networks.known(id);
       if (network !== undefined) services.carry(network, datapath.context(network).self.addresses);
-      reconciler.setDesired(owner, services.withSwitch(id, policies.withSwitch(id, objects)));
+      setBridged(owner, services.withSwitch(id, policies.withSwitch(id, objects)));
       if (network === undefined) {
         firewall.drop(id);
         services.drop(id);
@@ -514,6 +519,7 @@ async function start(options: AgentOptions, parts: StartParts): Promise<string> 
         ...opening,
         ...syncWarnings,
         ...firewall.warnings,
+        ...bridgeNetfilter.warnings,
         ...policyWarnings(),
         ...serviceWarnings(),
         ...joins.warnings,
