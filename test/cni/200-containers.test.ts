@@ -90,8 +90,10 @@ t.test('an ADD can be repeated, moved to a new sandbox, refused and given up', a
     await killed;
     host.agent.thaw();
     await host.waitForAgent('the agent to answer', () => true);
-    await waitFor('nothing to be left of it', async () => (await endpoints()).length === 1);
-    t.same(await namesIn(one), ['lo'], 'nothing in its sandbox either');
+    await waitFor('nothing to be left of it, nor in its sandbox', async () => {
+      const [listed, names] = [await endpoints(), await namesIn(one)];
+      return listed.length === 1 && names.join() === 'lo';
+    });
 
     t.match(errorOf(await runtime.call('ADD', { id: 'c4', netns: '/run/netns/tsnet-no-such' })), { code: 3 });
     t.match(errorOf(await runtime.call('ADD', { id: 'c4', netns: netnsPath(host.netns) })), { code: 8 });
