@@ -22,6 +22,7 @@ t.test('the bundled controller serves the CLI from its own etcd, and stops when 
   t.teardown(() => child.kill('SIGKILL'));
   await waitFor('the controller', () => existsSync(socket) || child.exitCode !== null, 30_000);
   const env = { TSNET_CONTROLLER: `unix:${socket}` };
+  await waitFor('its store', async () => (await tsnet(['ls'], env)).code === 0, 30_000);
   const created = await tsnet(['create', 'frontend', '-o', 'json'], env);
   t.equal(created.stderr, '');
   t.match(JSON.parse(created.stdout), { name: 'frontend', driver: 'overlay', subnets: [{ subnet: '10.9.0.0/24' }] });

@@ -17,7 +17,8 @@ const body = { network: 'front', ports: [{ port: 80 }], selector: { app: 'web' }
 
 void t.test('services', async (t) => {
   const etcd = await newTestEtcd(t);
-  const [one, two] = await Promise.all([newController(t, etcd.endpoint), newController(t, etcd.endpoint)]);
+  const [one, two] = await Promise.all([1, 2].map(() => newController(t, etcd.endpoint, { livenessMs: 60_000 })));
+  if (one === undefined || two === undefined) throw new Error('two controllers');
   const both: readonly RunningController[] = [one, two];
   for (const index of [1, 2]) await registerHost(one, index);
   const subnets = [{ subnet: '10.1.0.0/24' }, { subnet: 'fd00:1::/64' }];
@@ -35,8 +36,12 @@ void t.test('services', async (t) => {
   };
 
   await t.test('under contention no address is given twice, nor one of a host', async (t) => {
-    const made = Promise.all(Array.from({ length: 24 }, (_, at) => create(`many-${at}`, {}, both[at % 2])));
-    const blocks = await Promise.all(Array.from({ length: 8 }, (_, at) => grant(one, `h${(at % 2) + 1}`, network)));
+    // A network of its own: what hosts hold of it afterwards is nobody's to ask for.
+    const place = [{ subnet: '10.3.0.0/24' }, { subnet: 'fd00:3::/64' }];
+    const crowded = await one.call<NetworkView>('POST', '/v1/networks', { name: 'crowded', subnets: place });
+    const fields = { network: 'crowded' };
+    const made = Promise.all(Array.from({ length: 24 }, (_, at) => create(`many-${at}`, fields, both[at % 2])));
+    const blocks = await Promise.all(Array.from({ length: 8 }, (_, at) => grant(one, `h${(at % 2) + 1}`, crowded)));
     const addresses = (await made).flatMap((service) => service.addresses);
     t.equal(new Set(addresses).size, 48, 'an address of each family for each');
     for (const { block } of blocks)
@@ -44,7 +49,7 @@ void t.test('services', async (t) => {
         addresses.some((address) => inBlock(address, block)),
         block.cidr,
       );
-    await t.rejects(one.call('DELETE', '/v1/networks/front'), { code: 'ERR_NETWORK_IN_USE', message: /many-/ });
+    await t.rejects(one.call('DELETE', '/v1/networks/crowded'), { code: 'ERR_NETWORK_IN_USE', message: /many-/ });
     for (let at = 0; at < 24; at++) await one.call('DELETE', `/v1/services/many-${at}`);
   });
 

@@ -192,7 +192,7 @@ t.test('pipelined queries are all answered, also after the client has closed its
   const { tcpPort } = await startServer(t, { servers: [upstream.server] });
   const socket = connect({ host: '127.0.0.1', port: tcpPort });
   const messages = messagesOf(socket);
-  const queries = Array.from({ length: 120 }, (_, id) => question(id % 2 === 0 ? 'web' : `x${id}.example.com`, id));
+  const queries = Array.from({ length: 24 }, (_, id) => question(id % 2 === 0 ? 'web' : `x${id}.example.com`, id));
   socket.end(Buffer.concat(queries.map(framed)));
   const answers = (await messages).sort((a, b) => a.id - b.id);
   t.same(
