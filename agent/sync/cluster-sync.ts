@@ -27,8 +27,6 @@ export interface ClusterSyncOptions {
   readonly state: ClusterState;
   readonly blocks: BlockListener;
   readonly log: Logger;
-  /** Called at each heartbeat: whatever the cluster has said up to now has been applied. */
-  readonly onProgress?: () => void;
   /** What this host says of itself; asked at each connection. */
   readonly register: () => HostRegister;
 }
@@ -47,6 +45,7 @@ export class ClusterSync {
   readonly #watch: Watch;
   readonly #publisher: Publisher;
   readonly #unsubscribe: () => void;
+  readonly #progressListeners = new Set<() => void>();
   #rebased = false;
   #swept = false;
 
@@ -72,7 +71,7 @@ export class ClusterSync {
         connected: (rebased) => this.#connected(rebased),
         disconnected: () => this.#publisher.pause(),
         settled: () => this.#settled(),
-        progressed: () => options.onProgress?.(),
+        progressed: () => this.#progressListeners.forEach((listener) => listener()),
         blockPut: (block) => blocks.blockPut(block),
         blockGone: (network, cidr) => {
           blocks.blockGone(network, cidr);
@@ -107,6 +106,12 @@ export class ClusterSync {
     this.#unsubscribe();
     this.#publisher.stop();
     await this.#watch.stop();
+  }
+
+  /** Calls `listener` at each heartbeat: whatever the cluster has said up to now has been applied. Returns what ends that. */
+  onProgress(listener: () => void): () => void {
+    this.#progressListeners.add(listener);
+    return () => this.#progressListeners.delete(listener);
   }
 
   /** Wants carriers and endpoints of a network before the host carries it; journaled carriers are wanted anyway. */

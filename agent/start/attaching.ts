@@ -1,0 +1,71 @@
+import { Attachments } from '../attach/attachments.js';
+import { Carry } from '../attach/carry.js';
+import { Steps } from '../attach/steps.js';
+import { isTransit } from '../joins.js';
+import { Health } from '../services/health.js';
+import type { AgentHost } from './host.js';
+import type { Traffic } from './traffic.js';
+
+/** What attaches and detaches the endpoints of this host, and carries networks for them. */
+export interface Attaching {
+  readonly carry: Carry;
+  readonly steps: Steps;
+  readonly attachments: Attachments;
+}
+
+export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
+  const { options, native, reconciler, underlay, journal, own, state, networks, addresses, sync } = host;
+  const { bootId, log, closers } = host;
+  const { datapath, realisation, policies, services, ports } = traffic;
+  const settled = (owner: string, timeoutMs: number): Promise<void> => realisation.settled(owner, timeoutMs);
+  const carry = new Carry({
+    datapath,
+    journal,
+    addresses,
+    announcer: sync,
+    settled,
+    host: host.name,
+    vtep: underlay.vtep,
+    underlayMtu: underlay.mtu,
+    idleMs: options.quarantineMs,
+    countOf: (network) => own.countOf(network),
+    isTransit: (network) => isTransit({ state, own }, network),
+  });
+  closers.push(() => carry.close());
+  const steps = new Steps({
+    native,
+    connection: reconciler.connection,
+    linkIndex: (name) => reconciler.linkIndex(name),
+    settled,
+    deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
+    journal,
+    own,
+    datapath,
+    ports,
+    guarded: () => policies.settled(),
+    allocate: (network, fixed) => addresses.allocate(network, fixed),
+    releaseAddresses: (network, released) => addresses.release(network, released),
+    host: host.name,
+    bootId,
+  });
+  closers.push(() => steps.idle());
+  const attachments = new Attachments({
+    native,
+    journal,
+    own,
+    steps,
+    carry,
+    network: (ref) => networks.find(ref),
+    knownNetwork: (id) => networks.known(id),
+    bootId,
+    log,
+  });
+  const health = new Health({
+    services,
+    own,
+    setPassing: (endpoint, passing) => attachments.setPassing(endpoint, passing),
+    log,
+  });
+  closers.push(() => health.close());
+  return { carry, steps, attachments };
+}

@@ -1,0 +1,53 @@
+import type { AgentStatus } from '../../core/api.js';
+import type { TsnetError } from '../../core/errors.js';
+import { version } from '../../core/version.js';
+import type { Joins } from '../joins.js';
+import type { AgentHost } from './host.js';
+import type { Traffic } from './traffic.js';
+
+type Warning = AgentStatus['warnings'][number];
+
+/** What the agent says of itself. */
+export function agentStatus(host: AgentHost, traffic: Traffic, joins: Joins): AgentStatus {
+  const { journal, state, underlay, reconciler, sync } = host;
+  const { datapath, firewall } = traffic;
+  const { controller, cursor, unpublished, warnings } = sync.status();
+  const { objects, repairs, failing } = reconciler.status();
+  return {
+    version,
+    host: host.name,
+    vtep: underlay.vtep,
+    controller,
+    cursor,
+    endpoints: [...journal.endpoints()].length,
+    networks: [...datapath.realised()].length,
+    unpublished,
+    reconcile: {
+      objects,
+      repairs,
+      failing: failing.map(({ object, code, message }) => ({ object, error: `${message} (${code})` })),
+    },
+    firewall: { repairs: firewall.repairs },
+    warnings: [
+      ...[...host.warnings, ...state.warnings].map(({ code, message }) => ({ code, message })),
+      ...warnings,
+      ...trafficWarnings(traffic),
+      ...joins.warnings,
+      ...(traffic.dns?.warnings ?? []),
+    ],
+  };
+}
+
+function trafficWarnings({ firewall, bridgeNetfilter, policies, services }: Traffic): readonly Warning[] {
+  return [
+    ...firewall.warnings,
+    ...bridgeNetfilter.warnings,
+    ...failed('policies are not enforced', policies.failure),
+    ...failed('services do not work', services.failure),
+    ...services.conflicts(),
+  ];
+}
+
+function failed(what: string, failure: TsnetError | null): readonly Warning[] {
+  return failure === null ? [] : [{ code: failure.code, message: `${what}: ${failure.message}` }];
+}

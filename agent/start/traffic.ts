@@ -1,0 +1,202 @@
+import { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { NETLINK_NETFILTER } from '../../lib/netlink/conntrack.js';
+import { NETLINK_SOCK_DIAG } from '../../lib/netlink/sock-diag.js';
+import { placesOf } from '../../lib/places.js';
+import { BridgeNetfilter } from '../bridge-netfilter.js';
+import { Datapath, ownerOf } from '../datapath/datapath.js';
+import { MacAnnouncer } from '../datapath/mac-announcer.js';
+import { Realisation } from '../datapath/realisation.js';
+import { DnsFeed } from '../dns/feed.js';
+import { SandboxResolver } from '../dns/sandbox-resolver.js';
+import { dnsSocketPath } from '../dns/server.js';
+import { Firewall, listLinkNames } from '../firewall/firewall.js';
+import { Forwarding } from '../firewall/forwarding.js';
+import { Neighbourhood } from '../firewall/neighbourhood.js';
+import { listHostAddresses, listOtherBridges } from '../firewall/surroundings.js';
+import { OpenConnections } from '../policy/open-connections.js';
+import { Policies } from '../policy/policies.js';
+import { newFindListener } from '../ports/listeners.js';
+import { PortBook } from '../ports/port-book.js';
+import { PublishedPorts } from '../ports/published-ports.js';
+import { StaleFlows } from '../ports/stale-flows.js';
+import { Flows } from '../services/flows.js';
+import { Services } from '../services/services.js';
+import type { AgentHost } from './host.js';
+import { openRuleSets, type RuleSets } from './rule-sets.js';
+
+/** UDP port of VXLAN until the cluster's settings have arrived for the first time (RFC 7348 §8). */
+const ianaVxlanPort = 4789;
+/** How long the first attach to a network waits for what others have there. */
+const loadMs = 200;
+const policySettleMs = 2000;
+
+/** What carries and filters the networks of this host, and answers their names. */
+export interface Traffic {
+  readonly ruleSets: RuleSets;
+  readonly firewall: Firewall;
+  readonly policies: Policies;
+  readonly services: Services;
+  readonly ports: PublishedPorts;
+  readonly dns: DnsFeed | null;
+  readonly resolver: SandboxResolver | null;
+  readonly bridgeNetfilter: BridgeNetfilter;
+  readonly realisation: Realisation;
+  readonly datapath: Datapath;
+}
+
+/** Opens tables, connection tracking and the name server, and makes the parts of the data path know one another. */
+export async function openTraffic(host: AgentHost): Promise<Traffic> {
+  const { native, reconciler, state, own, journal, networks, sync, bootId, log, closers } = host;
+  const knownNetwork = networks.known.bind(networks);
+  const ruleSets = await openRuleSets(host);
+  const firewall = newFirewall(host, ruleSets);
+  closers.push(() => firewall.close());
+
+  const conntrack = await NetlinkConnection.open(native, { protocol: NETLINK_NETFILTER });
+  closers.push(() => conntrack.close());
+  const bridgeNetfilter = new BridgeNetfilter({ log });
+  const policies = new Policies({
+    ruleSet: ruleSets.policies,
+    state,
+    own,
+    journal,
+    setDesired: (owner, objects) => realisation.setPolicied(owner, objects),
+    ownerOf: ownerOf.network,
+    settleOwner: (owner) => reconciler.settled(owner, policySettleMs),
+    connections: new OpenConnections({ native, conntrack, bootId, log }),
+    log,
+  });
+  closers.push(() => policies.close());
+  const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
+  closers.push(() => flows.idle());
+  const services = new Services({
+    host: host.name,
+    ruleSet: ruleSets.services,
+    state,
+    own,
+    flows: new Flows({ conntrack, settled: () => ruleSets.services.settled(), log }),
+    setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
+    refresh: ({ network, endpoint }) =>
+      realisation.refresh(endpoint === undefined ? ownerOf.network(network) : ownerOf.endpoint(network, endpoint)),
+  });
+  closers.push(() => services.close());
+  const ports = await openPorts(host, { firewall, services, flows });
+
+  const dns = newDns(host, { ruleSets, services });
+  closers.push(() => dns?.close());
+  dns?.start();
+  const resolver =
+    dns === null ? null : new SandboxResolver({ feed: dns, domain: host.options.dns?.domain ?? '', own });
+  services.onChange((id) => {
+    const [network = '', name = ''] = id.split('/');
+    dns?.serviceChanged(network, name);
+  });
+
+  const realisation: Realisation = new Realisation({
+    reconciler,
+    bridgeNetfilter,
+    policies,
+    services,
+    firewall,
+    dns,
+    knownNetwork,
+    addressesIn: (network) => datapath.context(network).self.addresses,
+    loaded: async (network) => {
+      if (sync.isConnected) await state.loaded(network, loadMs);
+    },
+  });
+  const announcer = new MacAnnouncer({
+    host: host.name,
+    sendFrame: (ifindex, frame) => native.frameSend(ifindex, frame),
+    linkIndex: (name) => reconciler.linkIndex(name),
+    settled: (owner, timeoutMs) => realisation.settled(owner, timeoutMs),
+    log,
+  });
+  const datapath: Datapath = new Datapath({
+    sink: realisation,
+    state,
+    journal,
+    host: host.name,
+    vtep: host.underlay.vtep,
+    defaultVxlanPort: ianaVxlanPort,
+    onReachable: (network, endpoint) => announcer.note(network, endpoint),
+  });
+  closers.push(() => datapath.close());
+  return {
+    ruleSets,
+    firewall,
+    policies,
+    services,
+    ports,
+    dns,
+    resolver,
+    bridgeNetfilter,
+    realisation,
+    datapath,
+  };
+}
+
+function newFirewall(host: AgentHost, ruleSets: RuleSets): Firewall {
+  const { options, native, reconciler, state, own, networks, log } = host;
+  return new Firewall({
+    ruleSet: ruleSets.main,
+    origins: ruleSets.origins,
+    knownNetwork: (id) => networks.known(id),
+    forwarding: new Forwarding({ native, dataDir: options.dataDir, links: listLinkNames, log }),
+    neighbourhood: new Neighbourhood({ dockerUser: options.dockerUser, log }),
+    state,
+    own,
+    defaultVxlanPort: ianaVxlanPort,
+    guarded: () => placesOf(options.controllers),
+    otherBridges: () => listOtherBridges(reconciler.connection),
+    hostAddresses: () => listHostAddresses(reconciler.connection),
+    log,
+  });
+}
+
+async function openPorts(
+  host: AgentHost,
+  { firewall, services, flows }: { firewall: Firewall; services: Services; flows: StaleFlows },
+): Promise<PublishedPorts> {
+  const { native, reconciler, state, own, journal, networks, log, closers } = host;
+  const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
+  closers.push(() => sockDiag.close());
+  const book = new PortBook({
+    findListener: newFindListener(sockDiag, () => [
+      { protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' },
+      ...services.published(),
+    ]),
+    nameOf: (id) => {
+      const record = own.get(id)?.record;
+      return `endpoint ${record?.name ?? record?.callerId ?? id} (${id})`;
+    },
+  });
+  return new PublishedPorts({
+    book,
+    firewall,
+    journal,
+    connection: reconciler.connection,
+    flows,
+    knownNetwork: (id) => networks.known(id),
+    log,
+  });
+}
+
+function newDns(host: AgentHost, { ruleSets, services }: { ruleSets: RuleSets; services: Services }): DnsFeed | null {
+  const { options, state, own, journal, networks, bootId, log } = host;
+  if (options.dns === undefined || options.dns === null) return null;
+  const { program, domain, upstreams } = options.dns;
+  return new DnsFeed({
+    socket: dnsSocketPath(options.runDir),
+    program,
+    settings: { domain, upstreams },
+    state,
+    own,
+    journal,
+    knownNetwork: (id) => networks.known(id),
+    serviceZone: (network, name) => services.zoneOf(network, name),
+    setElements: (owner, elements) => ruleSets.main.setElements(owner, elements),
+    bootId,
+    log,
+  });
+}
