@@ -108,6 +108,25 @@ export interface InetOpenOptions {
   readonly receiveBufferBytes?: number;
 }
 
+/** A file by its path as a process sees it. */
+export interface RootFileRef {
+  readonly pid: number;
+  /** As `rootFileRead` told it: ESRCH where the process is another one by now. */
+  readonly startTime?: string;
+  /** Absolute, in the root folder of the process. Links there are followed and never lead out of it. */
+  readonly path: string;
+  /** Files of ours by path: EXDEV where it is one of them, or would be made beside one. */
+  readonly apartFrom?: readonly string[];
+}
+
+/** What was found of such a file. */
+export interface RootFile {
+  readonly startTime: string;
+  /** Device and inode, `DEVICE:INODE`; null where there is no file. */
+  readonly file: string | null;
+  readonly content: Buffer | null;
+}
+
 export interface NativeApi {
   netlinkOpen(options: NetlinkOpenOptions): Promise<NetlinkSocket>;
   /**
@@ -146,5 +165,22 @@ export interface NativeApi {
    * A socket in another namespace keeps that alive for as long as it is open. EADDRINUSE where the port is taken.
    */
   inetOpen(options: InetOpenOptions): Promise<number>;
+  /**
+   * Reads a small file of a process that is not trusted, with the rights on files of its user namespace's root and no
+   * others. A file that a server in a container provides (FUSE) may hold it up for ever: wait with a deadline.
+   * Source: openat2(2), RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS.
+   * Errors: ESRCH when there is no such process; EINVAL when it is not a regular file, EFBIG when it has more than
+   * 64 KiB, EOPNOTSUPP when its file system is none of files (proc, sysfs, FUSE); EXDEV; those of open(2).
+   */
+  rootFileRead(file: RootFileRef): Promise<RootFile>;
+  /**
+   * Replaces a file's content in place where it is `expected`; null stands for no file. A missing one is made (0644, in
+   * a folder that is there), one that is to be none is unlinked.
+   * Errors: those of rootFileRead; ESTALE when the content is another one; those of write(2).
+   */
+  rootFileReplace(
+    file: RootFileRef,
+    change: { readonly expected: Uint8Array | null; readonly content: Uint8Array | null },
+  ): Promise<RootFile>;
   nftOpen(netns?: NetnsRef): Promise<NftContext>;
 }

@@ -8,6 +8,7 @@
 #include "netns.h"
 #include "nft_context.h"
 #include "pidfd.h"
+#include "root_file.h"
 #include "sysctl.h"
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
@@ -18,6 +19,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::exportSysctl(env, exports);
   tsnet::exportPidfd(env, exports);
   tsnet::exportFrame(env, exports);
+  tsnet::exportRootFile(env, exports);
   tsnet::exportInetSocket(env, exports);
   tsnet::exportNftContext(env, exports);
   return exports;
