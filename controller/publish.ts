@@ -6,6 +6,7 @@ import { transact, type Committed } from '../lib/etcd/txn.js';
 import { requireReady, settingsOf, type ControllerContext } from './context.js';
 import { dropCarrier, dropEndpoint, takeCarrier, takeEndpoint } from './publish-records.js';
 import { refillBlock, refillNetwork } from './publish-refill.js';
+import { claimServiceAddresses, refillService } from './service-refill.js';
 
 const maxRecords = 100;
 /** An answer does not wait longer than this for its own effect to be seen. */
@@ -24,7 +25,7 @@ interface Item {
 }
 
 /**
- * Takes what a host says of itself, in the order networks, blocks, what is gone, carriers, endpoints. Each record
+ * Takes what a host says of itself, in the order networks, services, blocks, what is gone, carriers, endpoints. Each record
  * stands for itself: those refused are named in the result.
  * Errors: ERR_TOO_LARGE; ERR_STORE_UNREACHABLE, after which all may be sent again.
  */
@@ -41,6 +42,7 @@ export async function publish(
       `a publication of ${items.length} records: at most ${maxRecords} are taken at once`,
     );
   }
+  if (publication.services !== undefined) await claimServiceAddresses(context, publication.services);
   const refused: PublicationResult['refused'][number][] = [];
   let revision = 0;
   for (const portion of portionsOf(items)) {
@@ -116,6 +118,14 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
       keys: 8,
       isAlone: true,
       take: (txn) => refillNetwork(txn, network, mayManage),
+    });
+  }
+  // Before blocks: a block that is granted or taken from now on leaves their addresses out.
+  for (const service of publication.services ?? []) {
+    items.push({
+      key: `service/${service.network}/${service.name}`,
+      keys: 4 + 4 * service.addresses.length,
+      take: (txn) => refillService(context, txn, { service, mayManage }),
     });
   }
   for (const block of publication.blocks ?? []) {

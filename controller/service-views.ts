@@ -1,16 +1,20 @@
 import type { ServiceView } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
-import type { Service } from '../core/model.js';
+import type { Endpoint, Service } from '../core/model.js';
 import { backendState, isSelectedBy } from '../core/service/backend.js';
 import { findNetwork, requireReady, settingsOf, type ControllerContext } from './context.js';
 import { hostState } from './liveness.js';
+
+const shownName = ({ name, id }: Endpoint): string => `${name ?? ''} ${id}`;
 
 /** What users see of a service, with the endpoints that it is for. */
 export function serviceView(context: ControllerContext, service: Service): ServiceView {
   const { mirror } = context;
   const { livenessMs } = settingsOf(context);
   const endpoints = [...mirror.tables.endpoint.group(service.network).values()].map(({ value }) => value);
-  const selected = endpoints.filter((endpoint) => isSelectedBy(service, endpoint));
+  const selected = endpoints
+    .filter((endpoint) => isSelectedBy(service, endpoint))
+    .sort((a, b) => (shownName(a) < shownName(b) ? -1 : 1));
   const down = new Set(
     selected.map(({ host }) => host).filter((host) => hostState(mirror, host, livenessMs) === 'down'),
   );

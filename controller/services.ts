@@ -129,7 +129,8 @@ async function chooseAddress(
   });
 }
 
-function checkPublished(context: ControllerContext, { publish = [], network, name }: ServiceDefinition): void {
+/** Refuses a port of hosts that another service has. Errors: ERR_PORT_IN_USE. */
+export function checkPublished(context: ControllerContext, { publish = [], network, name }: ServiceDefinition): void {
   for (const { value } of context.mirror.tables.service.all()) {
     if (value.network === network && value.name === name) continue;
     const clash = publish.find(({ hostPort, protocol }) =>

@@ -331,6 +331,8 @@ export interface Publication {
   readonly blocks?: readonly Block[];
   /** Networks known according to the journal, for the same; only those the store has not. */
   readonly networks?: readonly Network[];
+  /** Services known according to the cache, for the same; only those the store has not. */
+  readonly services?: readonly Service[];
 }
 
 export interface PublicationResult {

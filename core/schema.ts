@@ -373,6 +373,7 @@ export const publicationSchema = shapeOf<api.Publication>()(
       endpointsGone: Type.Optional(Type.Array(endpointGone, { maxItems: BATCH })),
       blocks: Type.Optional(Type.Array(record.blockSchema, { maxItems: BATCH })),
       networks: Type.Optional(Type.Array(record.networkSchema, { maxItems: BATCH })),
+      services: Type.Optional(Type.Array(record.serviceSchema, { maxItems: BATCH })),
     },
     { ...closed, description: 'What a host says of itself, 100 records at most in all' },
   ),
@@ -389,7 +390,7 @@ const refusal = Type.Object(
 
 export const publicationResultSchema = shapeOf<api.PublicationResult>()(
   Type.Object(
-    { refused: Type.Array(refusal, { maxItems: 6 * BATCH }) },
+    { refused: Type.Array(refusal, { maxItems: 7 * BATCH }) },
     { ...closed, description: 'The records refused' },
   ),
 );

@@ -238,6 +238,18 @@ export class ClusterState {
     return this.policies.filter(({ name }) => this.#unconfirmed.has(`policy/${name}`));
   }
 
+  /** Services that the store does not have although it should. */
+  unconfirmedServices(): Service[] {
+    return [...this.#unconfirmed].flatMap((key) => {
+      const record = key.startsWith('service/') ? this.#records.get(key) : undefined;
+      return record === undefined ? [] : [record as Service];
+    });
+  }
+
+  unconfirmedService(network: string, name: string): Service | undefined {
+    return this.#unconfirmed.has(`service/${network}/${name}`) ? this.service(network, name) : undefined;
+  }
+
   /** Networks that the store does not have although it should: it was lost or restored. */
   *unconfirmedNetworks(): IterableIterator<Network> {
     for (const key of this.#unconfirmed) {
@@ -302,7 +314,8 @@ export class ClusterState {
     const key = keyOf(kind, value);
     this.#set?.named.add(key);
     this.#unconfirmed.delete(key);
-    if ((kind === 'carrier' || kind === 'endpoint') && 'host' in value && value.host === this.#options.host) {
+    const isOfHost = kind === 'carrier' || kind === 'endpoint';
+    if (isOfHost && 'host' in value && value.host === this.#options.host) {
       this.#options.onOwn?.({
         network: value.network,
         id: kind === 'endpoint' && 'id' in value ? value.id : null,
@@ -310,14 +323,20 @@ export class ClusterState {
       });
       return;
     }
-    const isOfNetwork = kind === 'carrier' || kind === 'endpoint' || kind === 'service';
+    const isOfNetwork = isOfHost || kind === 'service';
     if (isOfNetwork && 'network' in value && this.#wanted?.has(value.network) === false) return;
     const known = this.#records.get(key);
-    if (known !== undefined && known.generation === value.generation) return;
+    if (known === undefined) return this.#put(kind, key, value);
+    // What controllers decide is as the store has it, also where it was set back: no host's journal knows better.
+    if (this.#rebased && this.#set !== undefined && !isOfHost) {
+      if (JSON.stringify(known) !== JSON.stringify(value)) this.#put(kind, key, value);
+      return;
+    }
+    if (known.generation === value.generation) return;
     // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
     const isAuthority =
       this.#set !== undefined && !this.#rebased && this.#set.revision >= (this.#cursor?.revision ?? Infinity);
-    if (known !== undefined && known.generation > value.generation && !isAuthority) return;
+    if (known.generation > value.generation && !isAuthority) return;
     this.#put(kind, key, value);
   }
 

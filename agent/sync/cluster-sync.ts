@@ -55,7 +55,10 @@ export class ClusterSync {
     const path = `/v1/hosts/${encodeURIComponent(host)}/publish`;
     this.#publisher = new Publisher({
       journal,
-      network: (id) => state.network(id),
+      lost: {
+        network: (id) => state.network(id),
+        lostService: (network, name) => state.unconfirmedService(network, name),
+      },
       send: (body: Publication) => client.call<PublicationResult>('POST', path, { body, repeatable: true }),
       log,
       onBlockFenced: (network, cidr) => blocks.blockFenced(network, cidr),
@@ -149,8 +152,9 @@ export class ClusterSync {
     if (this.#rebased) {
       this.#rebased = false;
       this.#swept = false;
-      this.#publisher.refill(this.#options.state.unconfirmedNetworks());
-      for (const policy of this.#options.state.unconfirmedPolicies()) void this.#refillPolicy(policy);
+      const { state } = this.#options;
+      this.#publisher.refill(state.unconfirmedNetworks(), state.unconfirmedServices());
+      for (const policy of state.unconfirmedPolicies()) void this.#refillPolicy(policy);
       this.#publisher.resume();
     }
     if (this.#swept) return;

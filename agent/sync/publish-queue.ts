@@ -1,18 +1,26 @@
 import type { Publication } from '../../core/api.js';
-import type { Block, Carrier, Endpoint, Network } from '../../core/model.js';
+import type { Block, Carrier, Endpoint, Network, Service } from '../../core/model.js';
 import type { Journal, OwnChange } from '../journal/journal.js';
 
 /** Something that a controller should hear; what exactly is looked up when it is sent. */
 export type PublishItem =
   | { readonly kind: 'network'; readonly network: string }
+  | { readonly kind: 'service'; readonly network: string; readonly name: string }
   | { readonly kind: 'block'; readonly network: string; readonly cidr: string }
   | OwnChange;
+
+/** What the queue looks up of records that are not the journal's. */
+export interface LostRecords {
+  readonly network: (id: string) => Network | undefined;
+  /** Undefined where the store has it. */
+  readonly lostService: (network: string, name: string) => Service | undefined;
+}
 
 /**
  * In this order, so that nothing refers to what the store does not have, and an address is given up
  * before its next endpoint claims it.
  */
-const order = ['network', 'block', 'carrier', 'gone', 'endpoint', 'carrier-gone'] as const;
+const order = ['network', 'service', 'block', 'carrier', 'gone', 'endpoint', 'carrier-gone'] as const;
 type Rank = (typeof order)[number];
 
 /** An item with the record as it was sent. */
@@ -31,9 +39,10 @@ export interface Batch {
 /** What is to be published, one entry a record, the latest state of each. */
 export class PublishQueue {
   readonly #journal: Journal;
-  readonly #network: (id: string) => Network | undefined;
+  readonly #lost: LostRecords;
   readonly #ranks: Readonly<Record<Rank, Map<string, PublishItem>>> = {
     network: new Map(),
+    service: new Map(),
     block: new Map(),
     carrier: new Map(),
     gone: new Map(),
@@ -41,9 +50,9 @@ export class PublishQueue {
     'carrier-gone': new Map(),
   };
 
-  constructor(journal: Journal, network: (id: string) => Network | undefined) {
+  constructor(journal: Journal, lost: LostRecords) {
     this.#journal = journal;
-    this.#network = network;
+    this.#lost = lost;
   }
 
   get size(): number {
@@ -101,8 +110,13 @@ export class PublishQueue {
     const journal = this.#journal;
     switch (item.kind) {
       case 'network': {
-        const network = this.#network(item.network);
+        const network = this.#lost.network(item.network);
         if (network !== undefined) draft.addNetwork(item, network);
+        break;
+      }
+      case 'service': {
+        const service = this.#lost.lostService(item.network, item.name);
+        if (service !== undefined) draft.addService(item, service);
         break;
       }
       case 'block': {
@@ -132,6 +146,7 @@ export class PublishQueue {
 class BatchDraft implements Batch {
   readonly sent: SentItem[] = [];
   readonly #networks: Network[] = [];
+  readonly #services: Service[] = [];
   readonly #blocks: Block[] = [];
   readonly #carriers: Carrier[] = [];
   readonly #endpoints: Endpoint[] = [];
@@ -141,6 +156,7 @@ class BatchDraft implements Batch {
   get publication(): Publication {
     return {
       ...(this.#networks.length === 0 ? {} : { networks: this.#networks }),
+      ...(this.#services.length === 0 ? {} : { services: this.#services }),
       ...(this.#blocks.length === 0 ? {} : { blocks: this.#blocks }),
       ...(this.#carriers.length === 0 ? {} : { carriers: this.#carriers }),
       ...(this.#endpointsGone.length === 0 ? {} : { endpointsGone: this.#endpointsGone }),
@@ -152,6 +168,11 @@ class BatchDraft implements Batch {
   addNetwork(item: PublishItem, network: Network): void {
     this.#networks.push(network);
     this.#note(item, `network/${network.id}/${network.id}`, network.generation);
+  }
+
+  addService(item: PublishItem, service: Service): void {
+    this.#services.push(service);
+    this.#note(item, `service/${service.network}/${service.name}`, service.generation);
   }
 
   addBlock(item: PublishItem, block: Block): void {
@@ -186,6 +207,8 @@ export function itemKey(item: PublishItem): string {
   switch (item.kind) {
     case 'block':
       return `block/${item.network}/${item.cidr}`;
+    case 'service':
+      return `service/${item.network}/${item.name}`;
     case 'endpoint':
       return `endpoint/${item.id}`;
     case 'gone':

@@ -1,14 +1,22 @@
 import type { Publication, PublicationResult } from '../../core/api.js';
 import { errorRegistry, toTsnetError, type TsnetError } from '../../core/errors.js';
-import type { Network } from '../../core/model.js';
+import type { Network, Service } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import { Backoff } from '../../lib/sync/backoff.js';
-import { itemKey, PublishQueue, type Batch, type PublishItem, type SentItem } from './publish-queue.js';
+import {
+  itemKey,
+  PublishQueue,
+  type Batch,
+  type LostRecords,
+  type PublishItem,
+  type SentItem,
+} from './publish-queue.js';
 
 export interface PublisherOptions {
   readonly journal: Journal;
-  readonly network: (id: string) => Network | undefined;
+  /** Records that a store may have lost. */
+  readonly lost: LostRecords;
   readonly send: (publication: Publication) => Promise<PublicationResult>;
   readonly log: Logger;
   /** A block that the journal holds is another host's by now. */
@@ -62,7 +70,7 @@ export class Publisher {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    this.#queue = new PublishQueue(options.journal, options.network);
+    this.#queue = new PublishQueue(options.journal, options.lost);
     this.#backoff = options.backoff ?? new Backoff();
     this.#queueUnacknowledged();
     this.#unsubscribe = options.journal.onChange((change) => this.#add(change));
@@ -96,9 +104,10 @@ export class Publisher {
     this.#retry = undefined;
   }
 
-  /** Publishes blocks and networks that a store lost. */
-  refill(networks: Iterable<Network>): void {
+  /** Publishes what a store lost: these, and the blocks of the journal. */
+  refill(networks: Iterable<Network>, services: Iterable<Service>): void {
     for (const { id } of networks) this.#queue.add({ kind: 'network', network: id });
+    for (const { network, name } of services) this.#queue.add({ kind: 'service', network, name });
     for (const { network, cidr } of this.#options.journal.blocks()) this.#queue.add({ kind: 'block', network, cidr });
     this.#schedule();
   }
@@ -217,7 +226,7 @@ export class Publisher {
       else this.#refuse(one, { code: refusal.code, message: refusal.message });
     }
     const records = accepted.flatMap(({ item, generation }) =>
-      item.kind === 'network' || item.kind === 'block' ? [] : [{ change: item, generation }],
+      item.kind === 'network' || item.kind === 'service' || item.kind === 'block' ? [] : [{ change: item, generation }],
     );
     for (const { item } of accepted) this.#refusedTimes.delete(itemKey(item));
     try {
@@ -272,7 +281,8 @@ export class Publisher {
     if (this.#queue.has(item)) return;
     // Its network was removed a moment ago: the block goes with it once the stream has said so.
     const isOrphan = warning.code === 'ERR_NETWORK_UNKNOWN' && item.kind !== 'endpoint';
-    if (isOrphan && this.#options.network(item.network) === undefined) {
+    if (item.kind === 'service' && warning.code === 'ERR_FORBIDDEN') return;
+    if (isOrphan && this.#options.lost.network(item.network) === undefined) {
       if (item.kind === 'gone') this.#options.journal.acknowledge([{ change: item, generation }]);
       return;
     }
@@ -284,7 +294,7 @@ export class Publisher {
     const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
     const timer = setTimeout(() => {
       this.#refused.delete(key);
-      if (isOrphan && this.#options.network(item.network) === undefined) return;
+      if (isOrphan && this.#options.lost.network(item.network) === undefined) return;
       this.#queue.add(item);
       this.#schedule();
     }, delayMs);

@@ -17,9 +17,14 @@ export function putService(txn: Txn, service: Service): void {
   txn.put(serviceKey(service.network, service.name), encodeRecord(service));
 }
 
+/** Stands for a service where it holds an address. */
+export function serviceHolder({ name }: Pick<Service, 'name'>): string {
+  return `service:${name}`;
+}
+
 /** Puts a service with its claims on addresses. */
 export function putNewService(txn: Txn, service: Service): void {
-  for (const address of service.addresses) txn.put(addressKey(service.network, address), `service:${service.name}`);
+  for (const address of service.addresses) txn.put(addressKey(service.network, address), serviceHolder(service));
   putService(txn, service);
 }
 

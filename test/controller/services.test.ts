@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { NetworkView, ServiceView } from '../../core/api.js';
-import type { Block } from '../../core/model.js';
+import type { Block, Service } from '../../core/model.js';
 import {
   grant,
   newController,
@@ -104,5 +104,57 @@ void t.test('services', async (t) => {
     await t.rejects(one.call('PATCH', '/v1/services/web.front', { drain: ['nobody'] }), {
       code: 'ERR_ENDPOINT_UNKNOWN',
     });
+  });
+
+  await t.test('a service that the store lost is taken back from hosts, once and as it was', async (t) => {
+    const { addresses, generation, createdAt } = await create('lost', { publish: [{ hostPort: 8081 }] });
+    const lost: Service = {
+      v: 1,
+      generation: generation + 3,
+      createdAt,
+      name: 'lost',
+      network: network.id,
+      mode: 'vip',
+      addresses,
+      ports: [{ port: 80, target: 8080, protocol: 'tcp' }],
+      selector: { app: 'web' },
+      affinity: 'client-ip',
+      publish: [{ hostPort: 8081, port: 80, protocol: 'tcp' }],
+      drainMs: 5000,
+      draining: ['0123456789abcdef'],
+    };
+    t.same(await publish(one, 'h1', { services: [lost] }), { refused: [] });
+    t.equal((await one.call<ServiceView>('GET', '/v1/services/lost')).affinity, 'none', 'what is there stays');
+    await one.call('DELETE', '/v1/services/lost');
+    const refusal = async (change: Partial<Service>, at = one): Promise<string | undefined> =>
+      (await publish(at, 'h1', { services: [{ ...lost, ...change }] })).refused[0]?.code;
+    t.equal(await refusal({ network: 'ffffffff' }), 'ERR_NETWORK_UNKNOWN');
+    t.equal(await refusal({ ports: [] }), 'ERR_INVALID_SERVICE');
+    t.equal(await refusal({ addresses: ['10.9.0.1'] }), 'ERR_ADDRESS_OUTSIDE_SUBNET');
+    t.equal(await refusal({ publish: [{ hostPort: 8080, port: 80, protocol: 'tcp' }] }), 'ERR_PORT_IN_USE');
+    const { block } = await grant(two, 'h2', network);
+    const theirs = block.cidr.replace(/\/.*$/, '');
+    t.equal(
+      await refusal({ addresses: [theirs] }),
+      'ERR_ADDRESS_HELD_ELSEWHERE',
+      'a host that does not answer keeps it',
+    );
+    t.same(await publish(one, 'h1', { services: [lost] }), { refused: [] });
+    t.same(await publish(two, 'h2', { services: [lost] }), { refused: [] }, 'another host says the same');
+    const back = await one.call<ServiceView>('GET', '/v1/services/lost');
+    t.match(back, {
+      network: 'front',
+      selector: body.selector,
+      addresses,
+      ports: lost.ports,
+      affinity: 'client-ip',
+      publish: lost.publish,
+      drainMs: 5000,
+    });
+    t.same([back.createdAt, back.generation], [createdAt, lost.generation], 'with its age and generation');
+    await t.rejects(create('other', { addresses: [addresses[0] ?? ''] }), { code: 'ERR_ADDRESS_IN_USE' });
+    await one.call('DELETE', '/v1/services/lost');
+    const strict = await newController(t, etcd.endpoint, { livenessMs: 60_000, hostsManageNetworks: false });
+    t.equal(await refusal({}, strict), 'ERR_FORBIDDEN', 'hosts that may not manage networks bring none back');
   });
 });

@@ -1,5 +1,6 @@
 import t from 'tap';
 import type { WatchLine } from '../../../core/api.js';
+import type { Service } from '../../../core/model.js';
 import {
   ClusterState,
   type ClusterStateOptions,
@@ -14,6 +15,7 @@ import {
   newCarrier,
   newEndpoint,
   newNetwork,
+  newService,
   put,
   settings,
 } from './records.js';
@@ -190,6 +192,24 @@ t.test('a store set back to an older revision is treated like one that was lost'
   t.strictSame(changes, []);
   t.equal(state.endpoint(networkId, endpointId(1))?.generation, 9);
   await state.close();
+});
+
+t.test('what controllers decide is as a store has it that was set back, and what it lacks is to be given back', (t) => {
+  const { state, apply } = watched(t.testdir());
+  const service = { ...newService(), generation: 7, affinity: 'client-ip' } as const;
+  const lost = { ...newService(), name: 'lost' };
+  const putOf = (value: Service): WatchLine => ({ type: 'put', revision: 50, kind: 'service', value });
+  apply(hello({ revision: 100 }), ...fullSet('*', 100, [newNetwork()]), putOf(service), putOf(lost));
+  t.same(state.unconfirmedServices(), []);
+  apply(hello({ revision: 50 }), { type: 'begin', scope: '*', revision: 50 }, putOf(newService()));
+  apply({ type: 'end', scope: '*', revision: 50 });
+  t.equal(state.service(networkId, 'web')?.affinity, 'none', 'set back');
+  t.same(state.unconfirmedServices(), [lost]);
+  t.same(state.unconfirmedService(networkId, 'lost'), lost);
+  t.equal(state.unconfirmedService(networkId, 'web'), undefined);
+  apply(putOf(lost));
+  t.same(state.unconfirmedServices(), [], 'the store has it again');
+  t.end();
 });
 
 t.test('all of it is there after a restart, without any controller', async (t) => {

@@ -1,5 +1,5 @@
 import type { WatchLine } from '../../../core/api.js';
-import type { Block, Carrier, ClusterSettings, Endpoint, Network } from '../../../core/model.js';
+import type { Block, Carrier, ClusterSettings, Endpoint, Network, Service } from '../../../core/model.js';
 import type { OwnEndpoint } from '../../../agent/journal/entries.js';
 
 /** Records for tests, valid as they are. */
@@ -57,6 +57,24 @@ export function newEndpoint(change: Partial<Endpoint> = {}): Endpoint {
     state: 'attached',
     callerId: 'c1',
     sandbox: 'netns:/run/netns/web',
+    createdAt: '2026-01-01T00:00:00.000Z',
+    ...change,
+  };
+}
+
+export function newService(change: Partial<Service> = {}): Service {
+  return {
+    v: 1,
+    generation: 1,
+    name: 'web',
+    network: networkId,
+    mode: 'vip',
+    addresses: ['10.64.0.40'],
+    ports: [{ port: 80, target: 8080, protocol: 'tcp' }],
+    selector: { app: 'web' },
+    affinity: 'none',
+    drainMs: 30_000,
+    draining: [],
     createdAt: '2026-01-01T00:00:00.000Z',
     ...change,
   };
