@@ -140,7 +140,10 @@ export interface NativeApi {
    * those with one. None is begun after one of which the kernel refused something: the result has those that were made.
    */
   netlinkExchangeInTurn(exchanges: readonly NetlinkExchangeOptions[]): Promise<Buffer[][]>;
-  /** Opens a namespace and reads its cookie. Equivalent to: `ip netns` path or `/proc/$pid/ns/net`. */
+  /**
+   * Opens a namespace and reads its cookie. Equivalent to: `ip netns` path or `/proc/$pid/ns/net`.
+   * Cost: two hops between threads, or none where the kernel numbers namespaces by their cookies (Linux 6.18, NS_GET_ID).
+   */
   netnsOpen(ref: NetnsRef): Promise<NetnsHandle>;
   /** Cookies of many namespaces in one thread trip; an errno name where one cannot be read. */
   netnsCookies(refs: readonly NetnsRef[]): Promise<(bigint | string)[]>;

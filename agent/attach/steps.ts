@@ -47,6 +47,8 @@ export interface StepParts {
   readonly connection: NetlinkConnection;
   readonly linkIndex: (name: string) => number | undefined;
   readonly settled: (owner: string, timeoutMs: number) => Promise<void>;
+  /** Says that an owner's objects are being made here: the reconciler leaves them alone until that has ended. */
+  readonly lend: (owner: string, made: Promise<unknown>) => void;
   /** Deletes a link; deletions that coincide share their waiting. */
   readonly deleteLink: (ifindex: number) => Promise<void>;
   readonly journal: Journal;
@@ -212,6 +214,7 @@ export class Steps {
     // Desired first: from then on the reconciler knows them for ours, whoever makes them.
     const objects = datapath.setOwn(network, attached);
     const joining = joinSandbox(this.#parts, plan, { netnsFd: sandbox.fd, objects, takeOver: at.takeOver });
+    if (plan.link.kind === 'veth') this.#parts.lend(ownerOf.endpoint(network.id, attached.id), joining);
     // Needs no link, and so is done while the kernel makes it. Both have ended before anything is taken back.
     const opening = Promise.all([
       this.#parts.ports.publish({ ...linking, record: attached }),
@@ -249,7 +252,9 @@ export class Steps {
       link.kind === 'veth' ? { ...link, peer: { ...link.peer, ifname: waiting } } : { ...link, ifname: waiting };
     failpoint('attach.link.before');
     const objects = datapath.setOwn(network, linked);
-    const made = await makeLink(this.#parts, waitingLink, { netnsFd: null, objects });
+    const making = makeLink(this.#parts, waitingLink, { netnsFd: null, objects });
+    if (link.kind === 'veth') this.#parts.lend(ownerOf.endpoint(network.id, linked.id), making);
+    const made = await making;
     failpoint('attach.link.after');
     await this.#parts.settled(ownerOf.endpoint(network.id, linked.id), settleMs);
     return own.put({ ...linking, record: linked, ifindexHint: made.ifindex, step: null });

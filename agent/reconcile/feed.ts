@@ -12,6 +12,7 @@ import {
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
+  RTM_DELLINK,
   RTM_NEWLINK,
 } from '../../lib/netlink/constants.js';
 import { eachMessage, encodeMessage, type MessageHeader } from '../../lib/netlink/message.js';
@@ -34,9 +35,16 @@ const NLMSG_NOOP = 1;
 
 const noop = { type: NLMSG_NOOP, flags: 0, body: () => undefined, subject: () => '' };
 
+interface Barrier {
+  readonly resolve: () => void;
+  readonly isHurried: boolean;
+}
+
 /** The change notifications of one namespace, with a way of knowing that none is still on its way. */
 export class Feed {
-  readonly #waiting = new Map<number, () => void>();
+  readonly #waiting = new Map<number, Barrier>();
+  /** How many of them are waited for at once. */
+  #hurried = 0;
   #socket: NetlinkSocket | undefined;
   #seq = 0;
   #closed = false;
@@ -72,8 +80,10 @@ export class Feed {
    * The acknowledgement of a message that asks nothing queues up behind them on the same socket. An
    * acknowledged request's notifications were queued before its acknowledgement, so after a request and
    * a barrier its effects are known, except for those that the kernel does later on its own.
+   *
+   * @param isHurried otherwise notifications are still collected for a while, for whoever only has to know in the end.
    */
-  barrier(): Promise<void> {
+  barrier(isHurried = true): Promise<void> {
     const socket = this.#socket;
     if (this.#closed || socket === undefined) return Promise.resolve();
     this.#seq += 1;
@@ -81,11 +91,12 @@ export class Feed {
     const writer = new Writer(16);
     encodeMessage(writer, noop, { seq, flags: NLM_F_ACK });
     return new Promise((resolve, reject) => {
-      this.#waiting.set(seq, resolve);
+      this.#waiting.set(seq, { resolve, isHurried });
+      if (isHurried) this.#hurried += 1;
       try {
         socket.sendSync(writer.written());
       } catch (error) {
-        this.#waiting.delete(seq);
+        this.#arrive(seq);
         reject(error instanceof Error ? error : new Error(String(error)));
       }
     });
@@ -112,7 +123,7 @@ export class Feed {
    */
   #receive(datagram: Buffer): void {
     this.#received.push(datagram);
-    if (this.#waiting.size > 0) this.#deliverAtEndOfTurn();
+    if (this.#hurried > 0) this.#deliverAtEndOfTurn();
     else this.#due ??= setTimeout(() => this.#deliver(), gatherMs);
   }
 
@@ -152,11 +163,7 @@ export class Feed {
   }
 
   #take(header: MessageHeader, reader: Reader): (() => void) | undefined {
-    if (header.type === NLMSG_ERROR) {
-      const waiting = this.#waiting.get(header.seq);
-      this.#waiting.delete(header.seq);
-      return waiting;
-    }
+    if (header.type === NLMSG_ERROR) return this.#arrive(header.seq)?.resolve;
     reader.lean = true;
     const event: NetlinkEvent | undefined =
       header.type === NLMSG_OVERRUN ? { kind: 'resync', cause: 'NLMSG_OVERRUN' } : decodeEvent(header, reader);
@@ -173,10 +180,15 @@ export class Feed {
     this.#release();
   }
 
+  #arrive(seq: number): Barrier | undefined {
+    const barrier = this.#waiting.get(seq);
+    this.#waiting.delete(seq);
+    if (barrier?.isHurried === true) this.#hurried -= 1;
+    return barrier;
+  }
+
   #release(): void {
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const resolve of waiting) resolve();
+    for (const seq of [...this.#waiting.keys()]) this.#arrive(seq)?.resolve();
   }
 }
 
@@ -188,29 +200,34 @@ interface Message {
 /** struct ifinfomsg (linux/rtnetlink.h): family at 0, index at 4, flags at 8. */
 const ifinfomsgBytes = 16;
 const IFF_UP = 1;
+/** An attribute's header and IFNAMSIZ (linux/if.h). */
+const nameBytes = 4 + 16;
 
 /**
- * Leaves out the descriptions of a link that another one follows, with nothing but descriptions of links
- * between them. One that goes down and up again is kept: its fall takes routes with it.
+ * Leaves out the descriptions of a link that a later one repeats: its last one is read in the place of its first. One
+ * that goes down and up again, or is renamed, is kept in order: its fall takes routes with it, its name may be another's.
  */
 function withoutRepetitions(messages: readonly Message[]): Message[] {
   const kept: Message[] = [];
-  const later = new Map<string, number>();
-  for (let at = messages.length - 1; at >= 0; at--) {
-    const message = messages[at];
-    if (message === undefined) continue;
+  const places = new Map<string, { readonly at: number; readonly state: string }>();
+  for (const message of messages) {
     const { header, reader } = message;
-    if (header.type !== RTM_NEWLINK || reader.remaining < ifinfomsgBytes) {
-      later.clear();
-      kept.push(message);
-      continue;
+    const isLink = header.type === RTM_NEWLINK || header.type === RTM_DELLINK;
+    if (isLink && reader.remaining >= ifinfomsgBytes) {
+      const { buffer, offset } = reader;
+      const key = `${buffer.readUInt8(offset)}/${buffer.readUInt32LE(offset + 4)}`;
+      // The kernel puts IFLA_IFNAME first; that more than the name may be compared costs a repetition at most.
+      const start = offset + ifinfomsgBytes;
+      const name = buffer.toString('latin1', start, Math.min(start + nameBytes, reader.end));
+      const state = `${buffer.readUInt32LE(offset + 8) & IFF_UP}/${name}`;
+      const place = places.get(key);
+      if (header.type === RTM_DELLINK) places.delete(key);
+      else if (place?.state === state) {
+        kept[place.at] = message;
+        continue;
+      } else places.set(key, { at: kept.length, state });
     }
-    const { buffer, offset } = reader;
-    const key = `${buffer.readUInt8(offset)}/${buffer.readUInt32LE(offset + 4)}`;
-    const isUp = buffer.readUInt32LE(offset + 8) & IFF_UP;
-    if (later.get(key) === isUp) continue;
-    later.set(key, isUp);
     kept.push(message);
   }
-  return kept.reverse();
+  return kept;
 }

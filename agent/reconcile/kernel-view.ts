@@ -66,9 +66,9 @@ export class KernelView {
     this.#feed?.close();
   }
 
-  /** Resolves when all that the kernel has said up to now is taken in. */
-  async barrier(): Promise<void> {
-    await this.#feed?.barrier();
+  /** Resolves when all that the kernel has said up to now is taken in. See Feed.barrier. */
+  async barrier(isHurried = true): Promise<void> {
+    await this.#feed?.barrier(isHurried);
   }
 
   /** Takes note of what an acknowledged request made, where no notification has said it. */

@@ -196,6 +196,20 @@ export class Reconciler {
   }
 
   /**
+   * Leaves what an owner has just asked for to somebody who makes it anyway: until `made` has ended none of it is sent,
+   * and what the kernel says of it is no change from outside. What is not as asked for then is made as ever.
+   */
+  lend(owner: string, made: Promise<unknown>): void {
+    const keys = [...this.#desired.keysOfOwner(owner)].filter((key) => this.#backlog.dirty.delete(key));
+    for (const key of keys) this.#inFlight.add(key);
+    const ended = made.then(
+      () => true,
+      () => false,
+    );
+    void ended.then((isMade) => this.#takeBack(keys, isMade));
+  }
+
+  /**
    * Resolves when all that the owner wants is there, and what it has stopped wanting is gone.
    *
    * Errors: of the first of its objects that fails, or of the link that one waits for: ERR_KERNEL,
@@ -463,14 +477,35 @@ export class Reconciler {
     }
     this.#settling.evaluate();
     await this.#view.barrier();
-    for (const operation of operations) {
-      const { key, object, verb } = operation;
-      const spoken = this.#spoken.has(key);
-      this.#echoing.delete(key);
-      if (!spoken && outcomes.get(key) === undefined) this.#view.assume(key, verb === 'remove' ? undefined : object);
-      else if (spoken) this.#recheck(key);
+    for (const { key, object, verb } of operations) {
+      const isSpoken = this.#endEcho(key);
+      if (isSpoken) this.#recheck(key);
+      else if (outcomes.get(key) === undefined) this.#view.assume(key, verb === 'remove' ? undefined : object);
     }
-    this.#spoken.clear();
+  }
+
+  async #takeBack(keys: readonly string[], isMade: boolean): Promise<void> {
+    for (const key of keys) {
+      this.#inFlight.delete(key);
+      this.#echoing.add(key);
+    }
+    this.#settling.evaluate();
+    // Nobody waits for this: the notifications may be collected.
+    if (isMade) await this.#view.barrier(false).catch((error: unknown) => this.#onFlushError(error));
+    for (const key of keys) {
+      const isSpoken = this.#endEcho(key);
+      const object = this.#desired.get(key);
+      if (!isMade || object === undefined) this.#backlog.dirty.add(key);
+      else if (isSpoken) this.#recheck(key);
+      else this.#view.assume(key, object);
+    }
+    this.#schedule();
+  }
+
+  /** What is told of a key is news again. Reports whether it has been spoken of meanwhile. */
+  #endEcho(key: string): boolean {
+    this.#echoing.delete(key);
+    return this.#spoken.delete(key);
   }
 
   /** What was told of our own request last is either what was asked for, or a change from outside after it. */

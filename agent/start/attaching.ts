@@ -37,6 +37,7 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     connection: reconciler.connection,
     linkIndex: (name) => reconciler.linkIndex(name),
     settled,
+    lend: (owner, made) => reconciler.lend(owner, made),
     deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
     journal,
     own,

@@ -30,7 +30,7 @@ export class Reader {
   end: number;
   /** What is being read at the moment; goes into the DecodeError. */
   what: string;
-  /** Leaves out what the decoder has no name for, where nothing is going to be encoded again. */
+  /** Leaves out details, and what the decoder has no name for, where nothing is going to be encoded again. */
   lean = false;
 
   constructor(buffer: Buffer, what: string) {

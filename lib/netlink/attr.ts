@@ -92,10 +92,12 @@ export function attrsRaw(writer: Writer, attrs: readonly RawAttr[] | undefined):
  */
 export function eachAttr(reader: Reader, visit: (type: number, rawType: number) => void): void {
   const { end, what } = reader;
+  const { buffer } = reader;
   while (reader.offset < end) {
-    const start = reader.offset;
-    const length = reader.u16le();
-    const rawType = reader.u16le();
+    // A link has some sixty of them, and most are passed over: each call counts.
+    const start = reader.skip(attrHeaderBytes);
+    const length = (buffer[start] ?? 0) | ((buffer[start + 1] ?? 0) << 8);
+    const rawType = (buffer[start + 2] ?? 0) | ((buffer[start + 3] ?? 0) << 8);
     if (length < attrHeaderBytes || length > end - start) {
       reader.offset = start;
       throw reader.error(`attribute ${rawType & NLA_TYPE_MASK} of impossible length ${length}`);
@@ -248,6 +250,8 @@ export const nestedField = <T extends WithUnknown>(type: number, table: AttrTabl
     (reader) => table.decode(reader),
   );
 
+type KeyedField = readonly [key: string, field: AttrField<unknown>] | undefined;
+
 type AttrFields<T> = { readonly [K in Exclude<keyof T, 'unknown'>]-?: AttrField<Exclude<T[K], undefined>> };
 
 /**
@@ -259,13 +263,18 @@ type AttrFields<T> = { readonly [K in Exclude<keyof T, 'unknown'>]-?: AttrField<
 export class AttrTable<T extends WithUnknown> {
   readonly #what: string;
   readonly #byKey = new Map<string, AttrField<unknown>>();
-  readonly #byType: (readonly [key: string, field: AttrField<unknown>] | undefined)[] = [];
+  readonly #byType: KeyedField[] = [];
+  readonly #leanByType: KeyedField[] = [];
 
-  constructor(what: string, fields: AttrFields<T>) {
+  /** @param details properties that a lean reader passes over. */
+  constructor(what: string, fields: AttrFields<T>, details: readonly (keyof T)[] = []) {
     this.#what = what;
     for (const [key, field] of Object.entries<AttrField<unknown>>(fields)) {
       this.#byKey.set(key, field);
-      for (const type of field.types) this.#byType[type] = [key, field];
+      for (const type of field.types) {
+        this.#byType[type] = [key, field];
+        if (!details.includes(key as keyof T)) this.#leanByType[type] = [key, field];
+      }
     }
   }
 
@@ -286,9 +295,10 @@ export class AttrTable<T extends WithUnknown> {
    */
   decode(reader: Reader, seed: Record<string, unknown> = {}, other?: (type: number) => boolean): T {
     const unknown: RawAttr[] = [];
+    const byType = reader.lean ? this.#leanByType : this.#byType;
     reader.what = this.#what;
     eachAttr(reader, (type, rawType) => {
-      const known = this.#byType[type];
+      const known = byType[type];
       if (known !== undefined) {
         seed[known[0]] = known[1].read(reader, type);
       } else if ((other === undefined || !other(type)) && !reader.lean) {

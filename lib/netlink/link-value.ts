@@ -143,7 +143,7 @@ const altNamesField: AttrField<readonly string[]> = {
   },
 };
 
-const linkAttrs = new AttrTable<LinkAttrs>('IFLA', {
+const linkFields = {
   ifname: textField(k.IFLA_IFNAME),
   mtu: u32Field(k.IFLA_MTU),
   address: lladdrField(k.IFLA_ADDRESS),
@@ -163,7 +163,22 @@ const linkAttrs = new AttrTable<LinkAttrs>('IFLA', {
   altNames: altNamesField,
   permAddress: lladdrField(k.IFLA_PERM_ADDRESS),
   stats64: bytesField(k.IFLA_STATS64),
-});
+};
+
+/** What is of interest to those who look at one link, and to none who follow them all. */
+const linkDetails = [
+  'txqlen',
+  'carrier',
+  'numTxQueues',
+  'numRxQueues',
+  'afSpec',
+  'operstate',
+  'altNames',
+  'permAddress',
+  'stats64',
+] as const;
+
+const linkAttrs = new AttrTable<LinkAttrs>('IFLA', linkFields, linkDetails);
 
 const flagBits = [
   ['up', k.IFF_UP, true],

@@ -2,15 +2,19 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <atomic>
 #include <climits>
 #include <cstdlib>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -32,6 +36,36 @@ uint64_t currentCookie() {
   socklen_t length = sizeof cookie;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0) {
     throwErrno("getsockopt SO_NETNS_COOKIE");
+  }
+  return cookie;
+}
+
+#ifndef NS_GET_ID
+#define NS_GET_ID _IOR(NSIO, 13, __u64)
+#endif
+
+/** linux/nsfs.h, since Linux 6.18: a namespace's number, by its descriptor. Nothing where that is no network namespace's. */
+std::optional<uint64_t> namespaceId(const Fd& fd) {
+  struct statfs filesystem;
+  if (fstatfs(fd.get(), &filesystem) < 0 || filesystem.f_type != NSFS_MAGIC) return std::nullopt;
+  if (ioctl(fd.get(), NS_GET_NSTYPE) != CLONE_NEWNET) return std::nullopt;
+  uint64_t id = 0;
+  if (ioctl(fd.get(), NS_GET_ID, &id) < 0) return std::nullopt;
+  return id;
+}
+
+/**
+ * Whether a namespace's number is its cookie, so that no thread has to enter it to learn that: so it is since there are
+ * such numbers (net/core/net_namespace.c: preinit_net), but nothing promises it. The first namespace opened shows it.
+ */
+enum class Ids { unknown, areCookies, areOthers };
+std::atomic<Ids> ids{Ids::unknown};
+
+/** The cookie of the calling thread's namespace, which is open as `fd`. */
+uint64_t enteredCookie(const Fd& fd) {
+  const uint64_t cookie = currentCookie();
+  if (ids.load() == Ids::unknown) {
+    ids.store(namespaceId(fd) == std::optional(cookie) ? Ids::areCookies : Ids::areOthers);
   }
   return cookie;
 }
@@ -124,13 +158,29 @@ Napi::Value newNetnsHandle(Napi::Env env, Opened& opened) {
   return result;
 }
 
+/** Opens a namespace without entering it, where that is enough and cannot wait. */
+std::optional<Opened> openAtOnce(const Netns& netns) {
+  if (ids.load() != Ids::areCookies || !netns.isInMemory()) return std::nullopt;
+  Fd fd = netns.open();
+  const auto id = namespaceId(fd);
+  if (!id) return std::nullopt;
+  return Opened{std::move(fd), *id};
+}
+
 Napi::Value netnsOpen(const Napi::CallbackInfo& info) {
+  const Netns netns = Netns::required(info[0]);
+  if (auto opened = openAtOnce(netns)) {
+    const auto deferred = Napi::Promise::Deferred::New(info.Env());
+    deferred.Resolve(newNetnsHandle(info.Env(), *opened));
+    return deferred.Promise();
+  }
   return EventLoop::of(info.Env())
       .start<Opened>(
-          [netns = Netns::required(info[0])] {
+          [netns] {
             Fd fd = netns.open();
             if (setns(fd.get(), CLONE_NEWNET) < 0) throwErrno("setns");
-            return Opened{std::move(fd), currentCookie()};
+            const uint64_t cookie = enteredCookie(fd);
+            return Opened{std::move(fd), cookie};
           },
           newNetnsHandle);
 }
@@ -215,6 +265,13 @@ Netns Netns::required(Napi::Value ref, const char* name) {
     if (!*netns.fd_) throwErrno("dup " + std::to_string(number));
   }
   return netns;
+}
+
+bool Netns::isInMemory() const {
+  for (const char* directory : {"/proc/", "/run/", "/var/run/"}) {
+    if (path_.rfind(directory, 0) == 0) return true;
+  }
+  return false;
 }
 
 Fd Netns::open() const {

@@ -24,6 +24,8 @@ class Netns {
 
   /** Whether it is the process's own. */
   bool isOwn() const { return path_.empty() && !fd_; }
+  /** Whether its path is on a file system that answers at once. */
+  bool isInMemory() const;
   /** A descriptor of the namespace; on any thread. */
   Fd open() const;
   /** Moves the calling thread into the namespace. Only ever on a thread made for it. */

@@ -176,3 +176,15 @@ t.test('two hundred handles opened and closed leave no descriptor and no thread'
   await until('the threads to end', () => threadNames().length === 0);
   t.same(openDescriptors(), descriptors);
 });
+
+t.test('a namespace opened at once, without entering it, has the cookie that entering it shows', async (t) => {
+  const paths = [await withNetns(t), await withNetns(t), await withNetns(t)];
+  const entered = await native.netnsCookies(paths.map((path) => ({ path })));
+  for (const [index, path] of paths.entries()) {
+    const handle = await native.netnsOpen({ path });
+    t.equal(handle.cookie, entered[index]);
+    handle.close();
+  }
+  await t.rejects(native.netnsOpen({ path: '/proc/self/ns/mnt' }), { code: 'EINVAL' }, 'another kind of namespace');
+  await t.rejects(native.netnsOpen({ path: '/run' }), { code: 'EINVAL' }, 'no namespace at all');
+});
