@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { withAttach } from './attach.js';
 import { withCli } from './cli.js';
 import { withCni } from './cni.js';
+import { withDns } from './dns.js';
 import { runBenchmark, type Benchmark } from './harness.js';
 import { withOverlay } from './overlay.js';
 import { withPolicy } from './policy.js';
@@ -14,6 +15,7 @@ const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   attach: withAttach,
   cli: withCli,
   cni: withCni,
+  dns: withDns,
   overlay: withOverlay,
   policy: withPolicy,
   ports: withPorts,

@@ -1,0 +1,245 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { NetworkView } from '../core/api.js';
+import { loadNative } from '../native/index.js';
+import type { LabHost } from '../test/lab/host.js';
+import type { Lab } from '../test/lab/lab.js';
+import { netnsPath } from '../test/lab/netns.js';
+import type { Sandbox } from '../test/lab/sandbox.js';
+import { inLab } from './bench-lab.js';
+import { gatewayOf, namedOf, startServers, type Named } from './dns-servers.js';
+import { NameWatch } from './dns-watch.js';
+import { dnsperf, type ServerPlace } from './dnsperf.js';
+import type { Benchmark, Samples, Subject } from './harness.js';
+import { KeptConnection } from './kept-connection.js';
+import { quantile } from './stats.js';
+
+type Run = (benchmark: Benchmark) => Promise<boolean>;
+
+const rounds = Number(process.env['TSNET_BENCH_ROUNDS'] ?? 9);
+const networkName = 'net';
+const namedEndpoints = 200;
+const rateSeconds = 2;
+/** Enough for a p99 of 2000 answers at the slowest. */
+const latencySeconds = 2;
+const busyPerSecond = 5000;
+const calmPerSecond = 500;
+const attachesPerRound = 60;
+const attachPeriodMs = 50;
+/** Names of one round of the third part: far enough apart that each is published for itself, and in batches. */
+const publishedPerRound = 40;
+const publishPeriodMs = 60;
+
+interface World {
+  readonly lab: Lab;
+  readonly host: LabHost;
+  readonly network: NetworkView;
+  readonly client: Sandbox;
+  readonly named: readonly Named[];
+  readonly questions: string;
+}
+
+/**
+ * Names: how many local ones a second, beside dnsmasq and aardvark-dns; what attaching and answering cost each other; and
+ * how soon a name that one host gave is answered on another.
+ */
+export function withDns(run: Run): Promise<boolean> {
+  return inLab({ hosts: 2 }, async (lab) => {
+    const world = await newWorld(lab);
+    let kept = await answering(world, run);
+    kept = (await run(attachingWhileAsked(world))) && kept;
+    kept = (await run(askedWhileAttaching(world))) && kept;
+    return (await publishing(world, run)) && kept;
+  });
+}
+
+async function newWorld(lab: Lab): Promise<World> {
+  const host = lab.host(1);
+  const network = await host.create({ name: networkName, subnets: [{ subnet: '10.64.0.0/16' }] });
+  const client = await lab.sandbox();
+  await host.attach(networkName, client, { name: 'web-0' });
+  for (let number = 1; number < namedEndpoints; number += 1) {
+    await host.attach(networkName, await lab.sandbox(), { name: `web-${number}` });
+  }
+  const named = await namedOf(host, networkName);
+  if (named.length !== namedEndpoints) throw new Error(`${named.length} names instead of ${namedEndpoints}`);
+  const questions = join(lab.folder, 'questions');
+  writeFileSync(questions, named.map(({ name }) => `${name} A\n`).join(''));
+  return { lab, host, network, client, named, questions };
+}
+
+/** Latency is measured at half the rate that the same server had just before, so that no queue builds up. */
+async function answering(world: World, run: Run): Promise<boolean> {
+  const places = await startServers(world);
+  const { client, questions } = world;
+  const subjects = Object.entries(places).map(([name, place]): Subject => {
+    return {
+      name,
+      round: async (): Promise<Samples> => {
+        const { perSecond } = await dnsperf(client, place, { questions, seconds: rateSeconds });
+        const rate = Math.round(perSecond / 2);
+        const { latenciesMs } = await dnsperf(client, place, { questions, seconds: latencySeconds, rate });
+        return { queries: [perSecond], 'p99 at half': [quantile(latenciesMs, 0.99)] };
+      },
+    };
+  });
+  return run({
+    title: `dns: ${namedEndpoints} local names by UDP, and latency at half the rate of each`,
+    part: 'rate',
+    units: { queries: '/s', 'p99 at half': 'ms' },
+    subjects,
+    rounds,
+    comparisons: [
+      { metric: 'queries', of: 'tsnet', to: 'dnsmasq', atLeast: 0.5 },
+      { metric: 'queries', of: 'tsnet', to: 'aardvark' },
+      { metric: 'p99 at half', of: 'tsnet', to: 'dnsmasq' },
+      { metric: 'p99 at half', of: 'tsnet', to: 'aardvark' },
+    ],
+  });
+}
+
+/** Attaches one after another and takes them back; durations of the first. */
+class Attacher {
+  readonly #world: World;
+  readonly #native = loadNative();
+  #made = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** @param periodMs between the beginnings of two; 0: at once after the one before. */
+  async round(count: number, periodMs: number): Promise<number[]> {
+    const { lab, host } = this.#world;
+    const paths = Array.from({ length: count }, () => netnsPath(`${lab.prefix}dns-${(this.#made += 1)}`));
+    for (const path of paths) await this.#native.netnsCreate(path);
+    const connection = await KeptConnection.open(host.api.base.slice('unix:'.length));
+    const call = (verb: string, path: string): Promise<unknown> =>
+      connection.post(`/v1/agent/${verb}`, { network: networkName, target: `netns:${path}` });
+    const attachMs: number[] = [];
+    for (const path of paths) {
+      const startedMs = performance.now();
+      await call('attach', path);
+      const tookMs = performance.now() - startedMs;
+      attachMs.push(tookMs);
+      if (periodMs > tookMs) await new Promise((resolve) => setTimeout(resolve, periodMs - tookMs));
+    }
+    for (const path of paths) await call('detach', path);
+    connection.close();
+    for (const path of paths) await this.#native.netnsDelete(path);
+    return attachMs;
+  }
+}
+
+const tsnetPlace = ({ network }: World): ServerPlace => ({ address: gatewayOf(network), port: 53 });
+
+/** Asks at a steady rate until it is ended. */
+function asking({ client, questions, ...world }: World, rate: number, seconds: number): Promise<readonly number[]> {
+  const place = tsnetPlace({ client, questions, ...world });
+  return dnsperf(client, place, { questions, seconds, rate }).then(({ latenciesMs }) => latenciesMs);
+}
+
+/** Both subjects attach in the same way; beside one of them the name server is asked all the time. */
+function attachingWhileAsked(world: World): Benchmark {
+  const attacher = new Attacher(world);
+  const measure = async (): Promise<Samples> => {
+    const attachMs = await attacher.round(attachesPerRound, attachPeriodMs);
+    return { 'attach ms': attachMs, 'attach p99': [quantile(attachMs, 0.99)] };
+  };
+  const busy = `at ${busyPerSecond}/s`;
+  const seconds = (attachesPerRound * attachPeriodMs) / 1000 + 2;
+  return {
+    title: `dns: attach while names are asked for ${busyPerSecond} times a second`,
+    part: 'attach',
+    units: { 'attach ms': 'ms', 'attach p99': 'ms' },
+    subjects: [
+      { name: 'without', round: measure },
+      {
+        name: busy,
+        round: async () => {
+          const asked = asking(world, busyPerSecond, seconds);
+          const samples = await measure();
+          await asked;
+          return samples;
+        },
+      },
+    ],
+    rounds,
+    warmups: 2,
+    comparisons: [{ metric: 'attach p99', of: busy, to: 'without', atMost: 2 }],
+  };
+}
+
+function askedWhileAttaching(world: World): Benchmark {
+  const attacher = new Attacher(world);
+  const seconds = Math.ceil((attachesPerRound * attachPeriodMs) / 1000);
+  const measure = async (): Promise<Samples> => {
+    const latenciesMs = await asking(world, calmPerSecond, seconds);
+    return { 'answer p99': [quantile(latenciesMs, 0.99)], 'answer p50': [quantile(latenciesMs, 0.5)] };
+  };
+  const busy = `at ${1000 / attachPeriodMs} attaches/s`;
+  return {
+    title: `dns: answers while sandboxes are attached ${1000 / attachPeriodMs} times a second`,
+    part: 'answers',
+    units: { 'answer p50': 'ms', 'answer p99': 'ms' },
+    subjects: [
+      { name: 'without', round: measure },
+      {
+        name: busy,
+        round: async () => {
+          const attached = attacher.round(attachesPerRound, attachPeriodMs);
+          const samples = await measure();
+          await attached;
+          return samples;
+        },
+      },
+    ],
+    rounds,
+    comparisons: [{ metric: 'answer p99', of: busy, to: 'without', atMost: 2 }],
+  };
+}
+
+/** The name is asked for on the other host each millisecond from before the attach begins. */
+async function publishing({ lab, host, network }: World, run: Run): Promise<boolean> {
+  const other = lab.host(2);
+  const watcher = await lab.sandbox();
+  await other.attach(networkName, watcher, { name: 'watcher' });
+  const watch = await NameWatch.start(watcher, gatewayOf(network), lab.folder);
+  let made = 0;
+  const native = loadNative();
+  const round = async (): Promise<Samples> => {
+    const resolveMs: number[] = [];
+    const paths: string[] = [];
+    for (let number = 0; number < publishedPerRound; number += 1) {
+      const name = `fresh-${(made += 1)}`;
+      const path = netnsPath(`${lab.prefix}${name}`);
+      await native.netnsCreate(path);
+      paths.push(path);
+      const seen = watch.appears(name);
+      await host.api.call('POST', '/v1/agent/attach', {
+        body: { network: networkName, target: `netns:${path}`, name },
+      });
+      const attachedNs = process.hrtime.bigint();
+      resolveMs.push(Math.max(0, Number((await seen) - attachedNs) / 1e6));
+      await new Promise((resolve) => setTimeout(resolve, publishPeriodMs));
+    }
+    for (const path of paths) {
+      await host.api.call('POST', '/v1/agent/detach', { body: { network: networkName, target: `netns:${path}` } });
+      await native.netnsDelete(path);
+    }
+    return { 'resolves ms': resolveMs, 'resolves p99': [quantile(resolveMs, 0.99)] };
+  };
+  try {
+    return await run({
+      title: 'dns: from the end of an attach on one host until its name resolves on another',
+      part: 'freshness',
+      units: { 'resolves ms': 'ms', 'resolves p99': 'ms' },
+      subjects: [{ name: 'tsnet', round }],
+      rounds,
+      comparisons: [],
+      limits: [{ metric: 'resolves p99', of: 'tsnet', atMost: 50 }],
+    });
+  } finally {
+    await watch.end();
+  }
+}
