@@ -5,6 +5,7 @@ import { NftError } from '../../lib/nft/errors.js';
 import type { NftEvent } from '../../lib/nft/monitor.js';
 import { listChains, listRules, runNft, type ListedChain } from '../../lib/nft/run.js';
 import type { NftElement, NftFamily, NftTable } from '../../lib/nft/table.js';
+import { changeTable, planTableChange } from '../../lib/nft/table-change.js';
 import { removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import { ElementStore } from './element-store.js';
 import type { NftAccess } from './nft-access.js';
@@ -28,6 +29,8 @@ const retryMs = 1000;
 const lossPauseMs = 30_000;
 /** A chain without rules that is part of each load: its first notification tells which port id is ours. */
 const marker = 'loaded-by-agent';
+/** More are quicker applied by messages, after the rules. */
+const fewElements = 64;
 
 interface Waiter {
   resolve(): void;
@@ -36,7 +39,8 @@ interface Waiter {
 
 /**
  * Keeps the table of this host as its owners want it. Changes handed in together go in one transaction; a table that
- * somebody else touched is put back as a whole, in one transaction as well.
+ * somebody else touched is put back as a whole, in one transaction as well. Another table with the same base chains is
+ * made of the one that is there, by the sets, chains and rules in which they differ.
  *
  *     setTable, setElements ──▶ desired ──▶ difference to applied ──▶ transaction
  *     notification by another's port id ──▶ whole table ───────────────▶ transaction
@@ -170,28 +174,41 @@ export class RuleSet {
       this.#loaded = null;
       return;
     }
-    if (this.#loaded === table) {
-      const { gone, come } = this.#elements.takeChanges();
-      try {
-        await changeElements(this.#access.connection, table, { removed: gone, added: come });
-        return;
-      } catch (error) {
-        // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
-        this.#options.log.warn({ error: String(error) }, 'a change of nftables failed: loading the table again');
-        this.#loaded = 'unknown';
-      }
-    }
+    if (await this.#applyChange(table)) return;
     const named = { ...table, chains: [...table.chains, { name: marker, rules: [] }] };
     const all = this.#elements.takeAll();
     this.#hasLoaded = true;
     try {
-      const { script, rest } = replaceTable(named, all);
+      // In place of another table, one without elements would let everything through until they come.
+      const inScript = this.#loaded !== null || all.length <= fewElements;
+      const { script, rest } = replaceTable(named, inScript ? all : []);
       await runNft(this.#access.context, script);
-      await changeElements(this.#access.connection, table, { removed: [], added: rest });
+      await changeElements(this.#access.connection, table, { removed: [], added: inScript ? rest : all });
       this.#loaded = table;
     } catch (error) {
       this.#loaded = 'unknown';
       throw error;
+    }
+  }
+
+  /** Makes the table of the one that is loaded. Reports whether it is done: else it has to be loaded. */
+  async #applyChange(table: NftTable): Promise<boolean> {
+    const loaded = this.#loaded;
+    if (loaded === null || loaded === 'unknown') return false;
+    const { connection } = this.#access;
+    const change = loaded === table ? null : planTableChange(loaded, table);
+    if (change === undefined) return false;
+    const { gone, come } = this.#elements.takeChanges();
+    const elements = { removed: gone, added: come };
+    try {
+      await (change === null ? changeElements(connection, table, elements) : changeTable(connection, change, elements));
+      this.#loaded = table;
+      return true;
+    } catch (error) {
+      // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
+      this.#options.log.warn({ error: String(error) }, 'a change of nftables failed: loading the table again');
+      this.#loaded = 'unknown';
+      return false;
     }
   }
 

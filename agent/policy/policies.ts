@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { TsnetError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/kernel.js';
-import { compilePolicies, type CompiledPolicies, type PolicyGroup } from '../../core/policy/compile.js';
+import { compilePolicies, type CompiledPolicies } from '../../core/policy/compile.js';
 import type { PolicyEndpoint } from '../../core/policy/selector.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
@@ -40,7 +40,6 @@ export class Policies {
   /** What was wanted last of networks' own objects, without the switch. */
   readonly #objects = new Map<string, readonly KernelObject[]>();
   #filtered: ReadonlySet<string> = new Set();
-  #groups: readonly PolicyGroup[] = [];
   #compiled: CompiledPolicies | undefined;
   #tableText = 'null';
   /** Bridges that begin to be filtered while their open connections are learned. */
@@ -89,10 +88,7 @@ export class Policies {
   }
 
   #follow(change: StateChange): void {
-    if (change.kind === 'policy') {
-      this.#groups = [];
-      this.#changedMs ??= performance.now();
-    }
+    if (change.kind === 'policy') this.#changedMs ??= performance.now();
     if (change.kind === 'policy' || change.kind === 'network' || change.kind === 'endpoint') this.#schedule();
   }
 
@@ -136,8 +132,11 @@ export class Policies {
     const isOwn = new Set<PolicyEndpoint>(own);
     const networks = [...state.networks()];
     const endpoints = [...own, ...networks.flatMap(({ id }) => [...state.endpointsOf(id)])];
-    const compiled = compilePolicies({ policies, networks, endpoints }, (each) => isOwn.has(each), this.#groups);
-    this.#groups = compiled.groups;
+    const isLoaded = this.#tableText !== 'null';
+    const compiled = compilePolicies(
+      { policies, networks, endpoints },
+      { isLocal: (each) => isOwn.has(each), isLoaded },
+    );
     this.#compiled = compiled;
     return compiled;
   }
@@ -146,7 +145,6 @@ export class Policies {
     const { ruleSet } = this.#options;
     if (this.#compiled === undefined) return;
     const { table, elements, networks } = this.#compiled;
-    // Elements alone are a small change; another table is loaded as a whole.
     const text = JSON.stringify(table);
     if (text !== this.#tableText) {
       this.#tableText = text;

@@ -1,6 +1,8 @@
-import { baseAddr, formatAddr, lastAddr, parsePrefix, type Addr, type Family } from '../addr.js';
-import type { Policy, PolicyPort, PolicyProtocol, PolicyRule } from '../model.js';
+import type { Family } from '../addr.js';
+import { hash64 } from '../mac.js';
+import type { Policy, PolicyProtocol, PolicyRule } from '../model.js';
 import type { Direction } from './decide.js';
+import { formatRange, mergePorts, mergeRanges, rangeOf, without } from './range.js';
 import { matchesLabels, NetworkRefs, type PolicyEndpoint, type PolicyWorld } from './selector.js';
 
 /** Equal in shape to lib/nft's. */
@@ -33,15 +35,14 @@ export interface PolicyElement {
 export interface CompiledPolicies {
   /** Null: nothing is enforced on this host. */
   readonly table: PolicyTable | null;
-  /** Those that say who is selected come first: what is loaded in parts denies too much for a moment, never too little. */
+  /** Those that say who is selected come first: what has to be loaded in parts denies too much for a moment, never too little. */
   readonly elements: readonly PolicyElement[];
   /** Networks whose bridge must show its frames to the table. */
   readonly networks: ReadonlySet<string>;
-  /** Which policies meet in an endpoint; given back at the next compilation, so that chains stay while policies do. */
-  readonly groups: readonly PolicyGroup[];
 }
 
-export interface PolicyGroup {
+/** Policies that meet in an endpoint. */
+interface PolicyGroup {
   readonly direction: Direction;
   /** Indexes into the policies. */
   readonly policies: readonly number[];
@@ -64,65 +65,6 @@ const endOf = {
   to: (ip: string) => `ct reply ${ip} saddr`,
 } as const;
 
-interface Range {
-  readonly first: Addr;
-  readonly last: Addr;
-}
-
-/** Ranges in order without overlap; neighbours become one. */
-function mergeRanges(ranges: readonly Range[]): Range[] {
-  const sorted = [...ranges].sort((a, b) => (a.first.value < b.first.value ? -1 : 1));
-  const merged: Range[] = [];
-  for (const range of sorted) {
-    const before = merged.at(-1);
-    if (before === undefined || range.first.value > before.last.value + 1n) merged.push(range);
-    else if (range.last.value > before.last.value) merged[merged.length - 1] = { ...before, last: range.last };
-  }
-  return merged;
-}
-
-function rangeOf(cidr: string): Range {
-  const prefix = parsePrefix(cidr);
-  return { first: baseAddr(prefix), last: lastAddr(prefix) };
-}
-
-function without(range: Range, parts: readonly Range[]): Range[] {
-  const { family } = range.first;
-  const left: Range[] = [];
-  let { value: next } = range.first;
-  for (const part of mergeRanges(parts)) {
-    if (part.first.value > next)
-      left.push({ first: { family, value: next }, last: { family, value: part.first.value - 1n } });
-    next = part.last.value + 1n;
-  }
-  if (next <= range.last.value) left.push({ first: { family, value: next }, last: range.last });
-  return left;
-}
-
-function formatRange({ first, last }: Range): string {
-  return first.value === last.value ? formatAddr(first) : `${formatAddr(first)}-${formatAddr(last)}`;
-}
-
-interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
-
-function mergePorts(ports: readonly PolicyPort[]): PortRange[] {
-  const sorted = ports
-    .flatMap(({ port, endPort = port }) =>
-      port === undefined || endPort === undefined ? [] : [{ first: port, last: endPort }],
-    )
-    .sort((a, b) => a.first - b.first);
-  const merged: PortRange[] = [];
-  for (const range of sorted) {
-    const before = merged.at(-1);
-    if (before === undefined || range.first > before.last + 1) merged.push(range);
-    else merged[merged.length - 1] = { first: before.first, last: Math.max(before.last, range.last) };
-  }
-  return merged;
-}
-
 interface Parts {
   readonly sets: PolicySet[];
   readonly elements: PolicyElement[];
@@ -135,9 +77,9 @@ function portTests(prefix: string, rule: PolicyRule, parts: Parts): string[] {
   return protocols.flatMap((protocol) => {
     const asked = ports.filter((each) => (each.protocol ?? 'tcp') === protocol);
     if (asked.length === 0) return [];
-    if (protocol === 'icmp') return [' meta l4proto { icmp, ipv6-icmp }'];
+    if (protocol === 'icmp') return [' meta l4proto icmp', ' meta l4proto ipv6-icmp'];
     if (asked.some(({ port }) => port === undefined)) return [` meta l4proto ${protocol}`];
-    const set = `${prefix}-${protocol}`;
+    const set = `${prefix}/${protocol}`;
     parts.sets.push({ name: set, key: ['inet_service'], interval: true });
     for (const { first, last } of mergePorts(asked))
       parts.elements.push({ set, key: first === last ? String(first) : `${first}-${last}` });
@@ -177,14 +119,14 @@ function peerTests(prefix: string, rule: PolicyRule, scope: Scope, parts: Parts)
   for (const { family, ip, type } of families) {
     const end = endOf[direction === 'ingress' ? 'from' : 'to'](ip);
     if (selectors.length > 0) {
-      const set = `${prefix}-peers${family}`;
+      const set = `${prefix}/peers${family}`;
       parts.sets.push({ name: set, key: [type] });
       for (const address of addresses) if (familyOf(address) === family) parts.elements.push({ set, key: address });
       tests.push(`${end} @${set}`);
     }
     const merged = mergeRanges(ranges.filter(({ first }) => first.family === family));
     if (merged.length > 0) {
-      const set = `${prefix}-nets${family}`;
+      const set = `${prefix}/nets${family}`;
       parts.sets.push({ name: set, key: [type], interval: true });
       for (const range of merged) parts.elements.push({ set, key: formatRange(range) });
       tests.push(`${end} @${set}`);
@@ -194,9 +136,9 @@ function peerTests(prefix: string, rule: PolicyRule, scope: Scope, parts: Parts)
 }
 
 /** The rules of a policy in one direction: they return to where the connection's other end is looked at. */
-function policyRules(index: number, policy: Policy, scope: Scope, parts: Parts): string[] {
+function policyRules(policy: Policy, scope: Scope, parts: Parts): string[] {
   return (policy[scope.direction] ?? []).flatMap((rule, at) => {
-    const prefix = `p${index}-${short(scope.direction)}-${at}`;
+    const prefix = `${short(scope.direction)}/${policy.name}/${at}`;
     const ports = portTests(prefix, rule, parts);
     const peers = peerTests(prefix, rule, scope, parts);
     return peers.flatMap((peer) => ports.map((port) => `${`${peer}${port}`.trim()} return`.trim()));
@@ -228,25 +170,34 @@ function forwardChain(): PolicyChain {
   };
 }
 
-const keyOfGroup = ({ direction, policies }: PolicyGroup): string => `${direction} ${policies.join(',')}`;
+/** Names are told apart by a stroke, which no policy's name has. */
+const longestName = 120;
+
+/** The chain of policies that meet: it says which they are, where that is not too long. */
+function chainName({ direction, policies }: PolicyGroup, all: readonly Policy[]): string {
+  const names = policies.map((at) => all[at]?.name ?? '').join('/');
+  const name = `${short(direction)}/${names}`;
+  return name.length <= longestName ? name : `${short(direction)}/_/${hash64(names).toString(16)}`;
+}
+
+export interface CompileOptions {
+  /** Whether an endpoint is of this host: each end of a connection is seen to by its own host. */
+  readonly isLocal: (endpoint: PolicyEndpoint) => boolean;
+  /** The table is there already: it stays while there are policies, also when they select nobody here any more. */
+  readonly isLoaded?: boolean;
+}
 
 /**
  * Compiles policies for one host: an endpoint of this host that is selected is an element that leads to the chain of
  * those policies that meet in it; who they permit are sets. Rules grow with policies and with the ways in which they
- * meet, not with endpoints, addresses or ports.
- *
- * @param isLocal whether an endpoint is of this host: each end of a connection is seen to by its own host.
+ * meet, not with endpoints, addresses or ports. Chains and sets have their names from those of policies, so that of two
+ * tables only what differs has to be changed.
  */
-export function compilePolicies(
-  world: PolicyWorld,
-  isLocal: (endpoint: PolicyEndpoint) => boolean,
-  known: readonly PolicyGroup[] = [],
-): CompiledPolicies {
+export function compilePolicies(world: PolicyWorld, { isLocal, isLoaded = false }: CompileOptions): CompiledPolicies {
   const { policies, endpoints } = world;
   const refs = new NetworkRefs(world.networks);
   const limits = policies.map((policy) => refs.ids(policy.networks));
-  const groups = new Map(known.map((group) => [keyOfGroup(group), group]));
-  const names = new Map([...groups.keys()].map((key, at) => [key, at]));
+  const groups = new Map<string, PolicyGroup>();
   const networks = new Set<string>();
   const selections: PolicyElement[] = [];
   for (const endpoint of endpoints) {
@@ -258,19 +209,17 @@ export function compilePolicies(
       const indexes = selecting.filter((at) => policies[at]?.[direction] !== undefined);
       if (indexes.length === 0) continue;
       const group: PolicyGroup = { direction, policies: indexes };
-      const key = keyOfGroup(group);
-      groups.set(key, group);
-      if (!names.has(key)) names.set(key, names.size);
+      const chain = chainName(group, policies);
+      groups.set(chain, group);
       networks.add(endpoint.network);
       for (const address of endpoint.addresses) {
         const family = familyOf(address);
-        const chain = `${short(direction)}-${names.get(key) ?? 0}`;
         selections.push({ set: `${short(direction)}${family}`, key: address, value: `jump ${chain}` });
         selections.push({ set: `selected${family}`, key: address });
       }
     }
   }
-  if (groups.size === 0) return { table: null, elements: [], networks, groups: [] };
+  if (groups.size === 0 && !(isLoaded && policies.length > 0)) return { table: null, elements: [], networks };
 
   const parts: Parts = { sets: [], elements: [] };
   const rules = new Map<string, string[]>();
@@ -278,11 +227,11 @@ export function compilePolicies(
   policies.forEach((policy, at) => {
     for (const direction of ['egress', 'ingress'] as const) {
       if (!used.has(`${direction} ${at}`)) continue;
-      rules.set(`${direction} ${at}`, policyRules(at, policy, { endpoints, refs, direction }, parts));
+      rules.set(`${direction} ${at}`, policyRules(policy, { endpoints, refs, direction }, parts));
     }
   });
-  const chains = [...groups].map(([key, { direction, policies: indexes }]) => ({
-    name: `${short(direction)}-${names.get(key) ?? 0}`,
+  const chains = [...groups].map(([name, { direction, policies: indexes }]) => ({
+    name,
     rules: [...indexes.flatMap((at) => rules.get(`${direction} ${at}`) ?? []), 'counter drop'],
   }));
   const sets: PolicySet[] = [
@@ -297,6 +246,5 @@ export function compilePolicies(
     table: { family: 'inet', name: policyTableName, sets, chains: [...chains, forwardChain()] },
     elements: [...selections, ...parts.elements],
     networks,
-    groups: [...groups.values()],
   };
 }

@@ -51,7 +51,7 @@ export interface NftElement {
 }
 
 /** Names an identifier may have, so that none can end a statement. */
-const identifier = /^[A-Za-z_][A-Za-z0-9_-]{0,127}$/;
+const identifier = /^[A-Za-z_][A-Za-z0-9_./-]{0,127}$/;
 const elementText = /^[A-Za-z0-9_."/: -]{1,256}$/;
 
 function checked(text: string, pattern: RegExp): string {

@@ -1,7 +1,7 @@
 import { formatElement, formatTable, formatTableName, type NftElement, type NftTable } from './table.js';
 
-/** More elements in one transaction can exceed the socket's buffer. */
-const batchMaxElements = 4000;
+/** So many are a script of a megabyte, which takes libnftables 0.3 s. */
+const scriptMaxElements = 40_000;
 
 /** Elements of one statement: long enough to be quick, short enough that an error's statement says something. */
 const statementMaxElements = 200;
@@ -31,8 +31,8 @@ export interface TableReplacement {
 }
 
 /**
- * The transaction that puts a table in the place of whatever has its name, with these elements, or with the first 4000
- * of them where there are more.
+ * The transaction that puts a table in the place of whatever has its name, with these elements, or with the first
+ * 40 000 of them where there are more.
  *
  * Equivalent to: `nft delete table …; nft -f …`
  */
@@ -43,9 +43,9 @@ export function replaceTable(table: NftTable, elements: readonly NftElement[]): 
     `add table ${name}`,
     `delete table ${name}`,
     ...formatTable(table).split('\n'),
-    ...elementStatements(table, elements.slice(0, batchMaxElements)),
+    ...elementStatements(table, elements.slice(0, scriptMaxElements)),
   ];
-  return { script: `${lines.join('\n')}\n`, rest: elements.slice(batchMaxElements) };
+  return { script: `${lines.join('\n')}\n`, rest: elements.slice(scriptMaxElements) };
 }
 
 /** The transaction that removes a table, also when there is none. */

@@ -102,7 +102,7 @@ t.test('20 000 ports in batches, whose own notifications are not taken for other
   await waitFor(
     'all of it to be back',
     () => ruleSet.repairs === 1 && countPorts(nft('list', 'ruleset')) === 19_000,
-    5000,
+    20_000,
   );
   t.equal(ruleSet.failure, null);
 });
