@@ -6,75 +6,95 @@
  *   npm test -- unit cluster/1    only test files whose path has one of these words; no lint
  *   npm run test:long             the tests that take minutes, and only those
  */
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lint } from './lint.mjs';
 import { projectRoot, runTool, setUp } from './setup.mjs';
 import { elapsed, say, SetupError } from './setup/progress.mjs';
-import { countTap } from './setup/tap-count.mjs';
+import { runFiles, tell } from './setup/test-pool.mjs';
 
-const tap = join(projectRoot, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs');
 const outputs = join(projectRoot, 'build', 'test');
+const timesPath = join(outputs, 'times.json');
 
-/** Groups run one after another, the files of a group side by side; whole clusters have deadlines to meet. */
-const clusterFolders = ['cluster', 'faults'];
+/** Folders whose tests start whole clusters, which have deadlines to meet. */
+const clusterFolders = ['cluster', 'faults', 'cni', 'dns'];
 const longFolder = 'long';
-const groups = [
-  { name: 'parts', jobs: 3, has: (folder) => !clusterFolders.includes(folder) && folder !== longFolder },
-  { name: 'clusters', jobs: 2, has: (folder) => clusterFolders.includes(folder) },
-];
-const longGroup = { name: 'long', jobs: 1, has: (folder) => folder === longFolder };
+const kinds = {
+  short: { jobs: 3, most: { cluster: 2 }, timeoutMs: 240_000, has: (folder) => folder !== longFolder },
+  long: { jobs: 1, most: {}, timeoutMs: 600_000, has: (folder) => folder === longFolder },
+};
 
 async function main() {
   const args = process.argv.slice(2);
   const words = args.filter((word) => !word.startsWith('--'));
   await setUp();
-  if (words.length === 0 && !args.includes('--no-lint')) await lint();
+  const linted = words.length === 0 && !args.includes('--no-lint') ? lint() : Promise.resolve();
+  const lintFault = linted.then(
+    () => undefined,
+    (error) => error,
+  );
   const startedMs = performance.now();
+  const kind = args.includes('--long') ? kinds.long : kinds.short;
   const totals = { passed: 0, failed: 0, skipped: 0 };
-  for (const group of args.includes('--long') ? [longGroup] : groups) {
-    const counted = await runGroup(group, words);
-    for (const key of Object.keys(totals)) totals[key] += counted[key];
-  }
+  const times = readTimes();
+  const files = longestFirst(testFiles(kind, words), times);
+  say('test', `${files.length} files`);
+  const points = [];
+  const status = await runFiles(files.map(compiled), {
+    ...kind,
+    classOf: (file) => (clusterFolders.includes(file.split('/')[3]) ? 'cluster' : 'part'),
+    cwd: projectRoot,
+    onEnd: (result) => {
+      tell(result);
+      for (const key of Object.keys(totals)) totals[key] += result.counted[key];
+      if (result.counted.failed === 0) times[result.file] = Math.round(result.ms);
+      const point = `${result.counted.failed > 0 ? 'not ok' : 'ok'} ${points.length + 1} - ${result.file}`;
+      points.push(`# Subtest: ${result.file}\n${result.indented}${point} # time=${result.ms.toFixed(0)}ms\n\n`);
+    },
+  });
+  mkdirSync(outputs, { recursive: true });
+  writeFileSync(join(outputs, 'all.tap'), `TAP version 14\n1..${points.length}\n${points.join('')}`);
+  writeFileSync(timesPath, JSON.stringify(times));
   say('test', `took ${elapsed(startedMs)}`);
+  const fault = await lintFault;
+  if (fault !== undefined) {
+    process.stderr.write(`error: ${fault.message}\n`);
+    process.exitCode = 1;
+  }
   if (totals.passed + totals.failed === 0) throw new SetupError('There was no test to run.');
   process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`);
   if (totals.failed > 0) process.exitCode = 1;
-}
-
-async function runGroup(group, words) {
-  const files = compiledTests(group, words);
-  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
-  say('test', `${group.name}: ${files.length} files`);
-  mkdirSync(outputs, { recursive: true });
-  const output = join(outputs, `${group.name}.tap`);
-  rmSync(output, { force: true });
-  const timeout = group === longGroup ? ['--timeout=600'] : [];
-  const code = await spawnTap(['run', `--jobs=${group.jobs}`, `--output-file=${output}`, ...timeout, ...files]);
-  const counted = existsSync(output) ? countTap(readFileSync(output, 'utf8')) : { passed: 0, failed: 0, skipped: 0 };
-  // The runner's own failure, with no failed test to show for it, is still one.
-  if (code !== 0 && counted.failed === 0) counted.failed = 1;
-  return counted;
+  if (status !== undefined) process.exitCode = status;
 }
 
 /** From the sources, so that what is left in build/ of a deleted test is not run. */
-function compiledTests(group, words) {
+function testFiles(kind, words) {
   return readdirSync(join(projectRoot, 'test'), { recursive: true })
-    .filter((path) => path.endsWith('.test.ts') && group.has(path.split('/')[0]))
+    .filter((path) => path.endsWith('.test.ts') && kind.has(path.split('/')[0]))
     .filter((path) => words.length === 0 || words.some((word) => path.includes(word)))
-    .map((path) => join('build', 'js', 'test', path.replace(/\.ts$/, '.js')))
     .sort();
 }
 
-function spawnTap(args) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [tap, ...args], { cwd: projectRoot, stdio: 'inherit' });
-    const forward = (signal) => child.kill(signal);
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, forward);
-    child.on('error', reject);
-    child.on('close', (code) => resolve(code ?? 1));
-  });
+function compiled(path) {
+  return join('build', 'js', 'test', path.replace(/\.ts$/, '.js'));
+}
+
+/** So that no long one is left for the end: by the times of the last run, and where there is none, clusters and long texts first. */
+function longestFirst(paths, times) {
+  const guess = (path) => {
+    const sizeBytes = statSync(join(projectRoot, 'test', path)).size;
+    return sizeBytes * (clusterFolders.includes(path.split('/')[0]) ? 3 : 0.3);
+  };
+  const weights = new Map(paths.map((path) => [path, times[compiled(path)] ?? guess(path)]));
+  return [...paths].sort((a, b) => (weights.get(b) ?? 0) - (weights.get(a) ?? 0));
+}
+
+function readTimes() {
+  try {
+    return JSON.parse(readFileSync(timesPath, 'utf8'));
+  } catch {
+    return {};
+  }
 }
 
 await runTool(main);
