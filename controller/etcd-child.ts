@@ -133,6 +133,11 @@ async function spawnEtcd(options: {
     `unix://${peerSocket}`,
     '--initial-cluster',
     `tsnet=unix://${peerSocket}`,
+    // A lone member has nobody to wait for, yet elects itself only after one to two of these.
+    '--heartbeat-interval',
+    '20',
+    '--election-timeout',
+    '100',
     '--auto-compaction-mode',
     'periodic',
     '--auto-compaction-retention',

@@ -165,6 +165,11 @@ export class Lab {
         join(this.folder, 'etcd'),
         ...places,
         ...peers,
+        // Alone, it elects itself after one to two of these.
+        '--heartbeat-interval',
+        '20',
+        '--election-timeout',
+        '100',
         '--logger',
         'zap',
         '--log-outputs',
