@@ -65,6 +65,11 @@ export function parseDurationMs(text: string): number {
   return Number(match[1]) * unit;
 }
 
+/** A duration, or a number of seconds as docker's and kubectl's options for this take it. */
+export function parseDrain(text: string): number {
+  return parseDurationMs(/^[0-9]+$/.test(text) ? `${text}s` : text);
+}
+
 /** Writes milliseconds as `parseDurationMs` reads them, in the largest unit that fits. */
 export function formatDuration(durationMs: number): string {
   for (const unit of ['h', 'm', 's']) {

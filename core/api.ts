@@ -144,6 +144,8 @@ export interface EndpointView {
   readonly ports?: readonly PortMapping[];
   /** Absent: not limited. */
   readonly bandwidth?: Bandwidth;
+  /** Services lead no new connections to it; absent: no. */
+  readonly draining?: boolean;
   readonly createdAt: string;
 }
 
@@ -466,6 +468,11 @@ export interface DetachRequest {
   readonly id?: string;
   /** Default: every interface of that sandbox (or id) on the network. */
   readonly ifname?: string;
+  /**
+   * Services lead no new connections to it from now on; those that it has may go on for so long at most, then it is
+   * detached. A caller that goes away meanwhile takes this back. Default: at once.
+   */
+  readonly drainMs?: number;
 }
 
 export interface DetachResult {
@@ -485,6 +492,8 @@ export interface EndpointUpdate {
   readonly aliases?: readonly string[];
   /** In place of all that it publishes; what stays is not interrupted. */
   readonly ports?: readonly PortRequest[];
+  /** Whether services lead no new connections to it. */
+  readonly draining?: boolean;
 }
 
 export interface AgentStatus {

@@ -150,6 +150,8 @@ export interface Endpoint extends RecordBase {
   readonly bandwidth?: Bandwidth;
   /** Services of the network whose health check it passes; absent: none. */
   readonly passing?: readonly string[];
+  /** Services lead no new connections to it; absent: no. */
+  readonly draining?: boolean;
   readonly createdAt: string;
 }
 

@@ -167,6 +167,7 @@ export const endpointSchema = shapeOf<Endpoint>()(
       ports: Type.Optional(Type.Array(portMappingSchema, { maxItems: part.maxPortMappings })),
       bandwidth: Type.Optional(bandwidthSchema),
       passing: Type.Optional(Type.Array(part.endpointName, { maxItems: 1024, description: 'Services' })),
+      draining: Type.Optional(Type.Boolean()),
       createdAt: part.timeText,
     },
     { ...closed, description: 'Endpoint record' },

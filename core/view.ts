@@ -44,6 +44,7 @@ export function endpointView(endpoint: Endpoint, networkName: string): EndpointV
     callerId: endpoint.callerId,
     ...(endpoint.ports === undefined ? {} : { ports: endpoint.ports }),
     ...(endpoint.bandwidth === undefined ? {} : { bandwidth: endpoint.bandwidth }),
+    ...(endpoint.draining === undefined ? {} : { draining: endpoint.draining }),
     createdAt: endpoint.createdAt,
   };
 }

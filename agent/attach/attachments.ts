@@ -153,6 +153,16 @@ export class Attachments {
     return removed.map(({ record }) => record.id);
   }
 
+  /** The endpoints that a detach would remove. */
+  async meantBy(request: DetachRequest): Promise<OwnEndpoint[]> {
+    const network = await this.#networkOfDetach(request);
+    if (network === null) return [];
+    const callers = await this.#callersOf(network, request);
+    return callers
+      .flatMap((callerId) => [...this.#options.own.ofCaller(network.id, callerId)])
+      .filter(({ record }) => request.ifname === undefined || record.ifname === request.ifname);
+  }
+
   /**
    * The network of a detach. One that the cluster does not know (any more) may still have endpoints here: by its id, or
    * as the only one of those unknown that the caller's sandbox or id is in.
@@ -214,7 +224,7 @@ export class Attachments {
     });
   }
 
-  /** Changes labels, aliases and published ports. Errors: those of the fields; ERR_PORT_IN_USE and its like. */
+  /** Changes labels, aliases, published ports, and whether services pass it over. Errors: those of the fields; ERR_PORT_IN_USE and its like. */
   async update(ref: string, change: EndpointUpdate): Promise<OwnEndpoint> {
     const { own, journal, steps } = this.#options;
     const entry = this.#byRef(ref);
@@ -224,8 +234,14 @@ export class Attachments {
       const aliases = change.aliases === undefined ? now.record.aliases : parseAliases(change.aliases);
       if (change.ports !== undefined)
         now = await steps.changePorts(this.#networkOf(now), now, checkPorts(change.ports));
-      if (change.labels === undefined && change.aliases === undefined) return now;
-      return own.put({ ...now, record: { ...now.record, labels, aliases, generation: journal.nextGeneration() } });
+      const { draining: wasDraining = false, ...record } = now.record;
+      const isDraining = change.draining ?? wasDraining;
+      if (change.labels === undefined && change.aliases === undefined && isDraining === wasDraining) return now;
+      const drain = isDraining ? { draining: true } : {};
+      return own.put({
+        ...now,
+        record: { ...record, ...drain, labels, aliases, generation: journal.nextGeneration() },
+      });
     });
   }
 

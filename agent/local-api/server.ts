@@ -29,12 +29,14 @@ import type { OwnEndpoint } from '../journal/entries.js';
 import type { DnsFeed } from '../dns/feed.js';
 import { addDnsRoutes } from '../dns/routes.js';
 import type { SandboxResolver } from '../dns/sandbox-resolver.js';
+import type { Drainer } from '../services/drainer.js';
 import type { Journal } from '../journal/journal.js';
 import type { ControllerClient } from '../sync/controller-client.js';
 
 export interface LocalApiOptions {
   readonly log: Logger;
   readonly attachments: Attachments;
+  readonly drainer: Drainer;
   readonly journal: Journal;
   readonly client: ControllerClient;
   readonly knownNetwork: (id: string) => Network | undefined;
@@ -79,7 +81,14 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
   app.post<{ Body: DetachRequest }>(
     '/v1/agent/detach',
     { schema: { body: detachRequestSchema, response: { 200: detachResultSchema } } },
-    async ({ body }) => ({ detached: await attachments.detach(body) }),
+    async ({ body: { drainMs, ...body } }, reply) => {
+      if (drainMs !== undefined) {
+        const gone = new AbortController();
+        reply.raw.once('close', () => gone.abort());
+        await options.drainer.drain(await attachments.meantBy(body), { ms: drainMs, signal: gone.signal });
+      }
+      return { detached: await attachments.detach(body) };
+    },
   );
   app.post<{ Body: Omit<AttachRequest, 'target'> }>(
     '/v1/agent/reserve',

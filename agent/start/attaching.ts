@@ -2,6 +2,8 @@ import { Attachments } from '../attach/attachments.js';
 import { Carry } from '../attach/carry.js';
 import { Steps } from '../attach/steps.js';
 import { isTransit } from '../joins.js';
+import { connectionsTo } from '../services/backend-sockets.js';
+import { Drainer } from '../services/drainer.js';
 import { Health } from '../services/health.js';
 import type { AgentHost } from './host.js';
 import type { Traffic } from './traffic.js';
@@ -11,6 +13,7 @@ export interface Attaching {
   readonly carry: Carry;
   readonly steps: Steps;
   readonly attachments: Attachments;
+  readonly drainer: Drainer;
 }
 
 export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
@@ -68,5 +71,11 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     log,
   });
   closers.push(() => health.close());
-  return { carry, steps, attachments };
+  const drainer = new Drainer({
+    own,
+    services,
+    setDraining: (endpoint, draining) => attachments.update(endpoint, { draining }),
+    connections: (endpoint, ports) => connectionsTo(native, endpoint, ports),
+  });
+  return { carry, steps, attachments, drainer };
 }

@@ -22,10 +22,11 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
   const { host, traffic, attaching, joins } = parts;
   const { options, native, reconciler, journal, own, networks, addresses, client, sync, bootId, log, closers } = host;
   const { ports, dns, resolver } = traffic;
-  const { attachments, steps } = attaching;
+  const { attachments, steps, drainer } = attaching;
   const app = newLocalApi({
     log,
     attachments,
+    drainer,
     journal,
     client,
     knownNetwork: (id) => networks.known(id),

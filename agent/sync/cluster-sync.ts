@@ -1,6 +1,7 @@
 import type { EndpointView, HostRegister, Publication, PublicationResult } from '../../core/api.js';
 import { toTsnetError } from '../../core/errors.js';
 import type { Block, Carve, Cursor, Policy } from '../../core/model.js';
+import { isSelectedBy } from '../../core/service/backend.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
@@ -55,9 +56,12 @@ export class ClusterSync {
     const path = `/v1/hosts/${encodeURIComponent(host)}/publish`;
     this.#publisher = new Publisher({
       journal,
-      lost: {
+      foreign: {
         network: (id) => state.network(id),
         lostService: (network, name) => state.unconfirmedService(network, name),
+        isBackend: (endpoint) =>
+          endpoint.draining !== true &&
+          [...state.servicesOf(endpoint.network)].some((service) => isSelectedBy(service, endpoint)),
       },
       send: (body: Publication) => client.call<PublicationResult>('POST', path, { body, repeatable: true }),
       log,

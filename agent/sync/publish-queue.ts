@@ -10,10 +10,12 @@ export type PublishItem =
   | OwnChange;
 
 /** What the queue looks up of records that are not the journal's. */
-export interface LostRecords {
+export interface ForeignRecords {
   readonly network: (id: string) => Network | undefined;
   /** Undefined where the store has it. */
   readonly lostService: (network: string, name: string) => Service | undefined;
+  /** Whether services lead connections to an endpoint. */
+  readonly isBackend: (endpoint: Endpoint) => boolean;
 }
 
 /**
@@ -39,7 +41,7 @@ export interface Batch {
 /** What is to be published, one entry a record, the latest state of each. */
 export class PublishQueue {
   readonly #journal: Journal;
-  readonly #lost: LostRecords;
+  readonly #foreign: ForeignRecords;
   readonly #ranks: Readonly<Record<Rank, Map<string, PublishItem>>> = {
     network: new Map(),
     service: new Map(),
@@ -50,9 +52,9 @@ export class PublishQueue {
     'carrier-gone': new Map(),
   };
 
-  constructor(journal: Journal, lost: LostRecords) {
+  constructor(journal: Journal, foreign: ForeignRecords) {
     this.#journal = journal;
-    this.#lost = lost;
+    this.#foreign = foreign;
   }
 
   get size(): number {
@@ -110,12 +112,12 @@ export class PublishQueue {
     const journal = this.#journal;
     switch (item.kind) {
       case 'network': {
-        const network = this.#lost.network(item.network);
+        const network = this.#foreign.network(item.network);
         if (network !== undefined) draft.addNetwork(item, network);
         break;
       }
       case 'service': {
-        const service = this.#lost.lostService(item.network, item.name);
+        const service = this.#foreign.lostService(item.network, item.name);
         if (service !== undefined) draft.addService(item, service);
         break;
       }
@@ -131,7 +133,10 @@ export class PublishQueue {
       }
       case 'endpoint': {
         const own = journal.endpoint(item.id);
-        if (own?.step === null && own.publishedGeneration < own.record.generation) draft.addEndpoint(item, own.record);
+        if (own === undefined || own.publishedGeneration >= own.record.generation) break;
+        // Other hosts lead nothing to a backend from the start of its removal.
+        const isLeaving = own.step === 'detach' && this.#foreign.isBackend(own.record);
+        if (own.step === null || isLeaving) draft.addEndpoint(item, own.record);
         break;
       }
       case 'gone': {

@@ -8,15 +8,15 @@ import {
   itemKey,
   PublishQueue,
   type Batch,
-  type LostRecords,
+  type ForeignRecords,
   type PublishItem,
   type SentItem,
 } from './publish-queue.js';
 
 export interface PublisherOptions {
   readonly journal: Journal;
-  /** Records that a store may have lost. */
-  readonly lost: LostRecords;
+  /** What is known of records that are not the journal's. */
+  readonly foreign: ForeignRecords;
   readonly send: (publication: Publication) => Promise<PublicationResult>;
   readonly log: Logger;
   /** A block that the journal holds is another host's by now. */
@@ -70,7 +70,7 @@ export class Publisher {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    this.#queue = new PublishQueue(options.journal, options.lost);
+    this.#queue = new PublishQueue(options.journal, options.foreign);
     this.#backoff = options.backoff ?? new Backoff();
     this.#queueUnacknowledged();
     this.#unsubscribe = options.journal.onChange((change) => this.#add(change));
@@ -282,7 +282,7 @@ export class Publisher {
     // Its network was removed a moment ago: the block goes with it once the stream has said so.
     const isOrphan = warning.code === 'ERR_NETWORK_UNKNOWN' && item.kind !== 'endpoint';
     if (item.kind === 'service' && warning.code === 'ERR_FORBIDDEN') return;
-    if (isOrphan && this.#options.lost.network(item.network) === undefined) {
+    if (isOrphan && this.#options.foreign.network(item.network) === undefined) {
       if (item.kind === 'gone') this.#options.journal.acknowledge([{ change: item, generation }]);
       return;
     }
@@ -294,7 +294,7 @@ export class Publisher {
     const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
     const timer = setTimeout(() => {
       this.#refused.delete(key);
-      if (isOrphan && this.#options.lost.network(item.network) === undefined) return;
+      if (isOrphan && this.#options.foreign.network(item.network) === undefined) return;
       this.#queue.add(item);
       this.#schedule();
     }, delayMs);

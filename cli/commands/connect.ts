@@ -14,7 +14,7 @@ import type { Connections } from '../connection.js';
 import { asTsnetError } from '../errors.js';
 import { printOne, printValue } from '../output/format.js';
 import { endpointView } from '../output/views.js';
-import { collect, collectPairs, collectPorts, present } from '../parse.js';
+import { collect, collectPairs, collectPorts, parseDrain, present } from '../parse.js';
 import { parseTarget } from '../target.js';
 
 /** The option of `connect` and `run` that publishes ports. */
@@ -92,7 +92,13 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
   },
 };
 
-export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifname?: string }> = {
+interface DisconnectOptions {
+  readonly id?: string;
+  readonly ifname?: string;
+  readonly drain?: number;
+}
+
+export const disconnectCommand: CommandSpec<DisconnectOptions> = {
   name: 'disconnect',
   summary: 'disconnect a sandbox of this host from a network',
   details:
@@ -101,10 +107,15 @@ export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifn
   options: () => [
     new Option('--id <ID>', "the caller's id that connect was given"),
     new Option('--ifname <IFNAME>', 'this interface only'),
+    new Option(
+      '--drain <DURATION>',
+      'first let services lead no new connections to it, and wait until those it has are over, for so long at most',
+    ).argParser(parseDrain),
   ],
   examples: [
     { does: 'All interfaces of a process on the network', line: 'tsnet disconnect frontend pid:4711' },
     { does: 'By the id given to connect, when the sandbox is gone', line: 'tsnet disconnect frontend --id job-17' },
+    { does: 'A backend of services, without a lost request', line: 'tsnet disconnect frontend pid:4711 --drain 30s' },
   ],
   common: 'calls',
   act: async ({ args: [reference = '', text], options, cli, format, calls }) => {
@@ -116,8 +127,10 @@ export const disconnectCommand: CommandSpec<{ readonly id?: string; readonly ifn
       target: text === undefined ? undefined : parseTarget(text, cli.cwd),
       id: options.id,
       ifname: options.ifname,
+      drainMs: options.drain,
     });
-    const result = await calls.agent<DetachResult>('POST', '/v1/agent/detach', { body, timeoutMs: attachTimeoutMs });
+    const timeoutMs = attachTimeoutMs + (options.drain ?? 0);
+    const result = await calls.agent<DetachResult>('POST', '/v1/agent/detach', { body, timeoutMs });
     if (result.detached.length === 0) await assertKnown(calls, reference);
     if (!(await printValue(cli, format, result))) cli.stdout.write(result.detached.map((id) => `${id}\n`).join(''));
   },

@@ -48,11 +48,12 @@ interface SetOptions {
   readonly label?: Readonly<Record<string, string | null>>;
   readonly alias?: readonly string[] | false;
   readonly publish?: readonly PortRequest[] | false;
+  readonly drain?: boolean;
 }
 
 const setCommand: CommandSpec<SetOptions> = {
   name: 'set',
-  summary: 'change labels, aliases or published ports of an endpoint of this host',
+  summary: 'change labels, aliases, published ports or draining of an endpoint of this host',
   args: [{ name: 'ENDPOINT', summary: 'id or name of an endpoint', means: 'endpoint' }],
   options: () => [
     new Option('--label <K=V>', 'set a label, or remove it with K-, repeatable').argParser(collectLabelChanges),
@@ -63,6 +64,8 @@ const setCommand: CommandSpec<SetOptions> = {
       'publish [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp] and nothing else, repeatable',
     ).argParser(collectPublished),
     new Option('--no-publish', 'publish nothing'),
+    new Option('--drain', 'let no service lead new connections to it'),
+    new Option('--no-drain', 'let services lead connections to it again'),
   ],
   examples: [
     { does: 'Two aliases in place of those it had', line: 'tsnet endpoint set web --alias www --alias shop' },
@@ -73,12 +76,12 @@ const setCommand: CommandSpec<SetOptions> = {
   act: async ({ args: [endpoint = ''], options, cli, format, calls }) => {
     const aliases = options.alias === false ? [] : Array.isArray(options.alias) ? options.alias : undefined;
     const ports = options.publish === false ? [] : Array.isArray(options.publish) ? options.publish : undefined;
-    if (options.label === undefined && aliases === undefined && ports === undefined) {
+    if (options.label === undefined && aliases === undefined && ports === undefined && options.drain === undefined) {
       throw new TsnetError('ERR_USAGE', 'nothing to change', {
-        hint: 'Give --label, --alias, --publish or their --no- forms; see `tsnet help endpoint set`.',
+        hint: 'Give --label, --alias, --publish, --drain or their --no- forms; see `tsnet help endpoint set`.',
       });
     }
-    const body = present<EndpointUpdate>({ labels: options.label, aliases, ports });
+    const body = present<EndpointUpdate>({ labels: options.label, aliases, ports, draining: options.drain });
     const row = await calls.agent<EndpointView>('PATCH', `/v1/agent/endpoints/${encodeURIComponent(endpoint)}`, {
       body,
     });

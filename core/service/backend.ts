@@ -3,7 +3,17 @@ import type { Endpoint, Service } from '../model.js';
 /** What services look at of an endpoint. */
 export type BackendEndpoint = Pick<
   Endpoint,
-  'id' | 'network' | 'host' | 'addresses' | 'name' | 'aliases' | 'labels' | 'callerId' | 'state' | 'passing'
+  | 'id'
+  | 'network'
+  | 'host'
+  | 'addresses'
+  | 'name'
+  | 'aliases'
+  | 'labels'
+  | 'callerId'
+  | 'state'
+  | 'passing'
+  | 'draining'
 >;
 
 export type BackendState = 'ready' | 'failing' | 'draining' | 'down';
@@ -31,7 +41,7 @@ export function backendState(
   downHosts: ReadonlySet<string>,
 ): BackendState {
   if (endpoint.state !== 'attached' || downHosts.has(endpoint.host)) return 'down';
-  if (service.draining.includes(endpoint.id)) return 'draining';
+  if (endpoint.draining === true || service.draining.includes(endpoint.id)) return 'draining';
   return service.health === undefined || endpoint.passing?.includes(service.name) === true ? 'ready' : 'failing';
 }
 

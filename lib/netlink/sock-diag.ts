@@ -99,6 +99,8 @@ export async function listenerList(
 
 /** States of net/tcp_states.h in which both ends are known and may still send. */
 const openStates = { established: 1, finWait1: 4, finWait2: 5, closeWait: 8 } as const;
+/** States before and after these: a connection that is being opened, and one whose last bytes may still be on their way. */
+export const endingStates: readonly number[] = [3, 9, 11];
 /** `::ffff:0:0/96`: how a socket of both families shows IPv4. */
 const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;
 
@@ -111,9 +113,9 @@ export interface TcpSocket {
   readonly remotePort: number;
 }
 
-/** Asks for the TCP sockets of one family that listen or are connected. Equivalent to: `ss -tan` */
-export function tcpListMessage(family: 4 | 6): NetlinkMessage {
-  const states = [TCP_LISTEN, ...Object.values(openStates)];
+/** Asks for the TCP sockets of one family that listen or are connected, or in further states. Equivalent to: `ss -tan` */
+export function tcpListMessage(family: 4 | 6, further: readonly number[] = []): NetlinkMessage {
+  const states = [TCP_LISTEN, ...Object.values(openStates), ...further];
   return {
     type: SOCK_DIAG_BY_FAMILY,
     flags: NLM_F_DUMP,

@@ -9,6 +9,7 @@ import {
   newEndpoint,
   newNetwork,
   newOwn,
+  newService,
 } from '../unit/agent/records.js';
 import { endpointView } from '../../core/view.js';
 import type { Journal } from '../../agent/journal/journal.js';
@@ -148,39 +149,77 @@ t.test('what happened while no controller was there is published on return, and 
   );
 });
 
-t.test('a store that was lost is filled again: networks first, then blocks and all own records', async (t) => {
+t.test(
+  'a store that was lost is filled again: networks first, then services, blocks and all own records',
+  async (t) => {
+    const { stub, sync, journal, state } = await startRig(t, {
+      before: ({ journal }, stub) => {
+        journal.putCarrier(carrier);
+        stub.opening = () => [
+          hello(),
+          ...fullSet('*', 10, [newNetwork()]),
+          { type: 'put', revision: 10, kind: 'service', value: newService() },
+        ];
+      },
+    });
+    await until('connected', () => state.network(networkId) !== undefined && sync.status().unpublished === 0);
+    journal.putBlock(newBlock());
+    addEndpoint(journal, 1);
+    await until('published', () => sync.status().unpublished === 0);
+    stub.publications.length = 0;
+    stub.opening = () => [hello({ epoch: 'e2', revision: 2 }), ...fullSet('*', 2, [])];
+    stub.cut();
+    await until(
+      'filled',
+      () =>
+        journal.epoch === 'e2' && sync.isConnected && sync.status().unpublished === 0 && stub.publications.length > 0,
+    );
+    const all = stub.publications;
+    t.equal(all[0]?.networks?.[0]?.name, 'frontend');
+    t.strictSame(all[0]?.services, [newService()]);
+    t.strictSame(
+      all.flatMap(({ blocks = [] }) => blocks.map(({ cidr }) => cidr)),
+      ['10.64.0.8/29'],
+    );
+    t.strictSame(
+      all.flatMap(({ carriers = [] }) => carriers.map(({ network }) => network)),
+      [networkId],
+    );
+    t.strictSame(
+      all.flatMap(({ endpoints = [] }) => endpoints.map(({ id }) => id)),
+      [endpointId(1)],
+    );
+    t.ok(state.network(networkId), 'and nothing here was withdrawn');
+  },
+);
+
+t.test('other hosts hear of the removal of a backend when it begins, of others when it is done', async (t) => {
   const { stub, sync, journal, state } = await startRig(t, {
     before: ({ journal }, stub) => {
       journal.putCarrier(carrier);
-      stub.opening = () => [hello(), ...fullSet('*', 10, [newNetwork()])];
+      stub.opening = () => [
+        hello(),
+        ...fullSet('*', 10, [newNetwork()]),
+        { type: 'put', revision: 10, kind: 'service', value: newService() },
+      ];
     },
   });
-  await until('connected', () => state.network(networkId) !== undefined && sync.status().unpublished === 0);
-  journal.putBlock(newBlock());
-  addEndpoint(journal, 1);
-  await until('published', () => sync.status().unpublished === 0);
-  stub.publications.length = 0;
-  stub.opening = () => [hello({ epoch: 'e2', revision: 2 }), ...fullSet('*', 2, [])];
-  stub.cut();
-  await until(
-    'filled',
-    () => journal.epoch === 'e2' && sync.isConnected && sync.status().unpublished === 0 && stub.publications.length > 0,
-  );
-  const all = stub.publications;
-  t.equal(all[0]?.networks?.[0]?.name, 'frontend');
-  t.strictSame(
-    all.flatMap(({ blocks = [] }) => blocks.map(({ cidr }) => cidr)),
-    ['10.64.0.8/29'],
-  );
-  t.strictSame(
-    all.flatMap(({ carriers = [] }) => carriers.map(({ network }) => network)),
-    [networkId],
-  );
-  t.strictSame(
-    all.flatMap(({ endpoints = [] }) => endpoints.map(({ id }) => id)),
-    [endpointId(1)],
-  );
-  t.ok(state.network(networkId), 'and nothing here was withdrawn');
+  await until('connected', () => state.service(networkId, 'web') !== undefined && sync.status().unpublished === 0);
+  for (const labels of [{ app: 'web' }, { app: 'other' }]) {
+    const id = endpointId(labels.app === 'web' ? 1 : 2);
+    const own = newOwn({ id, labels, generation: journal.nextGeneration() });
+    journal.putEndpoint(own);
+    await until('published', () => sync.status().unpublished === 0);
+    stub.publications.length = 0;
+    const record = { ...own.record, state: 'detaching', generation: journal.nextGeneration() } as const;
+    journal.putEndpoint({ ...own, record, step: 'detach' });
+    const states = (): string =>
+      stub.publications.flatMap(({ endpoints = [] }) => endpoints.map((one) => one.state)).join();
+    if (labels.app === 'web') await until('it to be heard of', () => states() === 'detaching');
+    journal.removeEndpoint(id);
+    await until('its end', () => stub.publications.some((sent) => sent.endpointsGone?.[0]?.id === id));
+    t.equal(states(), labels.app === 'web' ? 'detaching' : '');
+  }
 });
 
 t.test('a block that another host holds by now is reported as fenced', async (t) => {

@@ -179,6 +179,18 @@ t.test('requests say what was asked, and nothing that was not', async (t) => {
   t.same(await asked('disconnect', 'lan', '--id', 'i', '--ifname', 'eth1'), [
     ['POST', '/v1/agent/detach', { network: 'lan', id: 'i', ifname: 'eth1' }],
   ]);
+  for (const [text, drainMs] of [
+    ['90', 90_000],
+    ['500ms', 500],
+    ['2m', 120_000],
+  ] as const)
+    t.same(await asked('disconnect', 'lan', '--id', 'i', '--drain', text), [
+      ['POST', '/v1/agent/detach', { network: 'lan', id: 'i', drainMs }],
+    ]);
+  t.same(await asked('endpoint', 'set', 'web', '--drain'), [['PATCH', '/v1/agent/endpoints/web', { draining: true }]]);
+  t.same(await asked('endpoint', 'set', 'web', '--no-drain'), [
+    ['PATCH', '/v1/agent/endpoints/web', { draining: false }],
+  ]);
   t.same(await asked('endpoint', 'ls', 'lan', '--host', 'node 1'), [['GET', '/v1/endpoints?network=lan&host=node+1']]);
   t.same(await asked('endpoint', 'ls', '--local'), [['GET', '/v1/agent/endpoints']]);
   t.same(await asked('endpoint', 'set', 'web', '--alias', 'a', '--alias', 'b', '--label', 'x-'), [

@@ -23,6 +23,8 @@ const wrong: readonly (readonly string[])[] = [
   ['update', 'a', '--label', 'tier'],
   ['connect', 'a'],
   ['disconnect', 'a'],
+  ['disconnect', 'a', 'b', '--drain', '-5s'],
+  ['disconnect', 'a', 'b', '--drain', 'soon'],
   ['run', '--', 'true'],
   ['run', '--network', 'a'],
   ['run', '--network', 'a', '--network', 'a', '--', 'true'],
