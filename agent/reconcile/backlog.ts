@@ -9,6 +9,13 @@ export interface Failure {
   readonly retryAtMs: number;
 }
 
+export interface BacklogListener {
+  /** Keys that failed have become dirty again. */
+  onDue(): void;
+  /** A key that was not failing has failed. */
+  onFailure(error: TsnetError): void;
+}
+
 /**
  * Keys that are not known to be in order: those to be looked at by the next flush (dirty), those that
  * wait for a link (blocked), and those that failed and are asked for again after a while.
@@ -20,11 +27,10 @@ export class Backlog {
   readonly #failing = new Map<string, Failure>();
   #cancelRetry: () => void = () => undefined;
 
-  /** @param onDue called when keys that failed have become dirty again. */
   constructor(
     private readonly clock: Clock,
     private readonly log: Logger,
-    private readonly onDue: () => void,
+    private readonly listener: BacklogListener,
   ) {}
 
   get failing(): ReadonlyMap<string, Failure> {
@@ -75,15 +81,15 @@ export class Backlog {
     return failure?.error;
   }
 
-  /** Notes a failure; it is logged when it is another one than before. Returns how many there were in a row. */
-  fail(key: string, error: TsnetError): number {
+  /** Notes a failure; it is logged when it is another one than before. */
+  fail(key: string, error: TsnetError): void {
     const before = this.#failing.get(key);
     const attempts = (before?.attempts ?? 0) + 1;
     const delayMs = backoffMs(attempts, () => this.clock.random());
     this.#failing.set(key, { error, attempts, retryAtMs: this.clock.nowMs() + delayMs });
     if (before?.error.code !== error.code) this.log.warn({ code: error.code, key }, error.message);
     this.#planRetry();
-    return attempts;
+    if (attempts === 1) this.listener.onFailure(error);
   }
 
   /** Forgets a failure. */
@@ -114,7 +120,7 @@ export class Backlog {
         this.dirty.add(key);
       }
       this.#planRetry();
-      this.onDue();
+      this.listener.onDue();
     });
   }
 }

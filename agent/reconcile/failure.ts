@@ -47,3 +47,14 @@ export function kernelFailure(object: ReconcileObject, cause: unknown, links: Li
     cause,
   });
 }
+
+/** An operation that failed as a whole, with no object to name. */
+export function operationFailure(cause: unknown): TsnetError {
+  return new TsnetError('ERR_KERNEL', cause instanceof Error ? cause.message : String(cause), { cause });
+}
+
+/** Reports whether a failure may be over since a link has come, or gone. */
+export function mayHaveEnded(error: TsnetError, link: string, hasCome: boolean): boolean {
+  if (error.code === 'ERR_PARENT_UNKNOWN') return hasCome && error.details['value'] === link;
+  return !hasCome && (error.code === 'ERR_LINK_CONFLICT' || error.code === 'ERR_VNI_CONFLICT');
+}
