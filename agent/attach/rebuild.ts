@@ -153,7 +153,7 @@ function hostAddressesOf(
     return addresses.flatMap((address) => {
       const addr = parseAddr(address);
       const subnet = network?.subnets.find((each) => containsAddr(parsePrefix(each.subnet), addr))?.subnet;
-      if (subnet === undefined || journal.hostAddress(id, subnet) !== undefined) return [];
+      if (subnet === undefined || journal.addresses.hostAddress(id, subnet) !== undefined) return [];
       return [{ network: id, subnet, address }];
     });
   });

@@ -25,7 +25,7 @@ export class BlockReturns {
     this.#journal = parts.journal;
     this.#source = parts.source;
     this.#log = parts.log;
-    for (const entry of parts.journal.returns()) this.#remember(entry);
+    for (const entry of parts.journal.addresses.returns()) this.#remember(entry);
   }
 
   /** Reports whether a record of a block is one that this host gave up already. */
@@ -35,7 +35,7 @@ export class BlockReturns {
 
   /** Gives up a block that nothing here uses any more. */
   add(block: BlockReturn): void {
-    this.#journal.startReturn(block);
+    this.#journal.addresses.startReturn(block);
     this.#remember(block);
     this.flush();
   }
@@ -56,9 +56,9 @@ export class BlockReturns {
     this.#running = true;
     try {
       for (
-        let [next] = this.#journal.returns();
+        let [next] = this.#journal.addresses.returns();
         next !== undefined && !this.#closed;
-        [next] = this.#journal.returns()
+        [next] = this.#journal.addresses.returns()
       ) {
         await this.#release(next);
         this.#finish(next);
@@ -88,9 +88,9 @@ export class BlockReturns {
 
   /** A later grant of the block may have been given up while the call was under way: its return is still to be told. */
   #finish({ network, cidr, generation }: BlockReturn): void {
-    for (const noted of this.#journal.returns()) {
+    for (const noted of this.#journal.addresses.returns()) {
       if (noted.network !== network || noted.cidr !== cidr) continue;
-      if (noted.generation === generation) this.#journal.finishReturn(network, cidr);
+      if (noted.generation === generation) this.#journal.addresses.finishReturn(network, cidr);
       return;
     }
   }

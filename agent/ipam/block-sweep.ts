@@ -67,7 +67,7 @@ export class BlockSweep {
   /** What has been idle for a quarantine; of a network that is not in use here everything, else what it does not need. */
   #returnIdle(): void {
     const { journal, pools, nowMs, quarantineMs } = this.#options;
-    for (const network of new Set([...journal.blocks()].map((block) => block.network))) pools.of(network);
+    for (const network of new Set([...journal.addresses.blocks()].map((block) => block.network))) pools.of(network);
     const now = nowMs();
     const idle = new Set<string>();
     for (const { network, pool } of pools.all()) {
@@ -91,14 +91,14 @@ export class BlockSweep {
     for (const [key, { block, sinceMs }] of this.#unknown) {
       if (nowMs() - sinceMs < quarantineMs) continue;
       this.#unknown.delete(key);
-      if (journal.block(block.network, block.cidr) === undefined) returns.add(block);
+      if (journal.addresses.block(block.network, block.cidr) === undefined) returns.add(block);
     }
   }
 
   /** Blocks of networks that are gone go back as well. */
   #returnOrphans(): void {
     const { journal, state, returns, pools } = this.#options;
-    for (const block of [...journal.blocks()]) {
+    for (const block of [...journal.addresses.blocks()]) {
       if (state.network(block.network) !== undefined || this.#isInUse(block.network)) continue;
       returns.add(block);
       pools.forget(block.network);

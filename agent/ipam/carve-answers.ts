@@ -28,7 +28,7 @@ export class CarveAnswers {
   constructor(options: CarveAnswersOptions) {
     this.#options = options;
     // Whether the answers given before a restart arrived is not known.
-    for (const { carve } of options.journal.carves()) this.put(carve);
+    for (const { carve } of options.journal.addresses.carves()) this.put(carve);
   }
 
   /** A carve that waits for this host's answer; hearing of it again gives the same answer again. */
@@ -43,16 +43,16 @@ export class CarveAnswers {
     const { journal, pools } = this.#options;
     clearTimeout(this.#open.get(id) ?? undefined);
     this.#open.delete(id);
-    const decision = journal.carve(id);
+    const decision = journal.addresses.carve(id);
     if (decision === undefined) return;
-    journal.removeCarve(id);
+    journal.addresses.removeCarve(id);
     if (decision.address !== null)
       pools.ofAddress(decision.carve.network, decision.address)?.pool.withdrawOffer(decision.address, id);
   }
 
   /** All carves that are open: the others are over. */
   set(ids: ReadonlySet<string>): void {
-    const known = [...this.#open.keys(), ...[...this.#options.journal.carves()].map(({ carve }) => carve.id)];
+    const known = [...this.#open.keys(), ...[...this.#options.journal.addresses.carves()].map(({ carve }) => carve.id)];
     for (const id of new Set(known)) if (!ids.has(id)) this.gone(id);
   }
 
@@ -80,7 +80,7 @@ export class CarveAnswers {
 
   #decide(carve: Carve): { readonly address: string | null; readonly holder: string | null } {
     const { journal, pools, nowMs, holderOf } = this.#options;
-    const earlier = journal.carve(carve.id);
+    const earlier = journal.addresses.carve(carve.id);
     if (earlier !== undefined) return earlier;
     const candidates =
       carve.address === null ? pools.ofBlock(carve.network, carve.cidr) : pools.ofAddress(carve.network, carve.address);
@@ -88,7 +88,7 @@ export class CarveAnswers {
     if (given === null)
       return { address: null, holder: carve.address === null ? null : holderOf(carve.network, carve.address) };
     try {
-      journal.putCarve({ carve, address: given.address, holder: null });
+      journal.addresses.putCarve({ carve, address: given.address, holder: null });
     } catch (error) {
       candidates?.pool.withdrawOffer(given.address, carve.id);
       throw error;

@@ -116,7 +116,7 @@ export class HostAddresses implements BlockListener {
     const resting = released.filter((address) => !single.includes(address));
     if (resting.length === 0 || quarantineMs === 0) return;
     try {
-      journal.putResting(
+      journal.addresses.putResting(
         resting.map((address) => ({ network, address, untilMs: wallMs + quarantineMs })),
         wallMs,
       );
@@ -149,8 +149,8 @@ export class HostAddresses implements BlockListener {
   /** Gives the host's own addresses in a network back; its blocks follow when nothing in them rests any more. */
   releaseHost(network: string): void {
     const { journal } = this.#options;
-    const own = [...journal.hostAddresses()].filter((entry) => entry.network === network);
-    for (const { subnet } of own) journal.removeHostAddress(network, subnet);
+    const own = [...journal.addresses.hostAddresses()].filter((entry) => entry.network === network);
+    for (const { subnet } of own) journal.addresses.removeHostAddress(network, subnet);
     this.release(
       network,
       own.map(({ address }) => address),
@@ -165,7 +165,7 @@ export class HostAddresses implements BlockListener {
 
   /** A record of a block came over the stream: carvings changed, or another host owns it. */
   blockPut(block: Block): void {
-    const known = this.#options.journal.block(block.network, block.cidr);
+    const known = this.#options.journal.addresses.block(block.network, block.cidr);
     if (known === undefined) this.#noteUnknown(block);
     else if (block.host !== this.#options.host) this.#applyForeign(block, known);
     else if (block.generation > known.generation) this.#adopt(block);
@@ -182,15 +182,17 @@ export class HostAddresses implements BlockListener {
     this.#sweep.keepUnknown(blocks);
     for (const block of blocks) this.blockPut(block);
     this.#returns.flush();
-    return [...this.#options.journal.blocks()].filter(({ network, cidr }) => !named.has(`${network}/${cidr}`));
+    return [...this.#options.journal.addresses.blocks()].filter(
+      ({ network, cidr }) => !named.has(`${network}/${cidr}`),
+    );
   }
 
   /** A controller says that a block of the journal is another host's. */
   blockFenced(network: string, cidr: string): void {
     const { journal, log } = this.#options;
-    const block = journal.block(network, cidr);
+    const block = journal.addresses.block(network, cidr);
     if (block === undefined) return;
-    journal.removeBlock(network, cidr);
+    journal.addresses.removeBlock(network, cidr);
     log.warn({ code: 'ERR_BLOCK_FENCED', network, cidr }, `block ${cidr} is another host's by now`);
     this.#tellLoss(block, this.#pools.ofBlock(network, cidr)?.pool.removeBlock(cidr) ?? usedIn(journal, block));
   }
@@ -223,14 +225,14 @@ export class HostAddresses implements BlockListener {
     const pools = this.#pools.ensure(network);
     const own: string[] = [];
     for (const pool of pools) {
-      const known = journal.hostAddress(network.id, pool.subnet);
+      const known = journal.addresses.hostAddress(network.id, pool.subnet);
       if (known !== undefined) {
         own.push(known.address);
         continue;
       }
       const address = this.#supply.takeNow(pool, undefined) ?? (await this.#supply.takeLater(pool, undefined));
       try {
-        journal.putHostAddress({ network: network.id, subnet: pool.subnet, address });
+        journal.addresses.putHostAddress({ network: network.id, subnet: pool.subnet, address });
       } catch (error) {
         this.release(network.id, [address]);
         throw error;
@@ -246,12 +248,12 @@ export class HostAddresses implements BlockListener {
     // An answer that was long on its way may speak of a block given back since.
     if (this.#returns.isReturned(block)) return;
     const { journal } = this.#options;
-    const known = journal.block(block.network, block.cidr);
+    const known = journal.addresses.block(block.network, block.cidr);
     this.#sweep.forgetUnknown(block);
     if (known !== undefined && known.generation >= block.generation) return;
     // Building the pools first: they read the journal, and must not find the block there twice.
     const pool = this.#pools.ofBlock(block.network, block.cidr);
-    journal.putBlock(block);
+    journal.addresses.putBlock(block);
     const lost = pool?.pool.addBlock(block) ?? [];
     if (pool !== undefined && known === undefined) {
       for (const address of usedIn(journal, block)) takeQuietly(pool.pool, address);
@@ -278,10 +280,10 @@ export class HostAddresses implements BlockListener {
     if (addresses.length === 0) return;
     const { journal } = this.#options;
     const lost = new Set(addresses);
-    const own = [...journal.hostAddresses()].filter(
+    const own = [...journal.addresses.hostAddresses()].filter(
       ({ network, address }) => network === block.network && lost.has(address),
     );
-    for (const { network, subnet } of own) journal.removeHostAddress(network, subnet);
+    for (const { network, subnet } of own) journal.addresses.removeHostAddress(network, subnet);
     const endpoints = journal
       .endpointsOf(block.network)
       .filter(({ record }) => record.addresses.some((address) => lost.has(address)));
@@ -299,7 +301,7 @@ export class HostAddresses implements BlockListener {
     const addr = parseAddr(address);
     const pool = this.#pools.ofAddress(network, address);
     const cidr = formatPrefix({ family: addr.family, base: addr.value, length: addrWidth(addr.family) });
-    const block = this.#options.journal.block(network, cidr);
+    const block = this.#options.journal.addresses.block(network, cidr);
     if (pool === undefined || block === undefined || pool.grid.blockLength === addrWidth(addr.family)) return false;
     this.#sweep.giveBack(block);
     return true;
@@ -309,7 +311,9 @@ export class HostAddresses implements BlockListener {
     const { journal, host } = this.#options;
     const endpoint = journal.endpointsOf(network).find(({ record }) => record.addresses.includes(address));
     if (endpoint !== undefined) return `endpoint ${endpoint.record.name ?? endpoint.record.id} on host ${host}`;
-    const isOwn = [...journal.hostAddresses()].some((entry) => entry.network === network && entry.address === address);
+    const isOwn = [...journal.addresses.hostAddresses()].some(
+      (entry) => entry.network === network && entry.address === address,
+    );
     return isOwn ? `host ${host} itself` : `an attach under way on host ${host}`;
   }
 }

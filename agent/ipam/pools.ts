@@ -100,8 +100,8 @@ export class Pools {
       const addr = parseAddr(address);
       return pools.find(({ grid }) => containsAddr(grid.prefix, addr))?.pool;
     };
-    for (const block of journal.blocks()) if (block.network === network) restoreBlock(pools, block);
-    const resting = [...journal.resting()].filter(
+    for (const block of journal.addresses.blocks()) if (block.network === network) restoreBlock(pools, block);
+    const resting = [...journal.addresses.resting()].filter(
       (entry) => entry.network === network && entry.untilMs > clocks.wallMs(),
     );
     for (const { address, untilMs } of resting.sort((a, b) => a.untilMs - b.untilMs)) {
@@ -113,7 +113,7 @@ export class Pools {
       const pool = poolOf(address);
       if (pool !== undefined) takeQuietly(pool, address);
     }
-    for (const { carve, address } of journal.carves()) {
+    for (const { carve, address } of journal.addresses.carves()) {
       if (carve.network === network && address !== null) poolOf(address)?.restoreOffer(address, carve.id);
     }
   }
@@ -121,7 +121,9 @@ export class Pools {
 
 /** The addresses of a network that this host uses, endpoints' and its own. */
 export function usedAddresses(journal: Journal, network: string): string[] {
-  const own = [...journal.hostAddresses()].filter((entry) => entry.network === network).map(({ address }) => address);
+  const own = [...journal.addresses.hostAddresses()]
+    .filter((entry) => entry.network === network)
+    .map(({ address }) => address);
   return [...own, ...journal.endpointsOf(network).flatMap(({ record }) => record.addresses)];
 }
 

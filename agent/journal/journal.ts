@@ -1,26 +1,19 @@
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { toTsnetError, TsnetError } from '../../core/errors.js';
-import { formatId } from '../../core/ids.js';
-import type { Block, Carrier } from '../../core/model.js';
-import { DiskReserve } from '../../lib/disk-reserve.js';
-import type { KeyedLog } from '../../lib/keyed-log.js';
+import type { TsnetError } from '../../core/errors.js';
+import type { Carrier } from '../../core/model.js';
+import { AddressRecords } from './address-records.js';
 import {
   acceptJournalEntry,
   journalKeys,
-  type BlockReturn,
-  type CarveDecision,
-  type HostAddress,
-  type JournalMeta,
   type JournalValue,
   type OwnCarrier,
   type OwnEndpoint,
-  type Resting,
   type RestoredEntries,
   type Tombstone,
 } from './entries.js';
+import { Identity } from './identity.js';
+import { JournalFile } from './journal-file.js';
 import { openLog } from './open-log.js';
-import { JournalTables } from './tables.js';
 
 export interface JournalOpening {
   readonly journal: Journal;
@@ -34,12 +27,6 @@ export type OwnChange =
   | { readonly kind: 'carrier'; readonly network: string }
   | { readonly kind: 'gone'; readonly network: string; readonly id: string | null };
 
-/** Generations are promised to the file this many at a time. */
-const generationStep = 1024;
-/** Room for the ends of hundreds of endpoints, or for dozens of the largest records, on a disk that is full. */
-const reserveBytes = 512 * 1024;
-/** A power cut costs what was written within this time, ms. */
-const syncMs = 100;
 /** Tombstones are remembered this long after their acknowledgement, so that a late event of the record is known as late. */
 const rememberedGone = 4096;
 
@@ -51,74 +38,55 @@ const rememberedGone = 4096;
  * beside the journal, and without it the first write of an endpoint or carrier is refused.
  */
 export class Journal {
-  readonly #log: KeyedLog<JournalValue>;
-  readonly #tables = new JournalTables();
+  /** What this host has of networks' addresses. */
+  readonly addresses: AddressRecords;
+  readonly #file: JournalFile;
+  readonly #identity: Identity;
   readonly #rememberedGone = new Map<string, number>();
   readonly #listeners = new Set<(change: OwnChange) => void>();
-  readonly #onFault: (error: TsnetError) => void;
-  readonly #reserve: DiskReserve;
-  #meta: JournalMeta;
-  #generation: number;
-  #syncTimer: NodeJS.Timeout | undefined;
 
-  private constructor(log: KeyedLog<JournalValue>, isDamaged: boolean, onFault: (error: TsnetError) => void) {
-    this.#log = log;
-    this.#onFault = onFault;
-    this.#reserve = new DiskReserve(`${log.path}.reserve`, reserveBytes);
-    let highest = 0;
-    let meta: JournalMeta | undefined;
-    for (const [key, value] of log.entries()) {
-      highest = Math.max(highest, this.#tables.load(key, value));
-      if (key === journalKeys.meta) meta = value as JournalMeta;
-    }
-    this.#meta = meta ?? newMeta();
-    if (isDamaged && this.#meta.incomplete === undefined) this.#meta = { ...this.#meta, incomplete: 'damaged' };
-    this.#generation = Math.max(highest, this.#meta.generationLimit);
-    if (this.#meta !== meta) log.put(journalKeys.meta, this.#meta);
+  private constructor(file: JournalFile, isDamaged: boolean) {
+    this.#file = file;
+    this.#identity = new Identity(file, isDamaged);
+    this.addresses = new AddressRecords(file);
   }
 
   /**
    * Opens or makes the journal of a data directory.
    * Errors: ERR_DISK_FULL, ERR_DATA_DIR_UNWRITABLE.
    */
-  static open(dataDir: string, onFault?: (error: TsnetError) => void): JournalOpening {
-    const path = join(dataDir, 'journal');
-    const opening = openLog<JournalValue>(path, acceptJournalEntry, onFault);
-    const isDamaged = opening.warnings.length > 0;
-    return { journal: new Journal(opening.log, isDamaged, onFault ?? (() => undefined)), warnings: opening.warnings };
+  static open(dataDir: string, onFault: (error: TsnetError) => void = () => undefined): JournalOpening {
+    const { log, warnings } = openLog<JournalValue>(join(dataDir, 'journal'), acceptJournalEntry, onFault);
+    return { journal: new Journal(new JournalFile(log, onFault), warnings.length > 0), warnings };
   }
 
   /** Random per data directory. */
   get instance(): string {
-    return this.#meta.instance;
+    return this.#identity.instance;
   }
 
   /** Records may be missing: the file was new or damaged, and `restore` has not been called since, in this run or an earlier one. */
   get isIncomplete(): boolean {
-    return this.#meta.incomplete !== undefined;
+    return this.#identity.isIncomplete;
   }
 
   /** Takes up what was lost with a missing or damaged file, all in one write; from then on the journal counts as complete. */
   restore(found: RestoredEntries): void {
-    const { incomplete, ...meta } = this.#meta;
-    const instance = incomplete === 'new' ? (found.instance ?? meta.instance) : meta.instance;
     const carriers = found.carriers.map((record) => ({ record, publishedGeneration: record.generation }));
     const blocks = found.blocks.filter(
-      ({ network, cidr, generation }) => (this.block(network, cidr)?.generation ?? -1) < generation,
+      ({ network, cidr, generation }) => (this.addresses.block(network, cidr)?.generation ?? -1) < generation,
     );
-    this.#write([
-      [journalKeys.meta, { ...meta, instance, generationLimit: Math.max(meta.generationLimit, found.generation) }],
+    this.#identity.complete(found, [
       ...found.endpoints.map((own) => [journalKeys.endpoint(own.record.id), own] as const),
       ...carriers.map((own) => [journalKeys.carrier(own.record.network), own] as const),
       ...found.hostAddresses.map((own) => [journalKeys.hostAddress(own.network, own.subnet), own] as const),
       ...blocks.map((block) => [journalKeys.block(block.network, block.cidr), block] as const),
     ]);
-    this.observeGeneration(found.generation);
   }
 
   /** Epoch of the store that acknowledged generations refer to; null before the first contact. */
   get epoch(): string | null {
-    return this.#meta.epoch;
+    return this.#identity.epoch;
   }
 
   /**
@@ -126,8 +94,8 @@ export class Journal {
    * Returns whether it was another one; the first store ever counts as such.
    */
   setEpoch(epoch: string): boolean {
-    if (this.#meta.epoch === epoch) return false;
-    this.#write([[journalKeys.meta, { ...this.#meta, epoch }]]);
+    if (this.#identity.epoch === epoch) return false;
+    this.#identity.setEpoch(epoch);
     this.forgetPublished();
     return true;
   }
@@ -135,46 +103,41 @@ export class Journal {
   /** Takes note that the store was set back: what it acknowledged may be lost. */
   forgetPublished(): void {
     const changes: [string, JournalValue][] = [];
-    for (const own of this.#tables.endpoints.values())
+    for (const own of this.#file.tables.endpoints.values())
       changes.push([journalKeys.endpoint(own.record.id), { ...own, publishedGeneration: 0 }]);
-    for (const own of this.#tables.carriers.values())
+    for (const own of this.#file.tables.carriers.values())
       changes.push([journalKeys.carrier(own.record.network), { ...own, publishedGeneration: 0 }]);
-    this.#write(changes);
+    this.#file.write(changes);
   }
 
   /** The generation for a change of an own record: above all that this host ever gave. */
   nextGeneration(): number {
-    const next = this.#generation + 1;
-    if (next > this.#meta.generationLimit) {
-      this.#writeOn([[journalKeys.meta, { ...this.#meta, generationLimit: next + generationStep }]]);
-    }
-    this.#generation = next;
-    return next;
+    return this.#identity.nextGeneration();
   }
 
   /** Takes note of a generation of this host that somebody else has seen: later ones will be above. */
   observeGeneration(generation: number): void {
-    if (generation > this.#generation) this.#generation = generation;
+    this.#identity.observeGeneration(generation);
   }
 
   endpoint(id: string): OwnEndpoint | undefined {
-    return this.#tables.endpoints.get(id);
+    return this.#file.tables.endpoints.get(id);
   }
 
   endpoints(): IterableIterator<OwnEndpoint> {
-    return this.#tables.endpoints.values();
+    return this.#file.tables.endpoints.values();
   }
 
   endpointsOf(network: string): OwnEndpoint[] {
-    return [...this.#tables.endpoints.values()].filter((own) => own.record.network === network);
+    return [...this.#file.tables.endpoints.values()].filter((own) => own.record.network === network);
   }
 
   /** Writes an own endpoint; what a controller has acknowledged meanwhile is kept. Errors: ERR_DISK_FULL. */
   putEndpoint(own: OwnEndpoint): void {
-    const known = this.#tables.endpoints.get(own.record.id)?.publishedGeneration;
-    if (known === undefined) this.#assertRoom();
+    const known = this.#file.tables.endpoints.get(own.record.id)?.publishedGeneration;
+    if (known === undefined) this.#file.assertRoom();
     const value = (known ?? 0) > own.publishedGeneration ? { ...own, publishedGeneration: known ?? 0 } : own;
-    this.#writeOn([
+    this.#file.writeOn([
       [journalKeys.endpoint(own.record.id), value],
       [journalKeys.gone(own.record.network, own.record.id), undefined],
     ]);
@@ -184,10 +147,10 @@ export class Journal {
 
   /** Removes an own endpoint; a tombstone stays until a controller knows. */
   removeEndpoint(id: string): void {
-    const own = this.#tables.endpoints.get(id);
+    const own = this.#file.tables.endpoints.get(id);
     if (own === undefined) return;
     const { network } = own.record;
-    this.#writeOn([
+    this.#file.writeOn([
       [journalKeys.endpoint(id), undefined],
       [journalKeys.gone(network, id), { network, id, generation: this.nextGeneration() }],
     ]);
@@ -195,23 +158,23 @@ export class Journal {
   }
 
   carrier(network: string): OwnCarrier | undefined {
-    return this.#tables.carriers.get(network);
+    return this.#file.tables.carriers.get(network);
   }
 
   carriers(): IterableIterator<OwnCarrier> {
-    return this.#tables.carriers.values();
+    return this.#file.tables.carriers.values();
   }
 
   /** Writes that this host carries a network, and with which addresses. Nothing is written when it says so already. */
   putCarrier(carrier: Omit<Carrier, 'v' | 'generation'>): OwnCarrier {
-    const known = this.#tables.carriers.get(carrier.network);
+    const known = this.#file.tables.carriers.get(carrier.network);
     if (known !== undefined && isSameCarrier(known.record, carrier)) return known;
-    if (known === undefined) this.#assertRoom();
+    if (known === undefined) this.#file.assertRoom();
     const own: OwnCarrier = {
       record: { v: 1, generation: this.nextGeneration(), ...carrier },
       publishedGeneration: known?.publishedGeneration ?? 0,
     };
-    this.#write([
+    this.#file.write([
       [journalKeys.carrier(carrier.network), own],
       [journalKeys.gone(carrier.network, null), undefined],
     ]);
@@ -221,8 +184,8 @@ export class Journal {
 
   /** Writes that this host no longer carries a network. */
   removeCarrier(network: string): void {
-    if (!this.#tables.carriers.has(network)) return;
-    this.#writeOn([
+    if (!this.#file.tables.carriers.has(network)) return;
+    this.#file.writeOn([
       [journalKeys.carrier(network), undefined],
       [journalKeys.gone(network, null), { network, id: null, generation: this.nextGeneration() }],
     ]);
@@ -230,11 +193,11 @@ export class Journal {
   }
 
   tombstones(): IterableIterator<Tombstone> {
-    return this.#tables.gone.values();
+    return this.#file.tables.gone.values();
   }
 
   tombstone(network: string, id: string | null): Tombstone | undefined {
-    return this.#tables.gone.get(journalKeys.gone(network, id));
+    return this.#file.tables.gone.get(journalKeys.gone(network, id));
   }
 
   /**
@@ -245,24 +208,24 @@ export class Journal {
     this.observeGeneration(record.generation);
     const { network, id } = record;
     const key = journalKeys.gone(network, id);
-    const tombstone = this.#tables.gone.get(key);
+    const tombstone = this.#file.tables.gone.get(key);
     if (
       tombstone !== undefined
         ? tombstone.generation > record.generation
         : (this.#rememberedGone.get(key) ?? -1) >= record.generation
     )
       return;
-    const own = id === null ? this.#tables.carriers.get(network) : this.#tables.endpoints.get(id);
+    const own = id === null ? this.#file.tables.carriers.get(network) : this.#file.tables.endpoints.get(id);
     if (own !== undefined && own.record.generation >= record.generation) return;
     const generation = this.nextGeneration();
     if (own === undefined) {
-      this.#write([[key, { network, id, generation }]]);
+      this.#file.write([[key, { network, id, generation }]]);
       this.#tell({ kind: 'gone', network, id });
     } else if ('step' in own) {
-      this.#write([[journalKeys.endpoint(own.record.id), { ...own, record: { ...own.record, generation } }]]);
+      this.#file.write([[journalKeys.endpoint(own.record.id), { ...own, record: { ...own.record, generation } }]]);
       this.#tell({ kind: 'endpoint', id: own.record.id });
     } else {
-      this.#write([[journalKeys.carrier(network), { ...own, record: { ...own.record, generation } }]]);
+      this.#file.write([[journalKeys.carrier(network), { ...own, record: { ...own.record, generation } }]]);
       this.#tell({ kind: 'carrier', network });
     }
   }
@@ -272,100 +235,21 @@ export class Journal {
     const changes: [string, JournalValue | undefined][] = [];
     for (const { change, generation } of records) {
       if (change.kind === 'endpoint') {
-        const own = this.#tables.endpoints.get(change.id);
+        const own = this.#file.tables.endpoints.get(change.id);
         if (own === undefined || own.publishedGeneration >= generation) continue;
         changes.push([journalKeys.endpoint(change.id), { ...own, publishedGeneration: generation }]);
       } else if (change.kind === 'carrier') {
-        const own = this.#tables.carriers.get(change.network);
+        const own = this.#file.tables.carriers.get(change.network);
         if (own === undefined || own.publishedGeneration >= generation) continue;
         changes.push([journalKeys.carrier(change.network), { ...own, publishedGeneration: generation }]);
       } else {
         const key = journalKeys.gone(change.network, change.id);
-        if (this.#tables.gone.get(key)?.generation !== generation) continue;
+        if (this.#file.tables.gone.get(key)?.generation !== generation) continue;
         changes.push([key, undefined]);
         this.#remember(key, generation);
       }
     }
-    this.#write(changes);
-  }
-
-  blocks(): IterableIterator<Block> {
-    return this.#tables.blocks.values();
-  }
-
-  block(network: string, cidr: string): Block | undefined {
-    return this.#tables.blocks.get(journalKeys.block(network, cidr));
-  }
-
-  putBlock(block: Block): void {
-    this.#write([[journalKeys.block(block.network, block.cidr), block]]);
-  }
-
-  removeBlock(network: string, cidr: string): void {
-    this.#writeOn([[journalKeys.block(network, cidr), undefined]]);
-  }
-
-  /** Blocks on their way back. */
-  returns(): IterableIterator<BlockReturn> {
-    return this.#tables.returns.values();
-  }
-
-  /** Gives a block up; it stays noted as on its way back until `finishReturn`. */
-  startReturn(block: BlockReturn): void {
-    const { network, cidr, generation } = block;
-    this.#writeOn([
-      [journalKeys.block(network, cidr), undefined],
-      [journalKeys.return(network, cidr), { network, cidr, generation }],
-    ]);
-  }
-
-  finishReturn(network: string, cidr: string): void {
-    this.#write([[journalKeys.return(network, cidr), undefined]]);
-  }
-
-  resting(): IterableIterator<Resting> {
-    return this.#tables.resting.values();
-  }
-
-  /** Notes addresses that rest, and drops those whose rest is over. */
-  putResting(resting: readonly Resting[], nowMs: number): void {
-    const over = [...this.#tables.resting.values()].filter(({ untilMs }) => untilMs <= nowMs);
-    this.#write([
-      ...over.map(({ network, address }) => [journalKeys.resting(network, address), undefined] as const),
-      ...resting.map((entry) => [journalKeys.resting(entry.network, entry.address), entry] as const),
-    ]);
-  }
-
-  hostAddresses(): IterableIterator<HostAddress> {
-    return this.#tables.hostAddresses.values();
-  }
-
-  hostAddress(network: string, subnet: string): HostAddress | undefined {
-    return this.#tables.hostAddresses.get(journalKeys.hostAddress(network, subnet));
-  }
-
-  putHostAddress(address: HostAddress): void {
-    this.#write([[journalKeys.hostAddress(address.network, address.subnet), address]]);
-  }
-
-  removeHostAddress(network: string, subnet: string): void {
-    this.#writeOn([[journalKeys.hostAddress(network, subnet), undefined]]);
-  }
-
-  carves(): IterableIterator<CarveDecision> {
-    return this.#tables.carves.values();
-  }
-
-  carve(id: string): CarveDecision | undefined {
-    return this.#tables.carves.get(journalKeys.carve(id));
-  }
-
-  putCarve(decision: CarveDecision): void {
-    this.#write([[journalKeys.carve(decision.carve.id), decision]]);
-  }
-
-  removeCarve(id: string): void {
-    this.#writeOn([[journalKeys.carve(id), undefined]]);
+    this.#file.write(changes);
   }
 
   /** Calls `listener` after each change that a controller should hear of; returns how to stop it. */
@@ -376,12 +260,11 @@ export class Journal {
 
   /** Resolves when all written so far would survive a power cut. */
   sync(): Promise<void> {
-    return this.#log.sync();
+    return this.#file.sync();
   }
 
-  async close(): Promise<void> {
-    clearTimeout(this.#syncTimer);
-    await this.#log.close();
+  close(): Promise<void> {
+    return this.#file.close();
   }
 
   #tell(change: OwnChange): void {
@@ -394,47 +277,6 @@ export class Journal {
     const [oldest] = this.#rememberedGone.keys();
     if (oldest !== undefined) this.#rememberedGone.delete(oldest);
   }
-
-  /** Refuses to begin what could not be brought to an end. */
-  #assertRoom(): void {
-    if (this.#reserve.take()) return;
-    throw new TsnetError('ERR_DISK_FULL', `${this.#log.path}: no room is left for what would have to be written later`);
-  }
-
-  /** Writes what follows from something begun before; on a full disk in the room that is held for that. */
-  #writeOn(changes: readonly (readonly [string, JournalValue | undefined])[]): void {
-    for (;;) {
-      try {
-        this.#write(changes);
-        return;
-      } catch (error) {
-        if (toTsnetError(error).code !== 'ERR_DISK_FULL' || !this.#reserve.release()) throw error;
-      }
-    }
-  }
-
-  /** File first: when that fails nothing has happened. */
-  #write(changes: readonly (readonly [string, JournalValue | undefined])[]): void {
-    this.#log.write(changes);
-    for (const [key, value] of changes) {
-      if (value === undefined) this.#tables.unload(key);
-      else if (key === journalKeys.meta) this.#meta = value as JournalMeta;
-      else this.#tables.load(key, value);
-    }
-    this.#syncTimer ??= this.#syncSoon();
-  }
-
-  #syncSoon(): NodeJS.Timeout {
-    const timer = setTimeout(() => {
-      this.#syncTimer = undefined;
-      this.#log.sync().catch((error: unknown) => this.#onFault(toTsnetError(error)));
-    }, syncMs);
-    return timer.unref();
-  }
-}
-
-function newMeta(): JournalMeta {
-  return { instance: formatId('instance', randomBytes(16)), epoch: null, generationLimit: 0, incomplete: 'new' };
 }
 
 function isSameCarrier(a: Omit<Carrier, 'v' | 'generation'>, b: Omit<Carrier, 'v' | 'generation'>): boolean {

@@ -3,6 +3,7 @@ import type {
   BlockReturn,
   CarveDecision,
   HostAddress,
+  JournalMeta,
   JournalValue,
   OwnCarrier,
   OwnEndpoint,
@@ -20,6 +21,7 @@ export class JournalTables {
   readonly carves = new Map<string, CarveDecision>();
   readonly returns = new Map<string, BlockReturn>();
   readonly resting = new Map<string, Resting>();
+  meta: JournalMeta | undefined;
 
   /** Puts an entry into its map; returns the highest generation of this host in it. */
   load(key: string, value: JournalValue): number {
@@ -51,6 +53,9 @@ export class JournalTables {
         return 0;
       case 'resting':
         this.resting.set(key, value as Resting);
+        return 0;
+      case 'meta':
+        this.meta = value as JournalMeta;
         return 0;
       default:
         return 0;

@@ -75,18 +75,12 @@ export class KernelView {
   /** Reads everything again. */
   async load(): Promise<void> {
     this.#isDoubted = false;
-    await this.#observed.take(async (touched): Promise<Reading> => {
-      const links = await linkList(this.connection);
-      const listed = new Set(links.map(({ ifindex }) => ifindex));
-      // Parents and masters first need their names in the table; a link's own objects refer to them.
-      for (const link of links) if (!touched.has(`ifindex ${link.ifindex}`)) this.#learnEntry(link);
-      for (const entry of [...this.links.values()]) {
-        if (!listed.has(entry.ifindex) && !touched.has(`ifindex ${entry.ifindex}`)) this.#forgetLink(entry);
-      }
-      const objects = links.flatMap((link) => this.#linkObjects(link));
-      const onLinks = await dumpOnLinks(this.connection, this.#ourNameOf);
-      return { fresh: byKey([...objects, ...onLinks]), known: [...this.objects.keys()] };
-    });
+    try {
+      await this.#observed.take((touched) => this.#readAll(touched));
+    } catch (error) {
+      this.doubt();
+      throw error;
+    }
   }
 
   /** What is thought to be there may not be what is there: everything is to be read again. */
@@ -134,6 +128,19 @@ export class KernelView {
   learnLink(link: Link): void {
     this.#learnEntry(link);
     this.#putLinkObjects(link);
+  }
+
+  async #readAll(touched: ReadonlySet<string>): Promise<Reading> {
+    const links = await linkList(this.connection);
+    const listed = new Set(links.map(({ ifindex }) => ifindex));
+    // Parents and masters first need their names in the table; a link's own objects refer to them.
+    for (const link of links) if (!touched.has(`ifindex ${link.ifindex}`)) this.#learnEntry(link);
+    for (const entry of [...this.links.values()]) {
+      if (!listed.has(entry.ifindex) && !touched.has(`ifindex ${entry.ifindex}`)) this.#forgetLink(entry);
+    }
+    const objects = links.flatMap((link) => this.#linkObjects(link));
+    const onLinks = await dumpOnLinks(this.connection, this.#ourNameOf);
+    return { fresh: byKey([...objects, ...onLinks]), known: [...this.objects.keys()] };
   }
 
   #take(event: NetlinkEvent): void {

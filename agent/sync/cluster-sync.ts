@@ -83,7 +83,7 @@ export class ClusterSync {
         blockGone: (network, cidr) => {
           blocks.blockGone(network, cidr);
           // Taken from us, not given back by us: whether another host has it by now is the controller's to say.
-          if (journal.block(network, cidr) !== undefined) this.#publisher.publishBlock(network, cidr);
+          if (journal.addresses.block(network, cidr) !== undefined) this.#publisher.publishBlock(network, cidr);
         },
         blockSet: (held) => {
           for (const { network, cidr } of blocks.blockSet(held)) this.#publisher.publishBlock(network, cidr);

@@ -122,7 +122,7 @@ export class PublishQueue {
         break;
       }
       case 'block': {
-        const block = journal.block(item.network, item.cidr);
+        const block = journal.addresses.block(item.network, item.cidr);
         if (block !== undefined) draft.addBlock(item, block);
         break;
       }

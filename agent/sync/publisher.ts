@@ -108,7 +108,8 @@ export class Publisher {
   refill(networks: Iterable<Network>, services: Iterable<Service>): void {
     for (const { id } of networks) this.#queue.add({ kind: 'network', network: id });
     for (const { network, name } of services) this.#queue.add({ kind: 'service', network, name });
-    for (const { network, cidr } of this.#options.journal.blocks()) this.#queue.add({ kind: 'block', network, cidr });
+    for (const { network, cidr } of this.#options.journal.addresses.blocks())
+      this.#queue.add({ kind: 'block', network, cidr });
     this.#schedule();
   }
 

@@ -163,7 +163,7 @@ t.test(
       },
     });
     await until('connected', () => state.network(networkId) !== undefined && sync.status().unpublished === 0);
-    journal.putBlock(newBlock());
+    journal.addresses.putBlock(newBlock());
     addEndpoint(journal, 1);
     await until('published', () => sync.status().unpublished === 0);
     stub.publications.length = 0;
@@ -226,7 +226,7 @@ t.test('a block that another host holds by now is reported as fenced', async (t)
   const { sync, heard } = await startRig(t, {
     missing: () => [newBlock()],
     before: ({ journal }, stub) => {
-      journal.putBlock(newBlock());
+      journal.addresses.putBlock(newBlock());
       stub.publish = ({ blocks = [] }) => ({
         refused: blocks.map(({ cidr }) => ({
           key: `block/${networkId}/${cidr}`,

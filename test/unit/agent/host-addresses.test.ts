@@ -286,7 +286,7 @@ t.test(
       await settle();
     }
     t.strictSame(controller.blocks, []);
-    t.strictSame([...a.journal.blocks()], []);
+    t.strictSame([...a.journal.addresses.blocks()], []);
   },
 );
 
@@ -337,7 +337,7 @@ t.test('a block granted anew and given up again while its return is on its way g
   await settle();
   t.strictSame(told, [first, second]);
   t.strictSame(controller.blocks, []);
-  t.strictSame([...a.journal.returns()], []);
+  t.strictSame([...a.journal.addresses.returns()], []);
 });
 
 t.test('a return that could not be told is told after a restart', async (t) => {
@@ -349,11 +349,11 @@ t.test('a return that could not be told is told after a restart', async (t) => {
   controller.disconnect('a');
   const [id = ''] = a.held.keys();
   a.detach(id);
-  t.equal(a.journal.block(networkId, '10.64.0.50/32'), undefined);
+  t.equal(a.journal.addresses.block(networkId, '10.64.0.50/32'), undefined);
   await a.restart();
   await settle();
   t.strictSame(singles(), []);
-  t.strictSame([...a.journal.returns()], []);
+  t.strictSame([...a.journal.addresses.returns()], []);
 });
 
 t.test('a host that was removed and comes back keeps what nobody took and withdraws the rest', async (t) => {
@@ -376,7 +376,7 @@ t.test('a host that was removed and comes back keeps what nobody took and withdr
   const held = [...a.held.values(), ...b.held.values()].flat();
   t.equal(new Set(held).size, held.length);
   const own = controller.blocksOf('a').map(({ cidr }) => cidr);
-  t.strictSame([...a.journal.blocks()].map(({ cidr }) => cidr).sort(), [...own].sort());
+  t.strictSame([...a.journal.addresses.blocks()].map(({ cidr }) => cidr).sort(), [...own].sort());
 });
 
 t.test('an answer to a carve is the same after a restart', async (t) => {
@@ -415,7 +415,7 @@ t.test('an answer to a carve is the same after a restart', async (t) => {
   const given = await Promise.all([a.attach(), a.attach(), a.attach()]);
   t.notOk(given.flat().includes(answers[0] ?? ''), 'it is withheld');
   a.addresses.carveGone(carve.id);
-  t.strictSame([...a.journal.carves()], []);
+  t.strictSame([...a.journal.addresses.carves()], []);
   t.strictSame(await a.attach([answers[0] ?? '']), [answers[0]], 'and back when the carve came to nothing');
 });
 
@@ -517,7 +517,7 @@ t.test('whatever hosts do, no address is held twice, and in the end every addres
             for (const host of hosts) host.addresses.sweep();
             for (const deadlineMs = performance.now() + 1000; performance.now() < deadlineMs;) {
               await settle();
-              if (hosts.every((host) => [...host.journal.returns()].length === 0)) break;
+              if (hosts.every((host) => [...host.journal.addresses.returns()].length === 0)) break;
             }
           }
           if (controller.blocks.length > 0) throw new Error(`never returned: ${JSON.stringify(controller.blocks)}`);

@@ -22,10 +22,10 @@ t.test('everything is there after the file is opened again', async (t) => {
   const own = newOwn({ generation: journal.nextGeneration() });
   journal.putEndpoint(own);
   journal.putCarrier(carrier);
-  journal.putBlock(newBlock());
-  journal.putHostAddress({ network: networkId, subnet: '10.64.0.0/24', address: '10.64.0.8' });
-  journal.putResting([{ network: networkId, address: '10.64.0.12', untilMs: 1000 }], 0);
-  journal.startReturn({ network: networkId, cidr: '10.64.0.16/29', generation: 4 });
+  journal.addresses.putBlock(newBlock());
+  journal.addresses.putHostAddress({ network: networkId, subnet: '10.64.0.0/24', address: '10.64.0.8' });
+  journal.addresses.putResting([{ network: networkId, address: '10.64.0.12', untilMs: 1000 }], 0);
+  journal.addresses.startReturn({ network: networkId, cidr: '10.64.0.16/29', generation: 4 });
   const carve = {
     v: 1,
     generation: 1,
@@ -36,7 +36,7 @@ t.test('everything is there after the file is opened again', async (t) => {
     owner: 'a',
     requester: 'b',
   } as const;
-  journal.putCarve({ carve, address: '10.64.0.14', holder: null });
+  journal.addresses.putCarve({ carve, address: '10.64.0.14', holder: null });
   journal.setEpoch('e1');
   await journal.close();
 
@@ -47,19 +47,19 @@ t.test('everything is there after the file is opened again', async (t) => {
   t.equal(again.journal.epoch, 'e1');
   t.strictSame(again.journal.endpoint(own.record.id), own);
   t.strictSame([...again.journal.carriers()], [...journal.carriers()]);
-  t.strictSame([...again.journal.blocks()], [newBlock()]);
-  t.equal(again.journal.hostAddress(networkId, '10.64.0.0/24')?.address, '10.64.0.8');
+  t.strictSame([...again.journal.addresses.blocks()], [newBlock()]);
+  t.equal(again.journal.addresses.hostAddress(networkId, '10.64.0.0/24')?.address, '10.64.0.8');
   t.strictSame(
-    [...again.journal.resting()].map(({ address }) => address),
+    [...again.journal.addresses.resting()].map(({ address }) => address),
     ['10.64.0.12'],
   );
   t.strictSame(
-    [...again.journal.returns()].map(({ cidr }) => cidr),
+    [...again.journal.addresses.returns()].map(({ cidr }) => cidr),
     ['10.64.0.16/29'],
   );
-  t.equal(again.journal.carve(carve.id)?.address, '10.64.0.14');
-  again.journal.putResting([], 2000);
-  t.strictSame([...again.journal.resting()], [], 'rests that are over are dropped');
+  t.equal(again.journal.addresses.carve(carve.id)?.address, '10.64.0.14');
+  again.journal.addresses.putResting([], 2000);
+  t.strictSame([...again.journal.addresses.resting()], [], 'rests that are over are dropped');
   await again.journal.close();
 });
 
@@ -165,7 +165,7 @@ t.test('entries that are none are dropped and reported, and the rest is there', 
   const dir = t.testdir();
   const first = Journal.open(dir).journal;
   first.putEndpoint(newOwn({ generation: 1 }));
-  first.putBlock(newBlock());
+  first.addresses.putBlock(newBlock());
   await first.close();
   const { log } = KeyedLog.open<unknown>(join(dir, 'journal'));
   log.put(`endpoint/${endpointId(2)}`, { record: { id: 7 } });
@@ -182,7 +182,7 @@ t.test('entries that are none are dropped and reported, and the rest is there', 
     [...journal.endpoints()].map(({ record }) => record.id),
     [endpointId(1)],
   );
-  t.strictSame([...journal.blocks()], [newBlock()]);
+  t.strictSame([...journal.addresses.blocks()], [newBlock()]);
   await journal.close();
 });
 
@@ -191,12 +191,12 @@ t.test('a journal of garbage is kept aside and a new one begun', async (t) => {
   writeFileSync(join(dir, 'journal'), 'not a journal\n');
   const { journal, warnings } = Journal.open(dir);
   t.equal(warnings[0]?.code, 'ERR_JOURNAL_CORRUPT');
-  journal.putBlock(newBlock());
+  journal.addresses.putBlock(newBlock());
   await journal.close();
   appendFileSync(join(dir, 'journal'), 'torn');
   const again = Journal.open(dir);
   t.strictSame(again.warnings, []);
-  t.strictSame([...again.journal.blocks()], [newBlock()]);
+  t.strictSame([...again.journal.addresses.blocks()], [newBlock()]);
   await again.journal.close();
 });
 
@@ -225,7 +225,7 @@ t.test('a new or damaged journal counts as incomplete until what was lost is res
   t.ok(again.isIncomplete, 'damaged');
   t.strictSame(again.endpoint(own.record.id), own);
   t.strictSame(again.carrier(networkId)?.publishedGeneration, 6);
-  t.strictSame([...again.hostAddresses()].length, 1);
+  t.strictSame([...again.addresses.hostAddresses()].length, 1);
   again.restore({
     instance: '0'.repeat(32),
     generation: 0,
@@ -235,7 +235,7 @@ t.test('a new or damaged journal counts as incomplete until what was lost is res
     blocks: [newBlock({ generation: 0, carved: ['10.64.0.9'] })],
   });
   t.equal(again.instance, 'f'.repeat(32), 'one that still knew who it is keeps that');
-  t.strictSame([...again.blocks()], [newBlock()], 'and its newer records');
+  t.strictSame([...again.addresses.blocks()], [newBlock()], 'and its newer records');
   t.ok(again.nextGeneration() > 2000);
   await again.close();
   const last = Journal.open(dir);
