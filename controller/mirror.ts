@@ -185,6 +185,8 @@ export class Mirror {
     const { client, log } = this.#options;
     const again = new AbortController();
     const stop = (): void => again.abort();
+    // It may have been aborted while the store was listed, and says so only once.
+    if (this.#options.signal.aborted) return;
     this.#options.signal.addEventListener('abort', stop, { once: true });
     try {
       const outcome = await watchPrefix(client, {
