@@ -6,9 +6,13 @@ import { daemonCommands } from './daemons.js';
 
 // Whoever reads our output may stop reading, as in `tsnet ls | head -1`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(
+    `error: standard output: ${error.message}\nhint: What was asked for may be done: look before you repeat it.\n`,
+  );
+  process.exit(1);
 });
+process.stderr.on('error', () => undefined);
 
 const libexecDir = process.env['TSNET_LIBEXEC'] ?? join(dirname(fileURLToPath(import.meta.url)), '../libexec');
 

@@ -1,7 +1,11 @@
+import { closeSync, openSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { parse } from 'yaml';
 import { TsnetError, type ErrorCode } from '../../core/errors.js';
-import { golden, tsnet } from './program.js';
+import { plain } from '../lab/plain.js';
+import { cleanEnv, golden, tsnet, tsnetPath } from './program.js';
 import { answerCluster, frontend, lan, node1, openStubApi, web } from './stub-api.js';
 
 const formats = ['table', 'wide', 'json', 'yaml'] as const;
@@ -247,4 +251,19 @@ t.test('disconnecting from a network that does not exist says so, unless nobody 
   t.match(refused.stderr, /^error: network: "fronted" does not exist\nhint: /);
   code = 'ERR_CONTROLLER_UNREACHABLE';
   t.equal((await tsnet(['disconnect', 'fronted', web.sandbox ?? ''], api.env)).code, 0);
+});
+
+t.test('what cannot be written is an error in words, not a stack', async (t) => {
+  const api = await openStubApi(answerCluster);
+  t.teardown(() => api.close());
+  const full = openSync('/dev/full', 'w');
+  t.teardown(() => closeSync(full));
+  for (const args of [['ls'], ['help'], ['rm', 'frontend', 'lan']]) {
+    const child = spawn(...plain([tsnetPath, ...args]), { env: cleanEnv(api.env), stdio: ['ignore', full, 'pipe'] });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    const stderr = child.stderr === null ? '' : await text(child.stderr);
+    t.equal(await ended, 1, args.join(' '));
+    t.match(stderr, /^error: standard output: .*ENOSPC/, args.join(' '));
+    t.notMatch(stderr, /\n\s+at /, args.join(' '));
+  }
 });
