@@ -1,23 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { formatId } from '../core/ids.js';
-import { epochKey, keyPrefix, parseKey } from '../core/keys.js';
+import { epochKey, keyPrefix } from '../core/keys.js';
 import type { Cursor } from '../core/model.js';
 import { Backoff } from '../lib/sync/backoff.js';
-import type { EtcdClient, KeyValue, Listing } from '../lib/etcd/client.js';
+import type { EtcdClient, Listing } from '../lib/etcd/client.js';
 import { ensureEpoch, renewEpoch } from '../lib/etcd/epoch.js';
 import { watchPrefix, type WatchBatch, type WatchEvent } from '../lib/etcd/watch.js';
 import type { Logger } from '../lib/log.js';
-import { decodeRecord } from './store/record.js';
-import {
-  newTables,
-  placeOf,
-  type Change,
-  type Kind,
-  type KindMap,
-  type Stored,
-  type Table,
-  type Tables,
-} from './tables.js';
+import { ChangeRing } from './change-ring.js';
+import { Records } from './records.js';
+import type { Change, Tables } from './tables.js';
 
 /** Changes that are kept for watchers who come back. */
 const ringSize = 20_000;
@@ -49,23 +41,21 @@ export class Mirror {
   readonly #options: MirrorOptions;
   readonly #listeners = new Set<MirrorListener>();
   readonly #waiters = new Set<() => void>();
-  #tables: Tables = newTables();
-  /** Keys of all records in the tables. */
-  #keys = new Set<string>();
+  readonly #ring: ChangeRing;
+  #records: Records;
   #epoch = '';
   #revision = 0;
   #connectedAt: number | undefined;
   #renewedAt = -Infinity;
-  #ring: Change[] = [];
-  /** Changes after this revision are all in the ring. */
-  #ringFloor = 0;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
+    this.#ring = new ChangeRing(options.ringSize ?? ringSize);
+    this.#records = new Records(options.log);
   }
 
   get tables(): Tables {
-    return this.#tables;
+    return this.#records.tables;
   }
 
   /** Empty before the store was first read. */
@@ -97,18 +87,8 @@ export class Mirror {
 
   /** Every change after a cursor, or undefined where only a full list can tell. */
   changesSince(cursor: Cursor): readonly Change[] | undefined {
-    if (cursor.epoch !== this.#epoch || cursor.revision < this.#ringFloor || cursor.revision > this.#revision)
-      return undefined;
-    const from = this.#ring.findIndex((change) => change.revision > cursor.revision);
-    if (from < 0) return this.#atRevision(this.#ring.length, cursor.revision);
-    return [...this.#atRevision(from, cursor.revision), ...this.#ring.slice(from)];
-  }
-
-  // Of several changes at one revision the last heard may not have been the last: those are said again.
-  #atRevision(end: number, revision: number): readonly Change[] {
-    let start = end;
-    while (this.#ring[start - 1]?.revision === revision) start -= 1;
-    return end - start > 1 ? this.#ring.slice(start, end) : [];
+    if (cursor.epoch !== this.#epoch || cursor.revision > this.#revision) return undefined;
+    return this.#ring.since(cursor.revision);
   }
 
   /** Waits until the mirror shows a revision; false when it does not in time. */
@@ -219,13 +199,11 @@ export class Mirror {
 
   #reset(epoch: string, listing: Listing): void {
     const isFirst = this.#epoch === '';
-    this.#tables = newTables();
-    this.#keys = new Set();
-    this.#ring = [];
+    this.#records = new Records(this.#options.log);
     this.#epoch = epoch;
-    for (const kv of listing.kvs) this.#put(kv);
+    for (const kv of listing.kvs) this.#records.put(kv);
     this.#revision = listing.revision;
-    this.#ringFloor = listing.revision;
+    this.#ring.restart(listing.revision);
     if (!isFirst) for (const listener of this.#listeners) listener.onReset();
   }
 
@@ -235,34 +213,29 @@ export class Mirror {
     const changes: Change[] = [];
     for (const kv of [...listing.kvs].sort((a, b) => a.modRevision - b.modRevision)) {
       if (kv.modRevision <= this.#revision) continue;
-      const change = this.#put(kv);
+      const change = this.#records.put(kv);
       if (change !== undefined) changes.push(change);
     }
-    for (const key of [...this.#keys]) {
+    for (const key of [...this.#records.keys()]) {
       if (seen.has(key)) continue;
-      const change = this.#delete(key, listing.revision);
+      const change = this.#records.delete(key, listing.revision);
       if (change !== undefined) changes.push(change);
     }
     this.#revision = listing.revision;
     // What came and went in between is in no listing, so nobody can be brought over the gap.
-    this.#ring = [];
-    this.#ringFloor = listing.revision;
+    this.#ring.restart(listing.revision);
     this.#announce(changes);
   }
 
   #applyBatch(batch: WatchBatch): void {
     const changes: Change[] = [];
     for (const event of batch.events) {
-      const change = event.type === 'put' ? this.#put(event.kv) : this.#delete(event.key, event.modRevision);
+      const change =
+        event.type === 'put' ? this.#records.put(event.kv) : this.#records.delete(event.key, event.modRevision);
       if (change !== undefined) changes.push(change);
     }
     this.#revision = Math.max(this.#revision, batch.revision);
-    this.#ring.push(...changes);
-    const limit = this.#options.ringSize ?? ringSize;
-    if (this.#ring.length > limit * 1.25) {
-      const dropped = this.#ring.splice(0, this.#ring.length - limit);
-      this.#ringFloor = dropped.at(-1)?.revision ?? this.#ringFloor;
-    }
+    this.#ring.push(changes);
     this.#announce(changes);
     this.#wake();
   }
@@ -273,35 +246,6 @@ export class Mirror {
 
   #wake(): void {
     for (const check of [...this.#waiters]) check();
-  }
-
-  #put(kv: KeyValue): Change | undefined {
-    const key = parseKey(kv.key);
-    const place = key === undefined ? undefined : placeOf(key);
-    if (place === undefined) return undefined;
-    try {
-      const table = this.#tables[place.kind] as Table<KindMap[Kind]>;
-      const before = table.get(place.group, place.id);
-      const after: Stored<KindMap[Kind]> = { value: decodeRecord<KindMap[Kind]>(kv), modRevision: kv.modRevision };
-      table.set(place.group, place.id, after);
-      this.#keys.add(kv.key);
-      return { kind: place.kind, revision: kv.modRevision, before, after } as Change;
-    } catch (error) {
-      this.#options.log.error({ err: error, key: kv.key }, 'record left out');
-      return undefined;
-    }
-  }
-
-  #delete(text: string, revision: number): Change | undefined {
-    const key = parseKey(text);
-    const place = key === undefined ? undefined : placeOf(key);
-    if (place === undefined) return undefined;
-    const table = this.#tables[place.kind] as Table<KindMap[Kind]>;
-    const before = table.get(place.group, place.id);
-    this.#keys.delete(text);
-    if (before === undefined) return undefined;
-    table.delete(place.group, place.id);
-    return { kind: place.kind, revision, before, after: undefined } as Change;
   }
 }
 

@@ -1,13 +1,12 @@
-import { randomBytes } from 'node:crypto';
-import type { ServerResponse } from 'node:http';
 import type { InterestChange } from '../core/api.js';
 import { TsnetError, type ErrorCode } from '../core/errors.js';
-import { formatId } from '../core/ids.js';
-import type { Cursor } from '../core/model.js';
 import type { Logger } from '../lib/log.js';
+import { audienceOf, isHeardChange, lineFor, linesFor, type HeardChange } from './audience.js';
+import { fullSet, networkSet } from './full-set.js';
+import { HostStream, type StreamOptions } from './host-stream.js';
 import type { Mirror } from './mirror.js';
 import type { Change } from './tables.js';
-import { changeLine, encodeLine, goneLine, isHeard, putLine, type HeardKind } from './watch-lines.js';
+import { encodeLine } from './watch-lines.js';
 
 export interface HubOptions {
   readonly mirror: Mirror;
@@ -19,75 +18,7 @@ export interface HubOptions {
   readonly maxUnsentBytes?: number;
 }
 
-export interface StreamOptions {
-  readonly host: string;
-  readonly raw: ServerResponse;
-  readonly cursor?: Cursor;
-  readonly interest: readonly string[];
-  /** Called at each heartbeat while the stream lives. */
-  readonly onBeat: (stream: HostStream) => void;
-  readonly onClose: (stream: HostStream) => void;
-}
-
 const maxUnsentDefault = 8 * 1024 * 1024;
-const closeGraceMs = 1000;
-
-/** One host's stream of changes. */
-export class HostStream {
-  readonly id = formatId('stream', randomBytes(8));
-  readonly host: string;
-  readonly interest: Set<string>;
-  /** Whether the agent has ever answered a heartbeat: then silence means that it is gone. */
-  answersBeats = false;
-  readonly #raw: ServerResponse;
-  readonly #maxUnsentBytes: number;
-  /** Bytes of full sets that may still be unsent. */
-  #setBytes = 0;
-  #isClosed = false;
-
-  constructor(options: StreamOptions, maxUnsentBytes: number) {
-    this.host = options.host;
-    this.interest = new Set(options.interest);
-    this.#raw = options.raw;
-    this.#maxUnsentBytes = maxUnsentBytes;
-  }
-
-  get isClosed(): boolean {
-    return this.#isClosed || this.#raw.destroyed;
-  }
-
-  /** Writes lines of a full set, which a reader may take its time for. */
-  writeSet(lines: readonly Buffer[]): void {
-    const bytes = Buffer.concat(lines);
-    if (this.#raw.writableLength === 0) this.#setBytes = 0;
-    this.#setBytes += bytes.length;
-    this.#write(bytes);
-  }
-
-  /** Writes changes; false when the reader is too slow and was dropped. */
-  write(lines: readonly Buffer[]): boolean {
-    if (this.isClosed) return true;
-    this.#write(lines.length === 1 && lines[0] !== undefined ? lines[0] : Buffer.concat(lines));
-    const unsent = this.#raw.writableLength;
-    if (unsent === 0) this.#setBytes = 0;
-    if (unsent <= this.#maxUnsentBytes + this.#setBytes) return true;
-    this.end('ERR_TOO_LARGE', `the stream was read too slowly: ${unsent} bytes are unsent`);
-    return false;
-  }
-
-  /** Says why, and ends the stream; a reader that does not take it is cut off. */
-  end(code: ErrorCode, message: string): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    const raw = this.#raw;
-    raw.end(encodeLine({ type: 'bye', code, message }));
-    setTimeout(() => raw.destroy(), closeGraceMs).unref();
-  }
-
-  #write(bytes: Buffer): void {
-    if (!this.isClosed) this.#raw.write(bytes);
-  }
-}
 
 /**
  * Sends every change to the hosts that it concerns: networks, policies and settings to all; carriers, endpoints and services to
@@ -133,7 +64,7 @@ export class WatchHub {
       beatMs,
       resumed: missed !== undefined,
     });
-    if (missed === undefined) stream.writeSet([hello, ...this.#fullSet(stream)]);
+    if (missed === undefined) stream.writeSet([hello, ...fullSet(mirror.tables, stream, mirror.revision)]);
     else stream.writeSet([hello, ...linesFor(stream, missed)]);
     this.#streams.set(stream.host, stream);
     for (const network of stream.interest) this.#addInterest(stream, network);
@@ -163,10 +94,11 @@ export class WatchHub {
       stream.interest.delete(network);
       this.#dropInterest(stream, network);
     }
+    const { mirror } = this.#options;
     for (const network of change.add ?? []) {
       stream.interest.add(network);
       this.#addInterest(stream, network);
-      stream.writeSet(this.#set(network, this.#networkRecords(network)));
+      stream.writeSet(networkSet(mirror.tables, network, mirror.revision));
     }
     if ((change.add ?? []).length === 0 && (change.remove ?? []).length === 0) stream.answersBeats = true;
   }
@@ -199,7 +131,8 @@ export class WatchHub {
       if (lines === undefined) batches.set(stream, [line]);
       else lines.push(line);
     };
-    for (const change of changes) this.#listeners(change, say);
+    for (const change of changes.filter(isHeardChange))
+      for (const stream of this.#listeners(change)) say(stream, lineFor(stream.host, change));
     // Names of a host that died go at once, and are back at once when it is.
     if (changes.some(({ kind }) => kind === 'liveness')) {
       const beat = this.#beat();
@@ -208,57 +141,16 @@ export class WatchHub {
     for (const [stream, lines] of batches) if (!stream.write(lines)) this.#logSlow(stream);
   }
 
-  #listeners(change: Change, say: (stream: HostStream, line: Buffer) => void): void {
-    switch (change.kind) {
+  #listeners(change: HeardChange): Iterable<HostStream> {
+    const audience = audienceOf(change);
+    switch (audience.of) {
+      case 'all':
+        return this.#streams.values();
       case 'network':
-      case 'policy':
-      case 'settings':
-        for (const stream of this.#streams.values()) say(stream, changeLine(change));
-        return;
-      case 'carrier':
-      case 'endpoint':
-      case 'service': {
-        const network = (change.after ?? change.before)?.value.network ?? '';
-        for (const stream of this.#byNetwork.get(network) ?? []) say(stream, changeLine(change));
-        return;
-      }
-      case 'block':
-      case 'carve':
-        for (const host of hostsOf(change)) {
-          const stream = this.#streams.get(host);
-          const line = stream === undefined ? undefined : ownLine(host, change);
-          if (stream !== undefined && line !== undefined) say(stream, line);
-        }
-        return;
-      default:
+        return this.#byNetwork.get(audience.network) ?? [];
+      case 'hosts':
+        return [...audience.hosts].flatMap((host) => this.#streams.get(host) ?? []);
     }
-  }
-
-  #fullSet(stream: HostStream): readonly Buffer[] {
-    const { tables } = this.#options.mirror;
-    const lines: Buffer[] = [];
-    for (const stored of tables.settings.all()) lines.push(putLine('settings', stored));
-    for (const stored of tables.network.all()) lines.push(putLine('network', stored));
-    for (const stored of tables.policy.all()) lines.push(putLine('policy', stored));
-    for (const stored of tables.block.all())
-      if (stored.value.host === stream.host) lines.push(putLine('block', stored));
-    for (const stored of tables.carve.group(stream.host).values()) lines.push(putLine('carve', stored));
-    for (const network of stream.interest) lines.push(...this.#networkRecords(network));
-    return this.#set('*', lines);
-  }
-
-  #networkRecords(network: string): readonly Buffer[] {
-    const { tables } = this.#options.mirror;
-    const lines: Buffer[] = [];
-    for (const stored of tables.carrier.group(network).values()) lines.push(putLine('carrier', stored));
-    for (const stored of tables.endpoint.group(network).values()) lines.push(putLine('endpoint', stored));
-    for (const stored of tables.service.group(network).values()) lines.push(putLine('service', stored));
-    return lines;
-  }
-
-  #set(scope: string, lines: readonly Buffer[]): readonly Buffer[] {
-    const { revision } = this.#options.mirror;
-    return [encodeLine({ type: 'begin', scope, revision }), ...lines, encodeLine({ type: 'end', scope, revision })];
   }
 
   #addInterest(stream: HostStream, network: string): void {
@@ -283,34 +175,4 @@ export class WatchHub {
   #logSlow(stream: HostStream): void {
     this.#options.log.warn({ host: stream.host }, 'host stream dropped: read too slowly');
   }
-}
-
-function hostsOf(change: Change & { readonly kind: 'block' | 'carve' }): ReadonlySet<string> {
-  const hosts = new Set<string>();
-  for (const stored of [change.before, change.after]) {
-    if (stored === undefined) continue;
-    const host = 'owner' in stored.value ? stored.value.owner : stored.value.host;
-    if (host !== null) hosts.add(host);
-  }
-  return hosts;
-}
-
-// A block that has gone to another host is gone for the one that had it.
-function ownLine(host: string, change: Change & { readonly kind: 'block' | 'carve' }): Buffer {
-  const isLost = change.kind === 'block' && change.after !== undefined && change.after.value.host !== host;
-  return isLost ? goneLine(change) : changeLine(change);
-}
-
-/** The lines of past changes that a stream has an interest in. */
-function linesFor(stream: HostStream, changes: readonly Change[]): readonly Buffer[] {
-  const lines: Buffer[] = [];
-  for (const change of changes) {
-    if (!isHeard(change.kind)) continue;
-    const heard = change as Change & { readonly kind: HeardKind };
-    if (heard.kind === 'network' || heard.kind === 'policy' || heard.kind === 'settings') lines.push(changeLine(heard));
-    else if (heard.kind === 'carrier' || heard.kind === 'endpoint' || heard.kind === 'service') {
-      if (stream.interest.has((heard.after ?? heard.before)?.value.network ?? '')) lines.push(changeLine(heard));
-    } else if (hostsOf(heard).has(stream.host)) lines.push(ownLine(stream.host, heard));
-  }
-  return lines;
 }
