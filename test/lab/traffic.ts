@@ -29,17 +29,14 @@ export class Traffic {
     this.#child.on('close', () => (this.#ended = true));
   }
 
-  /** Waits for a line with that key; its value. */
+  /** Waits for a line with that key; its value. Errors: at once when the program ends without one. */
   async expect(key: string, deadlineMs = 10_000): Promise<unknown> {
-    const line = await waitFor(
-      `"${key}" from ${this.#words.join(' ')}`,
-      () => {
-        const found = this.lines.find((candidate) => key in candidate);
-        if (found === undefined && this.#ended) throw new Error(`ended: ${JSON.stringify(this.lines)} ${this.#errors}`);
-        return found;
-      },
-      deadlineMs,
-    );
+    const find = (): TrafficLine | undefined => this.lines.find((candidate) => key in candidate);
+    await waitFor(`"${key}" from ${this.#words.join(' ')}`, () => find() ?? this.#ended, deadlineMs);
+    const line = find();
+    if (line === undefined) {
+      throw new Error(`${this.#words.join(' ')} ended: ${JSON.stringify(this.lines)} ${this.#errors}`);
+    }
     return line[key];
   }
 
