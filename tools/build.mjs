@@ -1,11 +1,11 @@
 /**
  * Makes build/bin/tsnet. It loads build/lib/cli-HASH.cjs, the bundled CLI, with V8's compiled code beside it; the
- * CLI loads build/lib/controller.cjs, agent.cjs and yaml.cjs when it needs them.
+ * CLI loads build/lib/controller-HASH.cjs, agent-HASH.cjs, dns-HASH.cjs and yaml-HASH.cjs when it needs them.
  *
  * CommonJS, since Node starts it faster than ES modules; separate files rather than one, since reading and
  * compiling the daemons would slow down every `tsnet ls`. Names are kept, so that stack traces stay readable.
- * The name of the CLI's file holds its content's hash: the executable is replaced at one instant and never meets
- * compiled code of another bundle, which V8 tells apart by length only.
+ * Their names hold their contents' hashes: the executable is replaced at one instant and never meets compiled code of
+ * another bundle, which V8 tells apart by length only.
  */
 import { build } from 'esbuild';
 import { execFile } from 'node:child_process';
@@ -39,23 +39,24 @@ const common = {
   absWorkingDir: root,
 };
 
-/** What the CLI imports lazily and is too big for its own file: specifier → [entry, bundle]. */
+/** What the CLI imports lazily and is too big for its own file: specifier → [entry, name of the bundle]. */
 const lazy = {
-  yaml: ['node_modules/yaml/dist/index.js', 'lib/yaml.cjs'],
-  './controller-daemon.js': ['bin/controller-daemon.ts', 'lib/controller.cjs'],
-  './agent-daemon.js': ['bin/agent-daemon.ts', 'lib/agent.cjs'],
-  './dns-daemon.js': ['bin/dns-daemon.ts', 'lib/dns.cjs'],
+  yaml: ['node_modules/yaml/dist/index.js', 'yaml'],
+  './controller-daemon.js': ['bin/controller-daemon.ts', 'controller'],
+  './agent-daemon.js': ['bin/agent-daemon.ts', 'agent'],
+  './dns-daemon.js': ['bin/dns-daemon.ts', 'dns'],
 };
 
-const lazyBundles = {
+/** `stems`: specifier → name of the bundle with its hash. */
+const lazyBundles = (stems) => ({
   name: 'lazy-bundles',
   setup(plugin) {
     plugin.onResolve({ filter: /.*/ }, ({ kind, path }) => {
-      const target = kind === 'dynamic-import' ? lazy[path] : undefined;
-      return target === undefined ? undefined : { path: `../${target[1]}`, external: true };
+      const stem = kind === 'dynamic-import' ? stems[path] : undefined;
+      return stem === undefined ? undefined : { path: `../lib/${stem}.cjs`, external: true };
     });
   },
-};
+});
 
 async function writeChanged(path, text, mode = 0o644) {
   const before = await readFile(path).catch(() => undefined);
@@ -92,46 +93,66 @@ const noChildProcess = {
   },
 };
 
-/** The executable: what compiles the CLI, from V8's cache where that was made by this very Node. */
-const loader = (name) => `#!/usr/bin/env node
+/** The executable: what compiles the bundles, from V8's cache where that was made by this very Node. */
+const loader = (stem) => `#!/usr/bin/env node
 'use strict';
 const { readFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Script } = require('node:vm');
-const stem = join(__dirname, '../lib/${name}');
-const filename = stem + '.cjs';
-let cachedData;
-try {
-  cachedData = readFileSync(stem + '.' + process.version + '.cache');
-} catch {
-  // Compiled anew, then: slower by some milliseconds.
+const lib = join(__dirname, '../lib/');
+const loaded = new Map();
+function load(stem, module) {
+  const filename = lib + stem + '.cjs';
+  let cachedData;
+  try {
+    cachedData = readFileSync(lib + stem + '.' + process.version + '.cache');
+  } catch {
+    // Compiled anew, then: slower by some milliseconds.
+  }
+  const source = '(function (exports, require, module, __filename, __dirname) {' + readFileSync(filename, 'utf8') + '\\n})';
+  const run = new Script(source, { filename, cachedData }).runInThisContext();
+  run(module.exports, requireBundled, module, filename, lib.slice(0, -1));
+  return module.exports;
 }
-const source = '(function (exports, require, module, __filename, __dirname) {' + readFileSync(filename, 'utf8') + '\\n})';
-new Script(source, { filename, cachedData }).runInThisContext()(exports, require, module, filename, __dirname);
+function requireBundled(path) {
+  const bundled = /^\\.\\.\\/lib\\/([\\w-]+)\\.cjs$/.exec(path);
+  if (bundled === null) return require(path);
+  const [, stem] = bundled;
+  if (!loaded.has(stem)) loaded.set(stem, load(stem, { exports: {} }));
+  return loaded.get(stem);
+}
+load('${stem}', module);
 `;
 
-async function buildCli() {
-  const code = await bundle('bin/tsnet.ts', [lazyBundles, noChildProcess]);
-  const name = `cli-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`;
-  const cache = `${name}.${process.version}.cache`;
-  await writeChanged(join(out, 'lib', `${name}.cjs`), code);
-  const hasCache = await access(join(out, 'lib', cache)).then(
+/** Writes a bundle and V8's compiled code of it; its name with its hash. */
+async function writeBundle(name, code, cacheTool) {
+  const stem = `${name}-${createHash('sha256').update(code).digest('hex').slice(0, 12)}`;
+  const file = join(out, 'lib', `${stem}.cjs`);
+  const cache = join(out, 'lib', `${stem}.${process.version}.cache`);
+  await writeChanged(file, code);
+  const hasCache = await access(cache).then(
     () => true,
     () => false,
   );
-  if (!hasCache) {
-    const made = join(out, 'lib', `${cache}.new`);
-    await promisify(execFile)(process.execPath, [
-      join(root, 'tools/code-cache.mjs'),
-      join(out, 'lib', `${name}.cjs`),
-      made,
-    ]);
-    await rename(made, join(out, 'lib', cache));
+  if (cacheTool !== undefined && !hasCache) {
+    await promisify(execFile)(process.execPath, [join(root, cacheTool), file, `${cache}.new`]);
+    await rename(`${cache}.new`, cache);
   }
-  await writeChanged(join(out, 'bin/tsnet'), loader(name), 0o755);
-  const old = (await readdir(join(out, 'lib'))).filter(
-    (file) => file.startsWith('cli-') && !file.startsWith(`${name}.`),
+  return stem;
+}
+
+async function buildAll() {
+  const lazyStems = await Promise.all(
+    Object.entries(lazy).map(async ([specifier, [entry, name]]) => {
+      const cacheTool = name === 'yaml' ? undefined : 'tools/code-cache-whole.mjs';
+      return [specifier, await writeBundle(name, await bundle(entry), cacheTool)];
+    }),
   );
+  const code = await bundle('bin/tsnet.ts', [lazyBundles(Object.fromEntries(lazyStems)), noChildProcess]);
+  const stem = await writeBundle('cli', code, 'tools/code-cache.mjs');
+  await writeChanged(join(out, 'bin/tsnet'), loader(stem), 0o755);
+  const stems = [stem, ...lazyStems.map(([, lazyStem]) => lazyStem)];
+  const old = (await readdir(join(out, 'lib'))).filter((file) => !stems.some((one) => file.startsWith(`${one}.`)));
   await Promise.all(old.map((file) => rm(join(out, 'lib', file), { force: true })));
 }
 
@@ -139,7 +160,4 @@ async function buildCli() {
 await writeChanged(join(out, 'bin/package.json'), '{ "type": "commonjs" }\n');
 // etcd3 reads its .proto files at ../proto from where its code is.
 await cp(join(root, 'node_modules/etcd3/proto'), join(out, 'proto'), { recursive: true });
-await Promise.all([
-  buildCli(),
-  ...Object.values(lazy).map(async ([entry, file]) => writeChanged(join(out, file), await bundle(entry))),
-]);
+await buildAll();
