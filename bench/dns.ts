@@ -108,26 +108,28 @@ class Attacher {
     this.#world = world;
   }
 
-  /** @param periodMs between the beginnings of two; 0: at once after the one before. */
-  async round(count: number, periodMs: number): Promise<number[]> {
+  /** Namespaces are made before `during` begins, and everything is taken back when both have ended. */
+  async round<T>(during: () => Promise<T>): Promise<{ readonly attachMs: readonly number[]; readonly other: T }> {
     const { lab, host } = this.#world;
-    const paths = Array.from({ length: count }, () => netnsPath(`${lab.prefix}dns-${(this.#made += 1)}`));
+    const paths = Array.from({ length: attachesPerRound }, () => netnsPath(`${lab.prefix}dns-${(this.#made += 1)}`));
     for (const path of paths) await this.#native.netnsCreate(path);
     const connection = await KeptConnection.open(host.api.base.slice('unix:'.length));
     const call = (verb: string, path: string): Promise<unknown> =>
       connection.post(`/v1/agent/${verb}`, { network: networkName, target: `netns:${path}` });
     const attachMs: number[] = [];
+    const other = during();
     for (const path of paths) {
       const startedMs = performance.now();
       await call('attach', path);
       const tookMs = performance.now() - startedMs;
       attachMs.push(tookMs);
-      if (periodMs > tookMs) await new Promise((resolve) => setTimeout(resolve, periodMs - tookMs));
+      if (attachPeriodMs > tookMs) await new Promise((resolve) => setTimeout(resolve, attachPeriodMs - tookMs));
     }
+    const result = await other;
     for (const path of paths) await call('detach', path);
     connection.close();
     for (const path of paths) await this.#native.netnsDelete(path);
-    return attachMs;
+    return { attachMs, other: result };
   }
 }
 
@@ -142,27 +144,19 @@ function asking({ client, questions, ...world }: World, rate: number, seconds: n
 /** Both subjects attach in the same way; beside one of them the name server is asked all the time. */
 function attachingWhileAsked(world: World): Benchmark {
   const attacher = new Attacher(world);
-  const measure = async (): Promise<Samples> => {
-    const attachMs = await attacher.round(attachesPerRound, attachPeriodMs);
+  const measure = async (during: () => Promise<unknown>): Promise<Samples> => {
+    const { attachMs } = await attacher.round(during);
     return { 'attach ms': attachMs, 'attach p99': [quantile(attachMs, 0.99)] };
   };
   const busy = `at ${busyPerSecond}/s`;
-  const seconds = (attachesPerRound * attachPeriodMs) / 1000 + 2;
+  const seconds = Math.ceil((attachesPerRound * attachPeriodMs) / 1000);
   return {
     title: `dns: attach while names are asked for ${busyPerSecond} times a second`,
     part: 'attach',
     units: { 'attach ms': 'ms', 'attach p99': 'ms' },
     subjects: [
-      { name: 'without', round: measure },
-      {
-        name: busy,
-        round: async () => {
-          const asked = asking(world, busyPerSecond, seconds);
-          const samples = await measure();
-          await asked;
-          return samples;
-        },
-      },
+      { name: 'without', round: () => measure(async () => undefined) },
+      { name: busy, round: () => measure(() => asking(world, busyPerSecond, seconds)) },
     ],
     rounds,
     warmups: 2,
@@ -186,12 +180,7 @@ function askedWhileAttaching(world: World): Benchmark {
       { name: 'without', round: measure },
       {
         name: busy,
-        round: async () => {
-          const attached = attacher.round(attachesPerRound, attachPeriodMs);
-          const samples = await measure();
-          await attached;
-          return samples;
-        },
+        round: async () => (await attacher.round(measure)).other,
       },
     ],
     rounds,

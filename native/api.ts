@@ -108,6 +108,39 @@ export interface InetOpenOptions {
   readonly receiveBufferBytes?: number;
 }
 
+/** Room for what one wake-up of a UDP socket takes and gives. Sockets may share it: each is done with it when `onBatch` returns. */
+export interface UdpBatch {
+  /** 32 datagrams of at most 4096 bytes, each at its own multiple. */
+  readonly queries: Uint8Array;
+  /** Longer ones have 0. */
+  readonly queryLengths: Uint32Array;
+  /** Where each came from: 32 times 28 bytes, a sockaddr_in or sockaddr_in6. */
+  readonly sources: Uint8Array;
+  /** As `queries`: what goes back to the source. */
+  readonly answers: Uint8Array;
+  /** 0 before each call: no answer (now). */
+  readonly answerLengths: Uint32Array;
+}
+
+export interface UdpServeOptions {
+  /** A bound socket; closed with the result. */
+  readonly fd: number;
+  readonly batch: UdpBatch;
+  readonly onBatch: (count: number) => void;
+  readonly onError: (error: NativeError) => void;
+}
+
+/** A UDP socket that takes many datagrams at a time. */
+export interface UdpServer {
+  /** Where it is bound. */
+  readonly port: number;
+  /** Sends later, to 28 bytes of `sources`. What cannot be sent is lost. */
+  send(source: Uint8Array, answer: Uint8Array): void;
+  /** Reads no more: `send` goes on. For a socket that another process reads by now. */
+  pause(): void;
+  close(): void;
+}
+
 /** A file by its path as a process sees it. */
 export interface RootFileRef {
   readonly pid: number;
@@ -168,6 +201,8 @@ export interface NativeApi {
    * A socket in another namespace keeps that alive for as long as it is open. EADDRINUSE where the port is taken.
    */
   inetOpen(options: InetOpenOptions): Promise<number>;
+  /** Answers datagrams in batches. Source: recvmmsg(2), sendmmsg(2). Errors: EBADF, ENOTSOCK; TypeError. */
+  udpServe(options: UdpServeOptions): UdpServer;
   /**
    * Reads a small file of a process that is not trusted, with the rights on files of its user namespace's root and no
    * others. A file that a server in a container provides (FUSE) may hold it up for ever: wait with a deadline.

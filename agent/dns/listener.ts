@@ -1,4 +1,3 @@
-import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
 import type { Asker, Responder } from './responder.js';
@@ -13,56 +12,24 @@ export interface ListenOptions {
   readonly netns?: NetnsRef;
   readonly scopeOf: (address: string) => Scope | null;
   readonly onError: (error: Error) => void;
+  /** A descriptor of this place that another process has opened. */
+  readonly inherited?: number;
 }
 
 /** An open place. */
 export interface Listener {
+  readonly fd: number;
   readonly port: number;
+  /** Takes nothing more, and finishes what it has: another process goes on with the socket. */
+  pause(): void;
   close(): void;
 }
 
-const receiveBufferBytes = 1024 * 1024;
-
-/** Opens a UDP place. Errors: NativeError (EADDRINUSE where the port is taken). */
-export async function listenUdp(options: ListenOptions): Promise<Listener> {
-  const { native, address, port, netns, responder, scopeOf, onError } = options;
-  const open = { type: 'udp', address, port, receiveBufferBytes, ...(netns === undefined ? {} : { netns }) } as const;
-  const fd = await native.inetOpen(open);
-  const socket: UdpSocket = createSocket({
-    type: address.includes(':') ? 'udp6' : 'udp4',
-    // Answers go to addresses: nothing is to be looked up.
-    lookup: (name, _options, done) => done(null, name, name.includes(':') ? 6 : 4),
-  });
-  let isOpen = true;
-  socket.on('error', (error) => {
-    if (isOpen) onError(error);
-  });
-  socket.on('message', (bytes, from) => {
-    const asker: Asker = { address: from.address, scope: () => scopeOf(from.address), transport: 'udp' };
-    const answer = responder.respond(bytes, asker);
-    if (answer === null) return;
-    const send = (whole: Buffer): void => {
-      if (isOpen) socket.send(whole, from.port, from.address, () => undefined);
-    };
-    if (Buffer.isBuffer(answer)) send(answer);
-    else void answer.then(send);
-  });
-  await new Promise<void>((resolve) => socket.bind({ fd }, resolve));
-  return {
-    port: socket.address().port,
-    close: () => {
-      if (!isOpen) return;
-      isOpen = false;
-      socket.close();
-    },
-  };
-}
-
-/** Opens a TCP place. Errors: NativeError. */
+/** Opens a TCP place, or goes on with an open one. Errors: NativeError. */
 export async function listenTcp(options: ListenOptions): Promise<Listener> {
-  const { native, address, port, netns, onError } = options;
+  const { native, address, port, netns, onError, inherited } = options;
   const open = { type: 'tcp', address, port, ...(netns === undefined ? {} : { netns }) } as const;
-  const fd = await native.inetOpen(open);
+  const fd = inherited ?? (await native.inetOpen(open));
   const sockets = new Set<Socket>();
   const perClient = new Map<string, number>();
   // Half-open: a client that has sent all its queries may close its side and wait for the answers.
@@ -87,6 +54,8 @@ export async function listenTcp(options: ListenOptions): Promise<Listener> {
   await new Promise<void>((resolve) => server.listen({ fd }, resolve));
   const bound = server.address();
   return {
+    fd,
+    pause: () => void server.close(),
     port: bound !== null && typeof bound === 'object' ? bound.port : port,
     close: () => {
       server.close();

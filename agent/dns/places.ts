@@ -2,10 +2,11 @@ import { insideAddress } from '../../core/dns/resolver.js';
 import type { Logger } from '../../lib/log.js';
 import type { NativeApi, NetnsHandle, NetnsRef } from '../../native/api.js';
 import { parseTarget } from '../attach/target.js';
-import { listenTcp, listenUdp, type Listener, type ListenOptions } from './listener.js';
+import { listenTcp, type Listener, type ListenOptions } from './listener.js';
 import type { DnsPlace } from './protocol.js';
 import type { Responder } from './responder.js';
 import type { DnsTables } from './tables.js';
+import { listenUdp } from './udp-listener.js';
 
 export interface PlacesOptions {
   readonly native: NativeApi;
@@ -34,6 +35,8 @@ export class Places {
   readonly #options: PlacesOptions;
   readonly #onHost = new Map<string, Open | 'opening'>();
   readonly #inside = new Map<string, Open | 'opening' | 'gone'>();
+  /** By address, whose it is. */
+  #networks: ReadonlyMap<string, string> = new Map();
   readonly #ports = new Map<string, readonly DnsPlace[]>();
   readonly #failed = new Map<string, string>();
   readonly #sweepTimer: NodeJS.Timeout;
@@ -61,6 +64,7 @@ export class Places {
     const { tables } = this.#options;
     const wanted = new Map<string, string>();
     for (const { id, listen } of tables.networks()) for (const address of listen) wanted.set(address, id);
+    this.#networks = wanted;
     for (const [address, open] of this.#onHost) {
       if (wanted.has(address) || open === 'opening') continue;
       open.close();
@@ -81,8 +85,7 @@ export class Places {
 
   /** The network whose address this is, at the time of asking: a subnet may have changed hands. */
   #networkAt(address: string): string {
-    for (const { id, listen } of this.#options.tables.networks()) if (listen.includes(address)) return id;
-    return '';
+    return this.#networks.get(address) ?? '';
   }
 
   async #openOnHost(address: string): Promise<void> {

@@ -1,7 +1,17 @@
 import type { ZoneAnswer } from '../../core/dns/zone.js';
-import { CLASS, FLAG, formatType, plainUdpBytes, RCODE, safeUdpBytes, TYPE } from '../../lib/dns/constants.js';
+import {
+  CLASS,
+  FLAG,
+  formatType,
+  headerBytes,
+  plainUdpBytes,
+  RCODE,
+  safeUdpBytes,
+  TYPE,
+} from '../../lib/dns/constants.js';
 import { readQuery, type Query } from '../../lib/dns/query.js';
 import { emptyAnswer, encodeAnswer, encodeRefusal } from '../../lib/dns/response.js';
+import { AnswerMemory } from './answer-memory.js';
 import { FairShare } from './fair-share.js';
 import type { Forwarder } from './forwarder.js';
 import type { DnsTables, Scope } from './tables.js';
@@ -24,11 +34,13 @@ export interface ResponderOptions {
 /** A sandbox may ask before its record has got here: it is looked up again after this long. */
 const unknownWaitMs = 100;
 const mostWaiting = 256;
+const bareOptBytes = 11;
 
 /** From the bytes of a query to the bytes of its answer; what is no query gets none. */
 export class Responder {
   readonly #options: ResponderOptions;
   readonly #share = new FairShare();
+  readonly #memory = new AnswerMemory();
   #waiting = 0;
   #queries = 0;
 
@@ -40,41 +52,68 @@ export class Responder {
     return { queries: this.#queries, forwarded: this.#options.forwarder.forwarded, dropped: this.#share.dropped };
   }
 
-  /** At once for local names and what is cached; null for what gets no answer. Never throws. */
+  /**
+   * At once for local names and what is cached; null for what gets no answer. The bytes may be written over afterwards,
+   * and what comes at once is good until the next call. Never throws.
+   */
   respond(bytes: Buffer, asker: Asker): Buffer | Promise<Buffer> | null {
     this.#queries += 1;
     if (!this.#share.take(asker.address, performance.now())) return null;
-    const received = readQuery(bytes);
+    const isUdp = asker.transport === 'udp';
+    const scope = asker.scope();
+    if (isUdp && scope !== null) {
+      const known = this.#memory.get(bytes, scope.view, this.#options.tables.revision);
+      if (known !== null) return known;
+    }
+    const whole = Buffer.from(bytes);
+    const received = readQuery(whole);
     if (received.kind === 'ignore') return null;
     if (received.kind === 'refuse') return encodeRefusal(received.id, received.flags, received.rcode);
     const { query } = received;
     const limit = limitOf(query, asker.transport);
     const refusal = refusalOf(query);
     if (refusal !== null) return encodeAnswer(query, emptyAnswer(refusal), limit);
-    const scope = asker.scope();
-    if (scope !== null) return this.#answer(query, scope, limit);
-    return this.#await(query, asker, limit);
+    const ask: Ask = { query, limit, whole: isUdp && isPlain(query, whole) ? whole : null };
+    return scope === null ? this.#await(ask, asker) : this.#answer(ask, scope);
   }
 
-  async #await(query: Query, asker: Asker, limit: number): Promise<Buffer> {
+  async #await(ask: Ask, asker: Asker): Promise<Buffer> {
     if (this.#waiting < mostWaiting) {
       this.#waiting += 1;
       await new Promise((resolve) => setTimeout(resolve, unknownWaitMs));
       this.#waiting -= 1;
     }
     const scope = asker.scope();
-    return scope === null ? encodeAnswer(query, emptyAnswer(RCODE.REFUSED), limit) : this.#answer(query, scope, limit);
+    if (scope === null) return encodeAnswer(ask.query, emptyAnswer(RCODE.REFUSED), ask.limit);
+    return this.#answer({ ...ask, whole: null }, scope);
   }
 
-  #answer(query: Query, scope: Scope, limit: number): Buffer | Promise<Buffer> {
+  #answer({ query, limit, whole }: Ask, scope: Scope): Buffer | Promise<Buffer> {
     const { tables, forwarder, hostServers } = this.#options;
     const own = tables.zone.resolve(query.name, formatType(query.type), scope.networks);
-    if (own !== null) return encodeOwn(query, own, limit);
+    if (own !== null) {
+      const answer = encodeOwn(query, own, limit);
+      // Several take turns in being the first.
+      if (whole !== null && own.endpoints.length < 2) this.#memory.put(whole, scope.view, answer);
+      return answer;
+    }
     if (!scope.forwards) return encodeOwn(query, tables.zone.refuse(), limit);
     if ((query.flags & FLAG.RD) === 0) return encodeAnswer(query, emptyAnswer(RCODE.REFUSED), limit);
     const servers = scope.servers.length > 0 ? scope.servers : hostServers();
     return forwarder.answer(query, { client: scope.client, servers, limitBytes: limit });
   }
+}
+
+interface Ask {
+  readonly query: Query;
+  readonly limit: number;
+  /** The query as it came, where its answer may be remembered. */
+  readonly whole: Buffer | null;
+}
+
+/** Reports whether there is nothing in a query beside its question and an OPT record without options. */
+function isPlain({ question, edns }: Query, whole: Buffer): boolean {
+  return whole.length === headerBytes + question.length + (edns === null ? 0 : bareOptBytes);
 }
 
 function encodeOwn(query: Query, answer: ZoneAnswer, limit: number): Buffer {

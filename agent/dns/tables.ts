@@ -7,6 +7,8 @@ export interface Scope {
   readonly client: string;
   /** Network ids. */
   readonly networks: readonly string[];
+  /** The same for all who see the same networks. */
+  readonly view: string;
   /** Whether what is not ours is forwarded: not where all networks are internal. */
   readonly forwards: boolean;
   /** The networks' own upstreams; empty: the host's. */
@@ -29,6 +31,7 @@ export class DnsTables {
   /** What a full set has named so far. */
   #named: Set<string> | null = null;
   #hasAll = false;
+  #revision = 0;
 
   constructor(domain: string) {
     this.#zone = new Zone({ domain, ttl: answerTtl });
@@ -55,7 +58,13 @@ export class DnsTables {
     return this.#own.values();
   }
 
+  /** Another one after each change. */
+  get revision(): number {
+    return this.#revision;
+  }
+
   apply(change: Change): void {
+    this.#revision += 1;
     this.#scopes.clear();
     switch (change.do) {
       case 'begin':
@@ -119,6 +128,7 @@ export class DnsTables {
     return {
       client,
       networks,
+      view: networks.join(' '),
       forwards: known.some(({ internal }) => !internal),
       servers: known.find(({ internal, servers }) => !internal && servers.length > 0)?.servers ?? [],
     };

@@ -10,6 +10,7 @@
 #include "pidfd.h"
 #include "root_file.h"
 #include "sysctl.h"
+#include "udp_batch.h"
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::EventLoop::install(env);
@@ -21,6 +22,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::exportFrame(env, exports);
   tsnet::exportRootFile(env, exports);
   tsnet::exportInetSocket(env, exports);
+  tsnet::exportUdpBatch(env, exports);
   tsnet::exportNftContext(env, exports);
   return exports;
 }
