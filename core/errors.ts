@@ -57,7 +57,7 @@ export const errorRegistry = {
     exit: 1,
     cni: 100,
     retryable: false,
-    hint: 'Use the admin token, or ask whoever holds it.',
+    hint: 'Ask a controller itself with the admin token: --controller URL --token-file DATA-DIR/admin.token.',
   },
   ERR_TOO_LARGE: { http: 413, exit: 1, cni: 7, retryable: false, hint: 'Send a smaller request.' },
   ERR_INTERNAL: {

@@ -112,6 +112,11 @@ function toRequestError(error: FastifyError | TsnetError): TsnetError {
   if (first !== undefined) return validationError(first, error.validationContext ?? 'request');
   if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE')
     return new TsnetError('ERR_TOO_LARGE', 'the request body is too large', { cause: error });
+  if (error.code === 'FST_ERR_CTP_INVALID_JSON_BODY')
+    return new TsnetError('ERR_INVALID_REQUEST', 'request: the body is no JSON, or has a key that no field may have', {
+      cause: error,
+      hint: 'Send JSON without keys such as "__proto__" or "constructor".',
+    });
   const status = error.statusCode ?? 500;
   if (status >= 400 && status < 500)
     return new TsnetError('ERR_INVALID_REQUEST', `request: ${error.message}`, { cause: error });
@@ -146,9 +151,19 @@ function validationError(violation: Violation, context: string): TsnetError {
   const wanted = Array.isArray(allowed)
     ? `must be one of ${allowed.map(String).join(', ')}`
     : (violation.message ?? 'is not valid');
-  const shown = JSON.stringify(violation.data) ?? 'nothing';
-  const value = shown.length > maxShown ? `${shown.slice(0, maxShown)}…` : shown;
+  const value = showValue(violation.data);
   return invalid(field, `${field}: ${value} ${wanted}`, value);
+}
+
+/** A value as it was sent, shortened. What is nested deeper than the stack reaches has no text. */
+function showValue(value: unknown): string {
+  let shown: string;
+  try {
+    shown = JSON.stringify(value) ?? 'nothing';
+  } catch {
+    shown = Array.isArray(value) ? '[…]' : '{…}';
+  }
+  return shown.length > maxShown ? `${shown.slice(0, maxShown)}…` : shown;
 }
 
 function joinField(path: string, name: string): string {

@@ -114,3 +114,31 @@ void t.test('more requests at once than allowed are turned away, and later ones 
   for (const one of slow) t.equal((await one).status, 200);
   t.equal((await fetch(`${listening.url}/slow`)).status, 200);
 });
+
+void t.test('a body that is hostile is refused in words', async (t) => {
+  const app = newApp();
+  const schema = { body: { type: 'object', properties: { name: { type: 'string' } } } };
+  app.post('/body', { schema }, () => ({}));
+  const listening = await listenHttp(app, 'http://127.0.0.1:0');
+  t.teardown(() => listening.close());
+  const post = async (body: string): Promise<object> => {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${listening.url}/body`, { method: 'POST', headers, body });
+    return { status: response.status, body: (await response.json()) as object };
+  };
+  const deep = 100_000;
+  t.match(await post('['.repeat(deep) + ']'.repeat(deep)), {
+    status: 400,
+    body: { code: 'ERR_INVALID_REQUEST', message: /^body: \[…\] must be object$/ },
+  });
+  t.match(await post('{"name":'.repeat(deep) + '1' + '}'.repeat(deep)), {
+    status: 400,
+    body: { code: 'ERR_INVALID_REQUEST', message: /^name: \{…\} must be string$/ },
+  });
+  for (const body of ['{"name":"a","__proto__":{}}', '{"constructor":{"prototype":{}}}', '{']) {
+    t.match(await post(body), {
+      status: 400,
+      body: { code: 'ERR_INVALID_REQUEST', message: /no JSON, or has a key/, hint: /__proto__/ },
+    });
+  }
+});
