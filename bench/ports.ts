@@ -19,6 +19,8 @@ const publishedMany = 20_000;
 const publishedBeside = 10_000;
 const ownPort = 8080;
 const dockerPort = 8081;
+/** Rounds of a part; fewer show whether everything works. */
+const roundsOf = (usual: number): number => Number(process.env['TSNET_BENCH_ROUNDS'] ?? usual);
 
 const range = (first: number, count: number): PortRequest => {
   const last = first + count - 1;
@@ -115,8 +117,8 @@ async function publishing(run: Run, endpoint: Own): Promise<boolean> {
     part: 'publish',
     units,
     subjects: Object.entries(subjects).map(([name, ports]) => tsnetSubject(name, endpoint, ports)),
-    rounds: 12,
-    warmups: 4,
+    rounds: roundsOf(24),
+    warmups: 6,
     comparisons: [],
     limits: [
       { metric: 'publish ms', of: 'range of 10 000', atMost: 10 },
@@ -131,12 +133,10 @@ async function besideMany(run: Run, own: { readonly alone: Own; readonly beside:
     title: `ports: one port, with none and with ${publishedMany} others published on the host`,
     part: 'beside-many',
     units,
-    subjects: [
-      tsnetSubject(none, own.alone, singles(8000, 1), 20),
-      tsnetSubject(many, own.beside, singles(8000, 1), 20),
-    ],
-    rounds: 12,
-    warmups: 4,
+    subjects: [tsnetSubject(none, own.alone, singles(8000, 1), 8), tsnetSubject(many, own.beside, singles(8000, 1), 8)],
+    // Many short rounds: what drifts is the same for both.
+    rounds: roundsOf(80),
+    warmups: 10,
     comparisons: (['publish ms', 'unpublish ms'] as const).map((metric) => ({
       metric,
       of: many,
@@ -157,7 +157,7 @@ async function besideOthers(
     part: 'beside-others',
     units,
     subjects: [tsnetSubject('tsnet', endpoint, ports), await portmapSubject(lab, ports), dockerSubject(docker, ports)],
-    rounds: 3,
+    rounds: roundsOf(3),
     warmups: 1,
     comparisons: [
       { metric: 'publish ms', of: 'tsnet', to: 'portmap', atMost: 1 / 50 },
@@ -257,7 +257,7 @@ async function connections(lab: Lab, docker: Dockerd): Promise<Benchmark> {
     part: 'connections',
     units: { 'from outside': '/s', 'by 127.0.0.1': '/s' },
     subjects: [subject(none, 1, ownPort), subject(many, 2, ownPort), subject('docker', 3, dockerPort)],
-    rounds: 10,
+    rounds: roundsOf(20),
     warmups: 1,
     comparisons: [
       { metric: 'from outside', of: many, to: none, atLeast: 0.97 },

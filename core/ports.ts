@@ -150,15 +150,15 @@ export function isSamePorts(record: readonly PortMapping[], asked: readonly Port
   });
 }
 
+/** Of an address as records have it, which is one. */
+const isIpv6 = (address: string): boolean => address.includes(':');
+
 /** The addresses of an endpoint that a mapping leads to: all, or those of the host address's family. */
 export function portAddresses(mapping: PortMapping, endpoint: Pick<Endpoint, 'addresses'>): string[] {
-  const first = new Map<number, string>();
-  for (const text of endpoint.addresses) {
-    const { family } = parseAddr(text);
-    if (!first.has(family)) first.set(family, text);
-  }
-  const wanted = mapping.hostAddress === null ? null : parseAddr(mapping.hostAddress).family;
-  return [...first].filter(([family]) => wanted === null || wanted === family).map(([, text]) => text);
+  const wanted = mapping.hostAddress === null ? null : isIpv6(mapping.hostAddress);
+  return [false, true]
+    .filter((family) => wanted === null || wanted === family)
+    .flatMap((family) => endpoint.addresses.find((text) => isIpv6(text) === family) ?? []);
 }
 
 /** Reports whether two limits are the same. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { formatAddr, isLoopback, parseAddr, type Family } from '../../core/addr.js';
 import type { Endpoint, PortMapping, PortProtocol } from '../../core/model.js';
 import { portAddresses } from '../../core/ports.js';
@@ -45,7 +46,7 @@ export class StaleFlows {
   drop(endpoint: Pick<Endpoint, 'addresses' | 'ports'>): void {
     for (const mapping of endpoint.ports ?? []) {
       for (const address of portAddresses(mapping, endpoint)) {
-        const { family } = parseAddr(address);
+        const family = address.includes(':') ? 6 : 4;
         const key = `${family} ${mapping.protocol}`;
         const group = this.#groups.get(key);
         if (group === undefined) this.#groups.set(key, { family, protocol: mapping.protocol, mappings: [mapping] });
@@ -62,6 +63,8 @@ export class StaleFlows {
 
   async #run(): Promise<void> {
     try {
+      // The caller's answer goes first.
+      await setImmediate();
       while (this.#groups.size > 0) {
         const groups = this.#groups;
         this.#groups = new Map();

@@ -13,7 +13,7 @@ export interface TableElement {
 
 const join = (...parts: readonly (string | number)[]): string => parts.join(' . ');
 const quoted = (ifname: string): string => `"${ifname}"`;
-const familyOf = (addr: string): Family => parseAddr(addr).family;
+const familyOf = (addr: string): Family => (addr.includes(':') ? 6 : 4);
 
 /** Reports whether a network stands behind bridges of ours; macvlan endpoints stand in the LAN. */
 export function isBridged(network: Network): boolean {

@@ -99,9 +99,11 @@ function fillBits(bytes: Uint8Array, length: number): void {
   }
 }
 
+const isRange = /[-/]/;
+
 function writePart(writer: Writer, type: PartType, text: string, end: RangeEnd): void {
   const start = writer.length;
-  if (type.hasRanges !== true) type.write(writer, text);
+  if (type.hasRanges !== true || !isRange.test(text)) type.write(writer, text);
   else {
     const [first = '', last = first] = text.split('-');
     const [address = '', length] = first.split('/');

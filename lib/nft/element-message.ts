@@ -1,10 +1,9 @@
-import type { Writer } from '../bytes/writer.js';
-import { EncodeError } from '../bytes/writer.js';
-import { attrText } from '../netlink/attr.js';
+import { EncodeError, Writer } from '../bytes/writer.js';
+import { attrEnd, attrStart, attrText } from '../netlink/attr.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { NLM_F_CREATE } from '../netlink/constants.js';
+import { NLA_F_NESTED, NLM_F_CREATE } from '../netlink/constants.js';
 import type { NetlinkMessage } from '../netlink/message.js';
-import { keyBehind, writeParts } from './element-data.js';
+import { keyBehind, writeParts, type RangeEnd } from './element-data.js';
 import { attrU32be, batchBegin, batchEnd, nested, payload, tableMessage, verdict } from './message.js';
 import type { NftElement, NftSet, NftTable } from './table.js';
 
@@ -14,6 +13,7 @@ const NFT_MSG_DELSETELEM = 14;
 const NFTA_SET_ELEM_LIST_SET = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3;
 const NFTA_LIST_ELEM = 1;
+const NFTA_DATA_VALUE = 1;
 const NFTA_SET_ELEM_KEY = 1;
 const NFTA_SET_ELEM_DATA = 2;
 const NFTA_SET_ELEM_FLAGS = 3;
@@ -23,22 +23,50 @@ const NFT_SET_ELEM_INTERVAL_END = 1;
 /** Elements of one message: its list has a length of 16 bits. */
 const messageMaxElements = 300;
 
-function writeValue(writer: Writer, types: readonly string[], text: string): void {
-  if (types[0] === 'verdict') verdict(writer, NFTA_SET_ELEM_DATA, text);
-  else payload(writer, NFTA_SET_ELEM_DATA, () => writeParts(writer, types, text, 'first'));
+interface Data {
+  readonly types: readonly string[];
+  readonly text: string;
+  readonly end: RangeEnd;
+}
+
+/** Writes `NFTA_SET_ELEM_…: NFTA_DATA_VALUE`. Thousands are written at once: hence without a function for each level. */
+function writeData(writer: Writer, type: number, data: Data): void {
+  const outer = attrStart(writer, type | NLA_F_NESTED);
+  const inner = attrStart(writer, NFTA_DATA_VALUE);
+  writeParts(writer, data.types, data.text, data.end);
+  attrEnd(writer, inner);
+  attrEnd(writer, outer);
+}
+
+/** Verdicts of maps are the same for many elements. */
+type Verdicts = Map<string, Uint8Array>;
+
+function writeVerdict(writer: Writer, verdicts: Verdicts, text: string): void {
+  let bytes = verdicts.get(text);
+  if (bytes === undefined) {
+    const own = new Writer(64);
+    verdict(own, NFTA_SET_ELEM_DATA, text);
+    bytes = own.written();
+    verdicts.set(text, bytes);
+  }
+  writer.bytes(bytes);
 }
 
 /** A range is two elements where keys have one part, and one with two keys where they have several. */
-function writeElement(writer: Writer, set: NftSet, { key, value }: NftElement): void {
+function writeElement(writer: Writer, set: NftSet, element: NftElement, verdicts: Verdicts | null): void {
+  const { key, value } = element;
+  const { key: types, value: valueTypes } = set;
   const isRange = set.interval === true;
-  nested(writer, NFTA_LIST_ELEM, () => {
-    payload(writer, NFTA_SET_ELEM_KEY, () => writeParts(writer, set.key, key, 'first'));
-    if (isRange && set.key.length > 1)
-      payload(writer, NFTA_SET_ELEM_KEY_END, () => writeParts(writer, set.key, key, 'last'));
-    if (set.value !== undefined && value !== undefined) writeValue(writer, set.value, value);
-  });
-  const [type, ...more] = set.key;
-  const behind = isRange && type !== undefined && more.length === 0 ? keyBehind(type, key) : undefined;
+  const mark = attrStart(writer, NFTA_LIST_ELEM | NLA_F_NESTED);
+  writeData(writer, NFTA_SET_ELEM_KEY, { types, text: key, end: 'first' });
+  if (isRange && types.length > 1) writeData(writer, NFTA_SET_ELEM_KEY_END, { types, text: key, end: 'last' });
+  if (verdicts !== null && valueTypes !== undefined && value !== undefined) {
+    if (valueTypes[0] === 'verdict') writeVerdict(writer, verdicts, value);
+    else writeData(writer, NFTA_SET_ELEM_DATA, { types: valueTypes, text: value, end: 'first' });
+  }
+  attrEnd(writer, mark);
+  const [type] = types;
+  const behind = isRange && type !== undefined && types.length === 1 ? keyBehind(type, key) : undefined;
   if (behind === undefined) return;
   nested(writer, NFTA_LIST_ELEM, () => {
     payload(writer, NFTA_SET_ELEM_KEY, () => writer.bytes(behind));
@@ -58,9 +86,9 @@ function elementMessage(
     body: (writer) => {
       attrText(writer, NFTA_SET_ELEM_LIST_SET, set.name);
       nested(writer, NFTA_SET_ELEM_LIST_ELEMENTS, () => {
-        for (const { key, value, set: name } of elements) {
-          writeElement(writer, set, { set: name, key, ...(verb === 'delete' || value === undefined ? {} : { value }) });
-        }
+        // What is to be deleted is named by its key alone.
+        const verdicts: Verdicts | null = verb === 'add' ? new Map() : null;
+        for (const element of elements) writeElement(writer, set, element, verdicts);
       });
     },
   });
@@ -99,7 +127,7 @@ export function elementMessages(table: NftTable, { removed, added }: ElementChan
 /** More elements at once can exceed the socket's buffer. */
 export const batchMaxElements = 40_000;
 /** Few elements are quicker applied than handed to another thread. */
-const syncMaxElements = 64;
+const syncMaxElements = 256;
 
 /** Changes in parts that fit one transaction each; what goes and comes with the same key stays together. */
 export function* splitChanges({ removed, added }: ElementChanges): Iterable<ElementChanges> {
