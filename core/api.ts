@@ -434,6 +434,15 @@ export interface AttachRequest {
   readonly bandwidth?: Bandwidth;
 }
 
+/** An attach of a running container. */
+export interface ConnectRequest extends AttachRequest {
+  /**
+   * Writes the resolver settings into /etc/resolv.conf of the container, and puts back what was there when the endpoint is
+   * detached; the target has to name a process. Default: false.
+   */
+  readonly setDns?: boolean;
+}
+
 /** A port, or a range of ports, to publish. */
 export interface PortRequest {
   /** Absent or null: all addresses of the host, of both families. */
@@ -478,6 +487,8 @@ export interface DetachRequest {
 export interface DetachResult {
   /** Endpoints removed; empty when there was none, which is no error. */
   readonly detached: readonly string[];
+  /** What could not be put back as it was; absent: nothing. */
+  readonly left?: readonly string[];
 }
 
 export interface StepRequest {

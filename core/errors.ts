@@ -105,6 +105,9 @@ export const errorRegistry = {
   ERR_ENDPOINT_EXISTS: conflict('Disconnect it first, or choose another --id or --ifname.'),
   ERR_SANDBOX_MISSING: missing('The process or namespace is gone: check the pid or path.', 3),
   ERR_SANDBOX_IS_HOST: bad("The target is in the host's own network namespace: start it in one of its own.", 8),
+  ERR_RESOLV_CONF: conflict(
+    'Connect without --set-dns, and give the container the settings of `tsnet dns resolv-conf` by its runtime.',
+  ),
   ERR_IFNAME_IN_USE: conflict('Choose another --ifname: an interface of that name is there and is not ours.'),
   ERR_INVALID_IFNAME: bad('Use 1 to 15 characters without "/", ":" or white space.', 4),
   ERR_PORTS_EXHAUSTED: conflict('A bridge has 1023 ports on one host: use another network or another host.'),

@@ -547,9 +547,14 @@ const attachFields = {
   bandwidth: Type.Optional(record.bandwidthSchema),
 };
 
-export const attachRequestSchema = shapeOf<api.AttachRequest>()(
+export const attachRequestSchema = shapeOf<api.ConnectRequest>()(
   Type.Object(
-    { ...attachFields, target: part.target, id: Type.Optional(part.callerId) },
+    {
+      ...attachFields,
+      target: part.target,
+      id: Type.Optional(part.callerId),
+      setDns: Type.Optional(Type.Boolean({ description: 'Whether to write /etc/resolv.conf of the container' })),
+    },
     {
       ...closed,
       description: 'A sandbox to attach to a network',
@@ -581,7 +586,10 @@ export const detachRequestSchema = shapeOf<api.DetachRequest>()(
 
 export const detachResultSchema = shapeOf<api.DetachResult>()(
   Type.Object(
-    { detached: Type.Array(part.endpointId, { maxItems: 4096 }) },
+    {
+      detached: Type.Array(part.endpointId, { maxItems: 4096 }),
+      left: Type.Optional(Type.Array(Type.String({ maxLength: 4096 }), { maxItems: 4096 })),
+    },
     { ...closed, description: 'Endpoints removed' },
   ),
 );

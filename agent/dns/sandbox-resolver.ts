@@ -8,6 +8,7 @@ export interface SandboxResolverOptions {
   readonly feed: DnsFeed;
   readonly domain: string;
   readonly own: OwnIndex;
+  readonly knownNetwork: (id: string) => Network | undefined;
 }
 
 /** What sandboxes are told about name servers. */
@@ -32,9 +33,18 @@ export class SandboxResolver {
 
   /** Network ids that a sandbox of this host is on, the longest attached first. */
   networksOfSandbox(cookie: string): string[] {
-    const records = this.#options.own.ofSandbox(cookie).map(({ record }) => record);
+    const records = this.#options.own
+      .ofSandbox(cookie)
+      .flatMap(({ record }) => (record.state === 'detaching' ? [] : record));
     const inOrder = records.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
     return [...new Set(inOrder.map(({ network }) => network))];
+  }
+
+  /** The resolv.conf of a sandbox of this host; null while one of its networks is not known. */
+  textOf(cookie: string): string | null {
+    const ids = this.networksOfSandbox(cookie);
+    const networks = ids.flatMap((id) => this.#options.knownNetwork(id) ?? []);
+    return networks.length < ids.length ? null : this.ofNetworks(networks).text;
   }
 
   #settings(networks: readonly Network[]): ResolverSettings {

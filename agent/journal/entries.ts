@@ -60,6 +60,26 @@ export interface BlockReturn {
   readonly generation: number;
 }
 
+/** The `/etc/resolv.conf` of a running container that was written for its endpoints. */
+export interface WrittenResolvConf {
+  readonly pid: number;
+  /** Of the process, in clock ticks since boot. */
+  readonly startTime: string;
+  /** Its mount namespace, `mnt:[INODE]`. */
+  readonly mount: string;
+  /** Of the sandbox. */
+  readonly cookie: string;
+  readonly bootId: string;
+  /** Device and inode; null while there was no file. */
+  readonly file: string | null;
+  /** Endpoints that asked for it. */
+  readonly endpoints: readonly string[];
+  /** What was there, base64; null: no file. */
+  readonly before: string | null;
+  /** What may be there of ours: the last that was written, and one that is being written. */
+  readonly written: readonly string[];
+}
+
 /** An address that rests after use. */
 export interface Resting {
   readonly network: string;
@@ -92,7 +112,16 @@ export interface RestoredEntries {
 }
 
 export type JournalValue =
-  OwnEndpoint | OwnCarrier | Tombstone | HostAddress | CarveDecision | BlockReturn | Resting | JournalMeta | Block;
+  | OwnEndpoint
+  | OwnCarrier
+  | Tombstone
+  | HostAddress
+  | CarveDecision
+  | BlockReturn
+  | Resting
+  | WrittenResolvConf
+  | JournalMeta
+  | Block;
 
 const generation = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const short = Type.String({ maxLength: 64 });
@@ -123,6 +152,17 @@ const schemas: Readonly<Record<string, TSchema>> = {
     holder: Type.Union([Type.String({ maxLength: 256 }), Type.Null()]),
   }),
   return: Type.Object({ network: short, cidr: short, generation }),
+  'resolv-conf': Type.Object({
+    pid: Type.Integer({ minimum: 1 }),
+    startTime: short,
+    mount: short,
+    cookie: short,
+    bootId: short,
+    file: Type.Union([short, Type.Null()]),
+    endpoints: Type.Array(short, { maxItems: 4096 }),
+    before: Type.Union([Type.String({ maxLength: 65_536 }), Type.Null()]),
+    written: Type.Array(Type.String({ maxLength: 65_536 }), { maxItems: 2 }),
+  }),
   resting: Type.Object({ network: short, address: short, untilMs: Type.Number() }),
   meta: Type.Object({
     instance: short,
@@ -162,6 +202,7 @@ export const journalKeys = {
   carve: (id: string) => `carve/${id}`,
   return: (network: string, cidr: string) => `return/${network}/${cidr}`,
   resting: (network: string, address: string) => `resting/${network}/${address}`,
+  resolvConf: ({ pid, startTime }: Pick<WrittenResolvConf, 'pid' | 'startTime'>) => `resolv-conf/${pid}-${startTime}`,
 } as const;
 
 function journalKeyOf(kind: string, value: JournalValue): string {
@@ -182,6 +223,8 @@ function journalKeyOf(kind: string, value: JournalValue): string {
       return journalKeys.return((value as BlockReturn).network, (value as BlockReturn).cidr);
     case 'resting':
       return journalKeys.resting((value as Resting).network, (value as Resting).address);
+    case 'resolv-conf':
+      return journalKeys.resolvConf(value as WrittenResolvConf);
     default:
       return kind;
   }

@@ -14,6 +14,7 @@ import {
 import { Identity } from './identity.js';
 import { JournalFile } from './journal-file.js';
 import { openLog } from './open-log.js';
+import { ResolvConfRecords } from './resolv-conf-records.js';
 
 export interface JournalOpening {
   readonly journal: Journal;
@@ -40,6 +41,7 @@ const rememberedGone = 4096;
 export class Journal {
   /** What this host has of networks' addresses. */
   readonly addresses: AddressRecords;
+  readonly resolvConfs: ResolvConfRecords;
   readonly #file: JournalFile;
   readonly #identity: Identity;
   readonly #rememberedGone = new Map<string, number>();
@@ -49,6 +51,7 @@ export class Journal {
     this.#file = file;
     this.#identity = new Identity(file, isDamaged);
     this.addresses = new AddressRecords(file);
+    this.resolvConfs = new ResolvConfRecords(file);
   }
 
   /**

@@ -9,6 +9,7 @@ import type {
   OwnEndpoint,
   Resting,
   Tombstone,
+  WrittenResolvConf,
 } from './entries.js';
 
 /** The entries of a journal by kind; endpoints by id, carriers by network, the others by their journal key. */
@@ -21,6 +22,7 @@ export class JournalTables {
   readonly carves = new Map<string, CarveDecision>();
   readonly returns = new Map<string, BlockReturn>();
   readonly resting = new Map<string, Resting>();
+  readonly resolvConfs = new Map<string, WrittenResolvConf>();
   meta: JournalMeta | undefined;
 
   /** Puts an entry into its map; returns the highest generation of this host in it. */
@@ -54,6 +56,9 @@ export class JournalTables {
       case 'resting':
         this.resting.set(key, value as Resting);
         return 0;
+      case 'resolv-conf':
+        this.resolvConfs.set(key, value as WrittenResolvConf);
+        return 0;
       case 'meta':
         this.meta = value as JournalMeta;
         return 0;
@@ -79,6 +84,7 @@ export class JournalTables {
         this.carves.delete(key);
         this.returns.delete(key);
         this.resting.delete(key);
+        this.resolvConfs.delete(key);
     }
   }
 }

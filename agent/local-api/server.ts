@@ -3,6 +3,7 @@ import { Type } from 'typebox';
 import type {
   AgentStatus,
   AttachRequest,
+  ConnectRequest,
   DetachRequest,
   EndpointUpdate,
   PortView,
@@ -27,6 +28,7 @@ import type { Logger } from '../../lib/log.js';
 import type { Attachments } from '../attach/attachments.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { DnsFeed } from '../dns/feed.js';
+import type { ResolvConfs } from '../dns/resolv-conf.js';
 import { addDnsRoutes } from '../dns/routes.js';
 import type { SandboxResolver } from '../dns/sandbox-resolver.js';
 import type { Drainer } from '../services/drainer.js';
@@ -46,6 +48,7 @@ export interface LocalApiOptions {
   /** The name server of this host; null: there is none. */
   readonly dns?: DnsFeed | null;
   readonly resolver?: SandboxResolver | null;
+  readonly resolvConfs: ResolvConfs;
 }
 
 /** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
@@ -73,10 +76,16 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
   app.get('/v1/agent/status', { schema: { response: { 200: agentStatusSchema } } }, () => options.status());
   app.get('/v1/agent/endpoints', () => [...journal.endpoints()].map(view));
   app.get('/v1/agent/ports', { schema: { response: { 200: Type.Array(portViewSchema) } } }, () => options.ports());
-  app.post<{ Body: AttachRequest }>(
+  app.post<{ Body: ConnectRequest }>(
     '/v1/agent/attach',
     { schema: { body: attachRequestSchema, ...endpoint } },
-    async ({ body }) => view(await attachments.attach(body)),
+    async ({ body: { setDns = false, ...body } }) => {
+      const attach = (): Promise<OwnEndpoint> => attachments.attach(body);
+      if (!setDns) return view(await attach());
+      const takeBack = ({ record }: OwnEndpoint): Promise<unknown> =>
+        attachments.detach({ network: record.network, id: record.callerId, ifname: record.ifname });
+      return view(await options.resolvConfs.attach(body, { attach, takeBack }));
+    },
   );
   app.post<{ Body: DetachRequest }>(
     '/v1/agent/detach',
@@ -87,7 +96,9 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
         reply.raw.once('close', () => gone.abort());
         await options.drainer.drain(await attachments.meantBy(body), { ms: drainMs, signal: gone.signal });
       }
-      return { detached: await attachments.detach(body) };
+      const detached = await attachments.detach(body);
+      const left = await options.resolvConfs.leftOf(detached);
+      return left.length === 0 ? { detached } : { detached, left };
     },
   );
   app.post<{ Body: Omit<AttachRequest, 'target'> }>(

@@ -21,7 +21,7 @@ export interface AgentParts {
 export async function openInterface(parts: AgentParts, frontEnds: readonly FrontEnd[]): Promise<string> {
   const { host, traffic, attaching, joins } = parts;
   const { options, native, reconciler, journal, own, networks, addresses, client, sync, bootId, log, closers } = host;
-  const { ports, dns, resolver } = traffic;
+  const { ports, dns, resolver, resolvConfs } = traffic;
   const { attachments, steps, drainer } = attaching;
   const app = newLocalApi({
     log,
@@ -34,6 +34,7 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
     ports: () => ports.list(),
     dns,
     resolver,
+    resolvConfs,
   });
   closers.push(() => attachments.idle());
   const socket = join(options.runDir, 'agent.sock');

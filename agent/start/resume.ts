@@ -46,6 +46,7 @@ export async function resume(host: AgentHost, traffic: Traffic, attaching: Attac
     log,
   });
   for (const { record } of journal.carriers()) carry.release(record.network);
+  traffic.resolvConfs.resume();
 
   const stopFollowing = state.onChange((change) => {
     if (change.kind !== 'network') return;

@@ -7,6 +7,7 @@ import { Datapath, ownerOf } from '../datapath/datapath.js';
 import { MacAnnouncer } from '../datapath/mac-announcer.js';
 import { Realisation } from '../datapath/realisation.js';
 import { DnsFeed } from '../dns/feed.js';
+import { ResolvConfs } from '../dns/resolv-conf.js';
 import { SandboxResolver } from '../dns/sandbox-resolver.js';
 import { dnsSocketPath } from '../dns/server.js';
 import { Firewall, listLinkNames } from '../firewall/firewall.js';
@@ -39,6 +40,7 @@ export interface Traffic {
   readonly ports: PublishedPorts;
   readonly dns: DnsFeed | null;
   readonly resolver: SandboxResolver | null;
+  readonly resolvConfs: ResolvConfs;
   readonly bridgeNetfilter: BridgeNetfilter;
   readonly realisation: Realisation;
   readonly datapath: Datapath;
@@ -85,8 +87,11 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
   const dns = newDns(host, { ruleSets, services });
   closers.push(() => dns?.close());
   dns?.start();
-  const resolver =
-    dns === null ? null : new SandboxResolver({ feed: dns, domain: host.options.dns?.domain ?? '', own });
+  const domain = host.options.dns?.domain ?? '';
+  const resolver = dns === null ? null : new SandboxResolver({ feed: dns, domain, own, knownNetwork });
+  const textOf = resolver === null ? null : (cookie: string) => resolver.textOf(cookie);
+  const resolvConfs = new ResolvConfs({ native, journal, own, textOf, bootId, log });
+  closers.push(() => resolvConfs.close());
   services.onChange((id) => {
     const [network = '', name = ''] = id.split('/');
     dns?.serviceChanged(network, name);
@@ -130,6 +135,7 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
     ports,
     dns,
     resolver,
+    resolvConfs,
     bridgeNetfilter,
     realisation,
     datapath,

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type {
-  AttachRequest,
+  ConnectRequest,
   DetachRequest,
   DetachResult,
   EndpointView,
@@ -41,12 +41,17 @@ interface ConnectOptions {
   readonly publish?: readonly PortRequest[];
   readonly id?: string;
   readonly defaultRoute?: boolean;
+  readonly setDns?: boolean;
 }
 
 export const connectCommand: CommandSpec<ConnectOptions> = {
   name: 'connect',
   summary: 'connect a running sandbox of this host to a network',
-  details: 'Doing it again is no error: the endpoint of the same network, id and interface name is shown.',
+  details:
+    'Doing it again is no error: the endpoint of the same network, id and interface name is shown. --set-dns needs a ' +
+    'process of the container for TARGET. The file is written in place with what `tsnet dns resolv-conf` prints, ' +
+    'follows the networks of the container, and gets its former content back by `tsnet disconnect`, unless somebody ' +
+    'else has changed it.',
   args: [network, target],
   options: () => [
     new Option('--name <NAME>', 'name of the endpoint'),
@@ -62,6 +67,7 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
     new Option('--id <ID>', "the caller's id of the attachment (default: made of the sandbox)"),
     new Option('--default-route', 'take the default route even if the sandbox has one'),
     new Option('--no-default-route', 'no default route over this network'),
+    new Option('--set-dns', 'write /etc/resolv.conf of the container, until it is disconnected'),
   ],
   examples: [
     { does: 'A process, by name web', line: 'tsnet connect frontend pid:4711 --name web' },
@@ -69,11 +75,12 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       does: 'A namespace made with `ip netns add blue`, with a fixed address',
       line: 'tsnet connect frontend blue --ip 10.1.0.5 --ifname eth1',
     },
+    { does: 'A container that looks up names by tsnet from now on', line: 'tsnet connect frontend pid:4711 --set-dns' },
     { does: 'Port 80 of the process as 8080 of this host', line: 'tsnet connect frontend pid:4711 -p 8080:80' },
   ],
   common: 'calls',
   act: async ({ args: [reference = '', text = ''], options, cli, format, calls }) => {
-    const body = present<AttachRequest>({
+    const body = present<ConnectRequest>({
       network: reference,
       target: parseTarget(text, cli.cwd),
       id: options.id,
@@ -86,6 +93,7 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       ports: options.publish,
       defaultRoute: options.defaultRoute,
       bandwidth: undefined,
+      setDns: options.setDns,
     });
     const row = await calls.agent<EndpointView>('POST', '/v1/agent/attach', { body, timeoutMs: attachTimeoutMs });
     await printOne(cli, format, { view: endpointView, row });
@@ -132,6 +140,7 @@ export const disconnectCommand: CommandSpec<DisconnectOptions> = {
     const timeoutMs = attachTimeoutMs + (options.drain ?? 0);
     const result = await calls.agent<DetachResult>('POST', '/v1/agent/detach', { body, timeoutMs });
     if (result.detached.length === 0) await assertKnown(calls, reference);
+    for (const note of result.left ?? []) cli.stderr.write(`warning: ${note}\n`);
     if (!(await printValue(cli, format, result))) cli.stdout.write(result.detached.map((id) => `${id}\n`).join(''));
   },
 };
