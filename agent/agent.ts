@@ -14,6 +14,8 @@ export interface AgentIo {
   readonly signal: AbortSignal;
   readonly log: Logger;
   readonly frontEnds?: readonly FrontEnd[];
+  /** Called once it serves. */
+  readonly onReady?: () => void;
 }
 
 /** A running agent. */

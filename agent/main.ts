@@ -14,6 +14,7 @@ export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void
     if (io.signal.aborted) return;
     throw error;
   }
+  io.onReady?.();
   await new Promise<void>((resolve) => {
     if (io.signal.aborted) resolve();
     else io.signal.addEventListener('abort', () => resolve(), { once: true });

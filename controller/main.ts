@@ -33,9 +33,10 @@ export interface ControllerHandle {
 /** Runs a controller until the signal. Errors: ERR_DATA_DIR_LOCKED, ERR_ETCD_MISSING, ERR_ETCD_START, ERR_LISTEN, ERR_INVALID_CIDR, ERR_USAGE. */
 export async function runController(
   options: ControllerOptions,
-  io: { readonly signal: AbortSignal; readonly log: Logger },
+  io: { readonly signal: AbortSignal; readonly log: Logger; readonly onReady?: () => void },
 ): Promise<void> {
   const controller = await startController(options, io.log);
+  io.onReady?.();
   if (!io.signal.aborted)
     await new Promise<void>((resolve) => io.signal.addEventListener('abort', () => resolve(), { once: true }));
   await controller.close();

@@ -6,6 +6,7 @@
  *   npm run quickstart                 all of it
  *   npm run quickstart -- --keep       leave it up, and say how to enter and how to remove it
  *   npm run quickstart -- --down       remove what was kept
+ *   npm run quickstart -- --help       this
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,10 +15,14 @@ import { projectRoot, runTool, setUp } from './setup.mjs';
 import { SetupError } from './setup/progress.mjs';
 
 const tsnet = join(projectRoot, 'build', 'bin', 'tsnet');
+const help = `npm run quickstart              two hosts on this machine, shown and taken down again
+npm run quickstart -- --keep    leave them up, and say how to enter and how to remove them
+npm run quickstart -- --down    remove what was kept`;
 const page = 'Hello from web on host h1, over the frontend network.\n';
 
 async function main() {
   const options = readOptions();
+  if (options.help) return tell(help);
   await setUp();
   const lab = await loadLab();
   await lab.removeLeftovers();
@@ -27,9 +32,11 @@ async function main() {
 
 function readOptions() {
   try {
-    return parseArgs({ options: { keep: { type: 'boolean' }, down: { type: 'boolean' } } }).values;
+    return parseArgs({
+      options: { keep: { type: 'boolean' }, down: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    }).values;
   } catch (error) {
-    throw new SetupError(`${error.message} Known are --keep and --down.`);
+    throw new SetupError(`${error.message.split('. ')[0].replace(/\.$/, '')}; known are --keep, --down and --help.`);
   }
 }
 
