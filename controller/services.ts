@@ -1,11 +1,10 @@
-import type { ServiceCreate, ServiceUpdate, ServiceView } from '../core/api.js';
+import type { ServiceCreate, ServiceView } from '../core/api.js';
 import { parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { singleCidr } from '../core/grid.js';
 import { blockKey } from '../core/keys.js';
-import type { Block, Endpoint, Network, Service } from '../core/model.js';
+import type { Block, Network, Service } from '../core/model.js';
 import { nextAddress, serviceBlocks, serviceOwner, servicePlaces, type ServicePlace } from '../core/service/address.js';
-import { isNamed, isSelectedBy } from '../core/service/backend.js';
 import { fixedAddresses, parseService, type ServiceDefinition } from '../core/service/parse.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { KeyedQueue } from '../lib/sync/keyed-queue.js';
@@ -14,7 +13,7 @@ import { commit, findNetwork, networkUnknown, now, readNetwork, type ControllerC
 import { lookUpService, serviceUnknown, serviceView } from './service-views.js';
 import { getBlock } from './store/blocks.js';
 import { getAddressHolder } from './store/endpoints.js';
-import { deleteService, getService, putNewService, putService } from './store/services.js';
+import { deleteService, getService, putNewService } from './store/services.js';
 
 /** Creations through other controllers may choose the same address so many times. */
 const mostAttempts = 20;
@@ -143,40 +142,6 @@ export function checkPublished(context: ControllerContext, { publish = [], netwo
         { details: { field: 'publish', value: clash.hostPort, holder: value.name } },
       );
   }
-}
-
-/** Has backends drain, or no longer. Errors: ERR_SERVICE_UNKNOWN, ERR_ENDPOINT_UNKNOWN. */
-export async function updateService(
-  context: ControllerContext,
-  ref: string,
-  { drain = [], undrain = [] }: ServiceUpdate,
-): Promise<ServiceView> {
-  const { network, name } = lookUpService(context, ref);
-  const service = await commit(context, `service ${name}`, async (txn) => {
-    const before = await getService(txn, network, name);
-    if (before === undefined) throw serviceUnknown(ref);
-    const endpoints = [...context.mirror.tables.endpoint.group(network).values()].map(({ value }) => value);
-    const idsOf = (refs: readonly string[], field: string) =>
-      refs.flatMap((one) => meant(before, endpoints, one, field));
-    const added = idsOf(drain, 'drain');
-    const ended = new Set(idsOf(undrain, 'undrain'));
-    const isThere = new Set(endpoints.map(({ id }) => id));
-    const draining = [...new Set([...before.draining.filter((id) => isThere.has(id)), ...added])].filter(
-      (id) => !ended.has(id),
-    );
-    const after: Service = { ...before, generation: before.generation + 1, draining };
-    putService(txn, after);
-    return after;
-  });
-  return serviceView(context, service);
-}
-
-function meant(service: Service, endpoints: readonly Endpoint[], ref: string, field: string): string[] {
-  const found = endpoints.filter((endpoint) => isSelectedBy(service, endpoint) && isNamed(endpoint, ref));
-  if (found.length > 0) return found.map(({ id }) => id);
-  throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `${field}: service "${service.name}" has no backend "${ref}"`, {
-    details: { field, value: ref },
-  });
 }
 
 /** Removes a service; its addresses are free at once. Errors: ERR_SERVICE_UNKNOWN. */

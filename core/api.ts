@@ -215,10 +215,17 @@ export interface ServiceCreate {
   readonly drainMs?: number;
 }
 
-/** Names, aliases, ids or callers' ids of backends. */
-export interface ServiceUpdate {
+/** Each field stands in place of the one before; name, mode and addresses stay. */
+export interface ServiceUpdate extends Partial<
+  Pick<ServiceCreate, 'ports' | 'selector' | 'backends' | 'affinity' | 'publish' | 'drainMs'>
+> {
+  /** Null: backends are not checked any longer. */
+  readonly health?: ServiceHealth | null;
+  /** Names, aliases, ids or callers' ids of backends. */
   readonly drain?: readonly string[];
   readonly undrain?: readonly string[];
+  /** The generation that is changed; another one is refused. Default: whatever is there. */
+  readonly generation?: number;
 }
 
 /** One endpoint that a service leads to, or would. */

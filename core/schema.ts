@@ -237,6 +237,20 @@ export const policyAnswerSchema = shapeOf<api.PolicyAnswer>()(
 
 const serviceFields = record.serviceFieldsSchema.properties;
 
+const servicePortRequests = Type.Array(
+  Type.Object(
+    { port: part.port, target: Type.Optional(part.port), protocol: Type.Optional(part.portProtocol) },
+    closed,
+  ),
+  { maxItems: 64 },
+);
+const servicePublishRequests = Type.Array(
+  Type.Object({ hostPort: part.port, port: Type.Optional(part.port) }, closed),
+  {
+    maxItems: 64,
+  },
+);
+
 export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
   Type.Object(
     {
@@ -244,20 +258,12 @@ export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
       network: part.networkRef,
       mode: Type.Optional(serviceFields.mode),
       addresses: Type.Optional(part.addresses),
-      ports: Type.Array(
-        Type.Object(
-          { port: part.port, target: Type.Optional(part.port), protocol: Type.Optional(part.portProtocol) },
-          closed,
-        ),
-        { maxItems: 64 },
-      ),
+      ports: servicePortRequests,
       selector: serviceFields.selector,
       backends: serviceFields.backends,
       affinity: Type.Optional(serviceFields.affinity),
       health: serviceFields.health,
-      publish: Type.Optional(
-        Type.Array(Type.Object({ hostPort: part.port, port: Type.Optional(part.port) }, closed), { maxItems: 64 }),
-      ),
+      publish: Type.Optional(servicePublishRequests),
       drainMs: Type.Optional(serviceFields.drainMs),
     },
     {
@@ -271,10 +277,22 @@ export const serviceCreateSchema = shapeOf<api.ServiceCreate>()(
 export const serviceUpdateSchema = shapeOf<api.ServiceUpdate>()(
   Type.Object(
     {
+      ports: Type.Optional(servicePortRequests),
+      selector: serviceFields.selector,
+      backends: serviceFields.backends,
+      affinity: Type.Optional(serviceFields.affinity),
+      health: Type.Optional(orNull(record.serviceHealthSchema)),
+      publish: Type.Optional(servicePublishRequests),
+      drainMs: Type.Optional(serviceFields.drainMs),
       drain: Type.Optional(Type.Array(part.callerId, { maxItems: 1024 })),
       undrain: Type.Optional(Type.Array(part.callerId, { maxItems: 1024 })),
+      generation: Type.Optional(part.generation),
     },
-    { ...closed, description: 'Backends that drain, and that no longer do' },
+    {
+      ...closed,
+      description: 'A change of a service; what is not given stays',
+      examples: [{ ports: [{ port: 80, target: 8081 }], generation: 3 }],
+    },
   ),
 );
 

@@ -10,6 +10,8 @@ export interface FlowsOptions {
   readonly conntrack: NetlinkConnection;
   /** Resolves when the table no longer leads new connections to what was taken out before. */
   readonly settled: () => Promise<void>;
+  /** Whether an endpoint of a network is attached, and its host up. */
+  readonly isThere: (network: string, endpoint: string) => boolean;
   readonly log: Logger;
 }
 
@@ -22,6 +24,8 @@ export interface FlowBackend {
 interface Followed {
   readonly service: Service;
   readonly backends: ReadonlyMap<string, FlowBackend>;
+  /** Endpoints that the service selects no longer: their connections go on as those of draining ones. */
+  readonly leaving: Map<string, FlowBackend>;
   /** Ends of draining, by endpoint. */
   readonly deadlines: Map<string, NodeJS.Timeout>;
 }
@@ -53,24 +57,42 @@ export class Flows {
     const before = this.#followed.get(id);
     const now = new Map(backends.map((backend) => [backend.id, backend]));
     const deadlines = before?.deadlines ?? new Map<string, NodeJS.Timeout>();
-    this.#followed.set(id, { service, backends: now, deadlines });
+    const leaving = before?.leaving ?? new Map<string, FlowBackend>();
+    this.#followed.set(id, { service, backends: now, leaving, deadlines });
     if (service.mode !== 'vip') return;
+    if (before !== undefined) this.#endMoved(before.service, service);
     for (const backend of before?.backends.values() ?? []) {
       const state = now.get(backend.id)?.state ?? 'down';
       if (!hadFlows(backend) || state === 'ready' || state === 'draining') continue;
-      void this.#end(service, state === 'failing' ? ['udp'] : allProtocols, backend.addresses);
+      if (!now.has(backend.id) && this.#options.isThere(service.network, backend.id)) leaving.set(backend.id, backend);
+      else void this.#end(service, state === 'failing' ? ['udp'] : allProtocols, backend.addresses);
     }
-    for (const backend of backends) {
-      const timer = deadlines.get(backend.id);
-      if (backend.state === 'draining' && timer === undefined) {
-        const end = (): void => {
-          void this.#end(service, allProtocols, backend.addresses);
-        };
-        deadlines.set(backend.id, setTimeout(end, service.drainMs).unref());
-      } else if (backend.state !== 'draining' && timer !== undefined) {
-        clearTimeout(timer);
-        deadlines.delete(backend.id);
-      }
+    for (const backendId of now.keys()) leaving.delete(backendId);
+    const ending = [...leaving.values(), ...backends.filter(({ state }) => state === 'draining')];
+    for (const { id: backendId, addresses } of ending) {
+      if (deadlines.has(backendId)) continue;
+      const end = (): void => {
+        leaving.delete(backendId);
+        void this.#end(service, allProtocols, addresses);
+      };
+      deadlines.set(backendId, setTimeout(end, service.drainMs).unref());
+    }
+    for (const [backendId, timer] of deadlines) {
+      if (leaving.has(backendId) || now.get(backendId)?.state === 'draining') continue;
+      clearTimeout(timer);
+      deadlines.delete(backendId);
+    }
+  }
+
+  /** An endpoint is gone: also what selects it no longer may have connections to it. */
+  endpointGone(endpoint: string): void {
+    for (const { service, leaving, deadlines } of this.#followed.values()) {
+      const left = leaving.get(endpoint);
+      if (left === undefined) continue;
+      leaving.delete(endpoint);
+      clearTimeout(deadlines.get(endpoint));
+      deadlines.delete(endpoint);
+      void this.#end(service, allProtocols, left.addresses);
     }
   }
 
@@ -81,6 +103,23 @@ export class Flows {
     this.#followed.delete(id);
     for (const timer of before.deadlines.values()) clearTimeout(timer);
     if (before.service.mode === 'vip') void this.#end(before.service, allProtocols, null);
+  }
+
+  /** Datagrams to a port that is gone, or leads elsewhere now, would go where they went as long as they come. */
+  #endMoved(before: Service, after: Service): void {
+    const isSame = (a: Service['ports'][number], b: Service['ports'][number]): boolean =>
+      a.port === b.port && a.protocol === b.protocol && a.target === b.target;
+    const moved = before.ports.filter((port) => !after.ports.some((one) => isSame(port, one)));
+    const hidden = (before.publish ?? []).filter(
+      ({ hostPort, port, protocol }) =>
+        !(after.publish ?? []).some(
+          (one) => one.hostPort === hostPort && one.port === port && one.protocol === protocol,
+        ),
+    );
+    const ports = before.ports.filter(
+      (port) => moved.includes(port) || hidden.some((one) => one.port === port.port && one.protocol === port.protocol),
+    );
+    if (ports.length > 0) void this.#end({ ...before, ports }, ['udp'], null);
   }
 
   /** Forgets connections to a service that lead to one of these addresses; null: all of them. */

@@ -2,7 +2,7 @@ import type { TsnetError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Network, Service } from '../../core/model.js';
 import type { ZoneEndpoint } from '../../core/dns/zone.js';
-import { backendState, isSelectedBy, type BackendEndpoint } from '../../core/service/backend.js';
+import { backendState, isSelectedBy, type BackendEndpoint, type BackendState } from '../../core/service/backend.js';
 import { hostElements, serviceElements } from '../../core/service/compile.js';
 import { serviceZone } from '../../core/service/names.js';
 import { serviceTable } from '../../core/service/table.js';
@@ -10,6 +10,7 @@ import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
 import type { ClusterState, StateChange } from '../state/cluster-state.js';
 import type { Flows } from './flows.js';
+import { FirstChecks } from './first-check.js';
 import { Membership } from './membership.js';
 import { addressObjects } from './objects.js';
 import { portConflicts, publishedPorts, type PublishedService } from './published.js';
@@ -26,6 +27,8 @@ export interface ServicesOptions {
   readonly refresh: (what: { readonly network: string; readonly endpoint?: string }) => void;
 }
 
+const idOf = ({ network, name }: Service): string => `${network}/${name}`;
+
 const owners = {
   service: (id: string) => `service/${id}`,
   host: (network: string) => `host/${network}`,
@@ -39,6 +42,7 @@ const owners = {
 export class Services {
   readonly #options: ServicesOptions;
   readonly #membership = new Membership();
+  readonly #firstChecks = new FirstChecks((service) => this.#touch([service]));
   readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
   readonly #stops: (() => void)[];
   readonly #dirty = new Set<string>();
@@ -75,6 +79,7 @@ export class Services {
     this.#isClosed = true;
     for (const stop of this.#stops) stop();
     this.#options.flows.close();
+    this.#firstChecks.close();
   }
 
   /** Calls `listener` with the id of each service that is compiled again or gone. */
@@ -92,9 +97,14 @@ export class Services {
   readyOf(id: string): BackendEndpoint[] {
     const service = this.#membership.get(id);
     if (service === undefined) return [];
-    return this.#membership
-      .membersOf(id)
-      .filter((endpoint) => backendState(service, endpoint, this.#downHosts) === 'ready');
+    return this.#membership.membersOf(id).filter((endpoint) => this.#stateOf(service, endpoint) === 'ready');
+  }
+
+  #stateOf(service: Service, endpoint: BackendEndpoint): BackendState {
+    const state = backendState(service, endpoint, this.#downHosts);
+    const id = idOf(service);
+    if (state === 'ready') this.#firstChecks.passed(id, endpoint.id);
+    return state === 'failing' && this.#firstChecks.isAwaited(id, endpoint) ? 'ready' : state;
   }
 
   /** What discovery answers for a service; also before its network is taken up here again. */
@@ -109,7 +119,7 @@ export class Services {
       : [...own.ofNetwork(network).map(({ record }) => record), ...state.endpointsOf(network)].filter((each) =>
           isSelectedBy(service, each),
         );
-    const ready = endpoints.filter((each) => backendState(service, each, this.#downHosts) === 'ready');
+    const ready = endpoints.filter((each) => this.#stateOf(service, each) === 'ready');
     return serviceZone(service, ready);
   }
 
@@ -164,20 +174,30 @@ export class Services {
     const { network } = change.op === 'put' ? change.value : change.previous;
     if (!this.#carried.has(network)) return this.#tellOthers();
     if (change.kind === 'endpoint') {
+      if (change.op === 'gone' || change.value.state !== 'attached')
+        this.#options.flows.endpointGone((change.value ?? change.previous).id);
       const touched =
         change.op === 'put'
           ? this.#membership.putEndpoint(change.value)
           : this.#membership.removeEndpoint(change.previous.id);
       return this.#touch(touched);
     }
-    if (change.op === 'put') return this.#touch([this.#membership.putService(change.value)]);
+    if (change.op === 'put') return this.#put(change.value);
     this.#membership.removeService(change.previous);
     this.#withdraw(change.previous);
     this.#setTable();
   }
 
+  #put(service: Service): void {
+    const id = idOf(service);
+    const before = this.#membership.get(id);
+    if (before !== undefined) this.#firstChecks.follow(id, { before, after: service }, this.readyOf(id));
+    this.#touch([this.#membership.putService(service)]);
+  }
+
   #followOwn(id: string): void {
     const record = this.#options.own.get(id)?.record;
+    if (record?.state !== 'attached') this.#options.flows.endpointGone(id);
     if (record === undefined) this.#touch(this.#membership.removeEndpoint(id));
     else if (this.#carried.has(record.network)) this.#touch(this.#membership.putEndpoint(record));
     if (record === undefined || !this.#carried.has(record.network)) this.#tellOthers();
@@ -233,7 +253,7 @@ export class Services {
         this.#membership.membersOf(id).map((each) => ({
           id: each.id,
           addresses: each.addresses,
-          state: backendState(service, each, this.#downHosts),
+          state: this.#stateOf(service, each),
         })),
       );
       if (service.mode === 'vip')
@@ -251,8 +271,9 @@ export class Services {
   }
 
   #withdraw(service: Service): void {
-    const id = `${service.network}/${service.name}`;
+    const id = idOf(service);
     this.#dirty.delete(id);
+    this.#firstChecks.forget(id);
     this.#options.ruleSet.setElements(owners.service(id), []);
     this.#options.setDesired(owners.service(id), []);
     this.#options.flows.forget(id);

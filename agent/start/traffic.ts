@@ -76,7 +76,15 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
     ruleSet: ruleSets.services,
     state,
     own,
-    flows: new Flows({ conntrack, settled: () => ruleSets.services.settled(), log }),
+    flows: new Flows({
+      conntrack,
+      settled: () => ruleSets.services.settled(),
+      isThere: (network, endpoint) => {
+        const record = own.get(endpoint)?.record ?? state.endpoint(network, endpoint);
+        return record?.state === 'attached' && !state.downHosts.has(record.host);
+      },
+      log,
+    }),
     setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
     refresh: ({ network, endpoint }) =>
       realisation.refresh(endpoint === undefined ? ownerOf.network(network) : ownerOf.endpoint(network, endpoint)),

@@ -1,13 +1,13 @@
 import { Option } from 'commander';
 import type { ServiceCreate, ServiceUpdate, ServiceView } from '../../core/api.js';
-import { TsnetError } from '../../core/errors.js';
-import type { Labels, PortProtocol, ServiceAffinity, ServiceHealth, ServiceMode } from '../../core/model.js';
+import type { Labels, ServiceAffinity, ServiceMode } from '../../core/model.js';
 import type { ArgumentSpec, CommandSpec, GroupSpec } from '../command.js';
 import { printList, printOne, printRecords, printValue } from '../output/format.js';
 import { serviceView } from '../output/service-view.js';
 import { collect, collectPairs, parseDurationMs, present } from '../parse.js';
+import { parseHealthText, parsePortText, parsePublishText, servicePath } from '../service-text.js';
+import { setCommand } from './service-set.js';
 
-const servicePath = (ref: string): string => `/v1/services/${encodeURIComponent(ref)}`;
 const names: ArgumentSpec = {
   name: 'NAME',
   summary: 'name of a service, or NAME.NETWORK',
@@ -26,40 +26,6 @@ interface CreateOptions {
   readonly health?: string;
   readonly publish?: readonly string[];
   readonly drain?: number;
-}
-
-function usage(message: string): never {
-  throw new TsnetError('ERR_USAGE', message, { hint: 'See `tsnet help service create`.' });
-}
-
-function numberOf(text: string | undefined): number | undefined {
-  return text === undefined ? undefined : Number(text);
-}
-
-/** `P[:TARGET][/PROTOCOL]`. */
-function parsePortText(text: string): ServiceCreate['ports'][number] {
-  const match = /^(\d{1,5})(?::(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/.exec(text);
-  if (match === null) usage(`"${text}" is no port: write PORT[:TARGET][/tcp|udp|sctp]`);
-  const [, port, target, protocol] = match;
-  return present({
-    port: Number(port),
-    target: numberOf(target),
-    protocol: protocol as PortProtocol | undefined,
-  });
-}
-
-/** `HOSTPORT[:PORT]`. */
-function parsePublishText(text: string): NonNullable<ServiceCreate['publish']>[number] {
-  const match = /^(\d{1,5})(?::(\d{1,5}))?$/.exec(text);
-  if (match === null) usage(`"${text}" is no port to publish: write HOSTPORT[:PORT]`);
-  return present({ hostPort: Number(match[1]), port: numberOf(match[2]) });
-}
-
-/** `tcp` or `http:/path`. */
-function parseHealthText(text: string): ServiceHealth {
-  if (text === 'tcp') return { type: 'tcp' };
-  if (text.startsWith('http:/')) return { type: 'http', path: text.slice('http:'.length) };
-  return usage(`"${text}" is no health check: write tcp or http:/PATH`);
 }
 
 const createCommand: CommandSpec<CreateOptions> = {
@@ -199,5 +165,5 @@ const rmCommand: CommandSpec = {
 export const serviceCommands: GroupSpec = {
   name: 'service',
   summary: 'give several endpoints one name and address',
-  commands: [createCommand, lsCommand, inspectCommand, drainCommand, rmCommand],
+  commands: [createCommand, lsCommand, inspectCommand, setCommand, drainCommand, rmCommand],
 };

@@ -5,7 +5,8 @@ import { networkRef, text } from '../../core/schema-part.js';
 import { serviceCreateSchema, serviceUpdateSchema, serviceViewSchema } from '../../core/schema.js';
 import type { ControllerContext } from '../context.js';
 import { findService, listServiceViews } from '../service-views.js';
-import { createService, removeService, updateService } from '../services.js';
+import { updateService } from '../service-update.js';
+import { createService, removeService } from '../services.js';
 import { routeOptions } from './route.js';
 
 const tag = 'services';
@@ -35,7 +36,7 @@ export function serviceRoutes(app: FastifyInstance, context: ControllerContext):
   app.patch<RefRoute & { Body: ServiceUpdate }>(
     '/v1/services/:ref',
     routeOptions('manage', {
-      summary: 'Have backends drain',
+      summary: 'Change a service, or have backends drain',
       tag,
       params,
       body: serviceUpdateSchema,

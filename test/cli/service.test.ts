@@ -78,9 +78,33 @@ t.test('service', async (t) => {
       [...base, '80', '--backend', 'a', '--selector', 'a=b'],
       ['create', 'web', '--network', 'frontend'],
       ['drain', 'web'],
+      ['set', 'web'],
+      ['set', 'web', '--generation', '3'],
+      ['set', 'web', '--drain', '1s', '--generation', '0'],
+      ['set', 'web', '--port', '80:x'],
+      ['set', 'web', '--backend', 'a', '--selector', 'a=b'],
+      ['set', '--affinity', 'none'],
     ])
       t.equal((await run(...words)).code, 2, words.join(' '));
     t.equal(api.requests.length, before);
+  });
+
+  t.test('set sends what is to change, and nothing else', async (t) => {
+    const words =
+      '--port 80:8081 --selector app=web --affinity none --health tcp --publish 8080 --drain 5s --generation 7';
+    t.equal((await run('set', 'web.frontend', ...words.split(' '))).code, 0);
+    t.match(last(), { method: 'PATCH', path: '/v1/services/web.frontend' });
+    t.same(last()?.body, {
+      ports: [{ port: 80, target: 8081 }],
+      selector: { app: 'web' },
+      affinity: 'none',
+      health: { type: 'tcp' },
+      publish: [{ hostPort: 8080 }],
+      drainMs: 5000,
+      generation: 7,
+    });
+    await run('set', 'web', '--backend', 'a', '--backend', 'b', '--no-health', '--no-publish');
+    t.same(last()?.body, { backends: ['a', 'b'], health: null, publish: [] });
   });
 
   t.test('ls, inspect, drain and rm', async (t) => {

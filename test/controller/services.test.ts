@@ -106,6 +106,42 @@ void t.test('services', async (t) => {
     });
   });
 
+  await t.test('a service is changed in place, in the generation that was meant', async (t) => {
+    const { addresses, generation, createdAt } = await create('changed', { publish: [{ hostPort: 8082 }] });
+    const set = (change: object, at = one): Promise<ServiceView> => at.call('PATCH', '/v1/services/changed', change);
+    const changed = await set({ ports: [{ port: 80, target: 81 }], backends: ['web-1'], generation });
+    t.match(changed, {
+      addresses,
+      createdAt,
+      generation: generation + 1,
+      ports: [{ target: 81 }],
+      backends: ['web-1'],
+    });
+    t.notOk('selector' in changed);
+    t.same(changed.publish, [{ hostPort: 8082, port: 80, protocol: 'tcp' }], 'what is not given stays');
+    const wrong: readonly (readonly [string, object])[] = [
+      ['ERR_STALE_GENERATION', { affinity: 'client-ip', generation }],
+      ['ERR_INVALID_SERVICE', { ports: [{ port: 81 }] }],
+      ['ERR_INVALID_SERVICE', { ports: [] }],
+      ['ERR_INVALID_SERVICE', { backends: [] }],
+      ['ERR_INVALID_SERVICE', { selector: { a: 'b' }, backends: ['a'] }],
+      ['ERR_INVALID_SERVICE', { health: { type: 'tcp', path: '/' } }],
+      ['ERR_PORT_IN_USE', { publish: [{ hostPort: 8080 }] }],
+      ['ERR_INVALID_REQUEST', { addresses: ['10.1.0.9'] }],
+      ['ERR_INVALID_REQUEST', { mode: 'dnsrr' }],
+      ['ERR_INVALID_REQUEST', { ports: [{ port: 0 }] }],
+      ['ERR_INVALID_REQUEST', { drainMs: -1 }],
+    ];
+    for (const [code, change] of wrong) await t.rejects(set(change), { code }, JSON.stringify(change));
+    t.equal((await one.call<ServiceView>('GET', '/v1/services/changed')).generation, generation + 1, 'as it was');
+    const both = [set({ affinity: 'client-ip' }), set({ drainMs: 1000 }, two)];
+    await Promise.all(both);
+    t.match(await set({ health: { type: 'tcp' }, publish: [] }), { affinity: 'client-ip', drainMs: 1000 });
+    const { health, publish } = await set({ health: null });
+    t.same([health, publish], [undefined, undefined]);
+    await one.call('DELETE', '/v1/services/changed');
+  });
+
   await t.test('a service that the store lost is taken back from hosts, once and as it was', async (t) => {
     const { addresses, generation, createdAt } = await create('lost', { publish: [{ hostPort: 8081 }] });
     const lost: Service = {
