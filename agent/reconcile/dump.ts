@@ -1,6 +1,7 @@
 import { tsnetProtocol } from '../../core/kernel.js';
 import { addrList } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { isNetlinkError } from '../../lib/netlink/errors.js';
 import { fdbList } from '../../lib/netlink/fdb.js';
 import { neighList } from '../../lib/netlink/neigh.js';
 import { routeList } from '../../lib/netlink/route.js';
@@ -30,12 +31,17 @@ export async function dumpOnLinks(connection: NetlinkConnection, nameOf: OurLink
   ];
 }
 
-/** Reads the routes of ours on one link. */
+/** Reads the routes of ours on one link; none when it has just gone, before its notification was read. */
 export async function dumpRoutes(
   connection: NetlinkConnection,
   link: { readonly ifindex: number; readonly name: string },
 ): Promise<ObservedObject[]> {
-  const routes = await routeList(connection, { ifindex: link.ifindex, protocol: tsnetProtocol });
+  const routes = await routeList(connection, { ifindex: link.ifindex, protocol: tsnetProtocol }).catch(
+    (error: unknown) => {
+      if (isNetlinkError(error, 'ENODEV')) return [];
+      throw error;
+    },
+  );
   return observeEach(routes, () => link.name, observedRoute);
 }
 

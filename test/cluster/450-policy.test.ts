@@ -237,6 +237,61 @@ t.test('egress, and both ends', async (t) => {
   });
 });
 
+t.test('between joined networks, on one host and across', async (t) => {
+  await withLab(t, { hosts: 2 }, async (lab) => {
+    for (const name of ['red', 'blue']) await lab.host(1).create({ name, ipv6: true });
+    await lab.host(1).json('update', 'red', '--join', 'blue');
+    const wanted = {
+      web: { host: 1, role: 'web', network: 'blue' },
+      near: { host: 1, role: 'front' },
+      far: { host: 2, role: 'front' },
+      other: { host: 2, role: 'other', network: 'blue' },
+    };
+    await withMembers(lab, wanted, async ({ web: server, near, far, other }) => {
+      await holds(t, 'all reach each other before', [
+        [near, server, 'tcp/80', true],
+        [far, server, 'udp/81', true],
+        [server, far, 'tcp/80', true],
+        [other, near, 'tcp/80', true],
+      ]);
+      await put(lab, {
+        name: 'in',
+        ...web,
+        ingress: [{ peers: [{ endpoints: role('front') }], ports: [{ port: 80 }, { protocol: 'icmp' }] }],
+      });
+      await holds(t, 'labels of the other network count', [
+        [near, server, 'tcp/80', true],
+        [far, server, 'tcp/80', true],
+        [far, server, 'icmp', true],
+        [near, server, 'tcp/81', false],
+        [far, server, 'udp/80', false],
+        [other, server, 'tcp/80', false],
+        [server, far, 'tcp/81', true],
+        [server, near, 'udp/80', true],
+      ]);
+      await put(lab, { name: 'in', ...web, ingress: [{ peers: [{ networks: ['blue'] }] }] });
+      await holds(t, 'and so does which network somebody is of', [
+        [other, server, 'tcp/80', true],
+        [near, server, 'tcp/80', false],
+        [far, server, 'tcp/80', false],
+      ]);
+      await put(lab, { name: 'in', ...web, ingress: [{ peers: [{ networks: ['red'] }] }] });
+      await put(lab, { name: 'out', selects: role('front'), networks: ['red'], egress: [{ ports: [{ port: 90 }] }] });
+      await holds(t, 'both ends must allow', [
+        [near, server, 'tcp/90', true],
+        [far, server, 'tcp/90', true],
+        [far, server, 'tcp/80', false],
+        [other, server, 'tcp/90', false],
+        [server, far, 'udp/80', true],
+      ]);
+      await drop(lab, 'in');
+      await drop(lab, 'out');
+      await holds(t, 'and all is as it was', [[far, server, 'udp/81', true]]);
+      await isGone(t, lab);
+    });
+  });
+});
+
 t.test('networks and CIDRs with exceptions, for containers and for clients from outside', async (t) => {
   await withLab(t, { hosts: 2 }, async (lab) => {
     await lab.host(1).create({ name: 'red', ipv6: true });
