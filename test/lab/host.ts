@@ -117,7 +117,7 @@ export class LabHost {
   async waitForAgent(
     what: string,
     condition: (status: AgentStatus) => boolean,
-    deadlineMs = 20_000,
+    deadlineMs = 30_000,
   ): Promise<AgentStatus> {
     return waitFor(
       what,
@@ -135,7 +135,7 @@ export class LabHost {
   }
 
   /** Waits until every record of this host has reached the controllers. */
-  async published(deadlineMs = 10_000): Promise<void> {
+  async published(deadlineMs = 30_000): Promise<void> {
     await this.waitForAgent(
       `${this.name} to have published everything`,
       ({ unpublished }) => unpublished === 0,

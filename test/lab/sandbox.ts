@@ -42,7 +42,7 @@ export async function canPing(sandbox: Sandbox, address: string, options: PingOp
 }
 
 /** Waits until a ping is answered. How long it took, ms. */
-export async function reaches(sandbox: Sandbox, address: string, deadlineMs = 5000): Promise<number> {
+export async function reaches(sandbox: Sandbox, address: string, deadlineMs = 20_000): Promise<number> {
   const startedMs = performance.now();
   const ask = (): Promise<boolean> => canPing(sandbox, address, { timeoutMs: 200 });
   await waitFor(`${sandbox.name} to reach ${address}`, ask, deadlineMs);

@@ -43,12 +43,12 @@ export class ServiceProgram {
 
   /** Waits for the line after so many. */
   line(after: number): Promise<Readonly<Record<string, unknown>>> {
-    return waitFor('the service program to say something', () => this.lines[after], 10_000);
+    return waitFor('the service program to say something', () => this.lines[after]);
   }
 
   async end(): Promise<Readonly<Record<string, unknown>>> {
     this.#child.stdin.end();
-    await waitFor('the service program to end', () => this.#isOver, 15_000);
+    await waitFor('the service program to end', () => this.#isOver);
     return this.lines.at(-1) ?? {};
   }
 
@@ -87,7 +87,8 @@ export async function ask(
 ): Promise<Heard> {
   const verb = to.protocol === 'udp' ? 'ask-udp' : 'ask';
   const asking = new ServiceProgram(from.enter, [verb, to.address, to.port ?? 80, to.count]);
-  const heard = await waitFor('answers', () => asking.lines[0], 60_000);
+  // Also where each is given up after its two seconds, so that it is said how many were.
+  const heard = await waitFor('answers', () => asking.lines[0], 20_000 + 2500 * to.count);
   await asking.end();
   return heard as unknown as Heard;
 }

@@ -123,7 +123,7 @@ export async function settlesTo(
   t: Test,
   take: () => Promise<NetnsSnapshot>,
   expected: NetnsSnapshot,
-  deadlineMs = 10_000,
+  deadlineMs = 20_000,
 ): Promise<void> {
   const isAsBefore = async (): Promise<boolean> => JSON.stringify(await take()) === JSON.stringify(expected);
   await waitFor('the namespace to be as before', isAsBefore, deadlineMs).catch(() => undefined);

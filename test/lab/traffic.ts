@@ -30,7 +30,7 @@ export class Traffic {
   }
 
   /** Waits for a line with that key; its value. Errors: at once when the program ends without one. */
-  async expect(key: string, deadlineMs = 10_000): Promise<unknown> {
+  async expect(key: string, deadlineMs = 30_000): Promise<unknown> {
     const find = (): TrafficLine | undefined => this.lines.find((candidate) => key in candidate);
     await waitFor(`"${key}" from ${this.#words.join(' ')}`, () => find() ?? this.#ended, deadlineMs);
     const line = find();

@@ -7,7 +7,7 @@ import { scheduler } from 'node:timers/promises';
 export async function waitFor<T>(
   what: string,
   condition: () => Promise<T> | T,
-  deadlineMs = 10_000,
+  deadlineMs = 30_000,
 ): Promise<NonNullable<T>> {
   const startedMs = performance.now();
   let last = 'nothing';

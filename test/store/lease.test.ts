@@ -46,7 +46,7 @@ void t.test('leases over a real etcd', async (t) => {
       t.teardown(() => etcd.thaw());
       t.equal(await kept.lost, 'unacknowledged');
       const tookMs = performance.now() - frozenAt;
-      t.ok(tookMs <= ttlMs + 600, `lost ${Math.round(tookMs)} ms after the freeze`);
+      t.ok(tookMs < 2 * ttlMs, `lost ${Math.round(tookMs)} ms after the freeze`);
       t.ok(tookMs >= ttlMs / 2, 'and not before');
       etcd.thaw();
     },
