@@ -53,6 +53,10 @@ export interface NetlinkSocket {
    * sends still pending, and so may overtake them.
    */
   sendSync(datagram: Uint8Array): void;
+  /** Leaves what comes in the receive buffer, so that it wakes nobody, until `resume`. */
+  pause(): void;
+  /** Goes on receiving, from the next turn of the event loop. */
+  resume(): void;
   /** Closes; again is a no-op. Pending sends reject with `EBADF`, no callback comes afterwards. */
   close(): void;
 }

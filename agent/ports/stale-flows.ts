@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { formatAddr, isLoopback, parseAddr, type Family } from '../../core/addr.js';
 import type { Endpoint, PortMapping, PortProtocol } from '../../core/model.js';
 import { portAddresses } from '../../core/ports.js';
@@ -9,6 +9,9 @@ import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
 
 /** So many ports are asked for one by one, with the kernel filtering; more are picked out of one listing. */
 const askedSingly = 4;
+/** A walk is followed by a rest, so many times as long, in which what comes is gathered for the next. */
+const restFactor = 9;
+const maxRestMs = 250;
 
 /** Ports of one family and protocol. */
 interface FlowGroup {
@@ -30,13 +33,14 @@ export interface StaleFlowsOptions {
  * datagram sender from one that has come. Others are left alone.
  *
  * The kernel has no index for that: it walks the table of all namespaces, some 6 ms for the 262 144 buckets that it
- * makes on a host of 8 GiB and more. So this goes on behind the caller, one walk at a time, and a walk serves all that
- * was asked for while the one before it went on.
+ * makes on a host of 8 GiB and more. So this goes on behind the caller, one walk at a time, a walk serves all that was
+ * asked for since the one before it began, and takes a tenth of one processor at most.
  */
 export class StaleFlows {
   readonly #options: StaleFlowsOptions;
   #groups = new Map<string, FlowGroup>();
   #running: Promise<void> | undefined;
+  #restUntilMs = 0;
 
   constructor(options: StaleFlowsOptions) {
     this.#options = options;
@@ -66,11 +70,16 @@ export class StaleFlows {
       // The caller's answer goes first.
       await setImmediate();
       while (this.#groups.size > 0) {
+        const leftMs = this.#restUntilMs - performance.now();
+        if (leftMs > 0) await delay(leftMs);
+        const startedMs = performance.now();
         const groups = this.#groups;
         this.#groups = new Map();
         const own = await this.#hostAddresses();
         const isOwn = (address: string): boolean => own.has(address) || isLoopback(parseAddr(address));
         for (const group of groups.values()) await this.#dropGroup(group, isOwn);
+        const endedMs = performance.now();
+        this.#restUntilMs = endedMs + Math.min(maxRestMs, restFactor * (endedMs - startedMs));
       }
     } catch (error) {
       this.#options.log.error({ error: String(error) }, 'while forgetting connections to published ports');

@@ -27,8 +27,8 @@ const groups = [
   RTNLGRP_IPV6_ROUTE,
 ];
 
-/** How long notifications are collected while nobody waits for them. */
-const gatherMs = 4;
+/** How long notifications are collected while nobody waits for them: longer than an attach takes. */
+const gatherMs = 8;
 
 /** linux/netlink.h: a message that asks nothing, and is acknowledged when it asks for that. */
 const NLMSG_NOOP = 1;
@@ -95,6 +95,8 @@ export class Feed {
       if (isHurried) this.#hurried += 1;
       try {
         socket.sendSync(writer.written());
+        if (isHurried) this.#deliverAtEndOfTurn();
+        else this.gather();
       } catch (error) {
         this.#arrive(seq);
         reject(error instanceof Error ? error : new Error(String(error)));
@@ -117,18 +119,29 @@ export class Feed {
   }
 
   /**
-   * Making one veth brings some ten notifications of its links at once, each with all that is known of
-   * it: they are collected for a while, and those that a later one repeats are not read. What is asked for in that
-   * while, an attach above all, is answered first; whoever waits at a barrier waits no longer for it.
+   * Leaves notifications in the kernel for a while. Making one veth brings some ten of its links, each with all that is
+   * known of it: each would wake this process on its own, at the expense of whoever makes the link, and those that a later
+   * one repeats are not worth reading. What is asked for in that while, an attach above all, is answered first; whoever
+   * waits at a barrier waits no longer for it.
    */
+  gather(): void {
+    if (this.#closed || this.#isDelivering || this.#due !== undefined) return;
+    this.#socket?.pause();
+    this.#due = setTimeout(() => this.#deliverAtEndOfTurn(), gatherMs);
+  }
+
   #receive(datagram: Buffer): void {
     this.#received.push(datagram);
     if (this.#hurried > 0) this.#deliverAtEndOfTurn();
-    else this.#due ??= setTimeout(() => this.#deliver(), gatherMs);
+    else this.gather();
   }
 
+  /** Between a timer and the immediates of the same turn, what the kernel has is received. */
   #deliverAtEndOfTurn(): void {
-    if (this.#isDelivering) return;
+    if (this.#isDelivering || this.#closed) return;
+    clearTimeout(this.#due);
+    this.#due = undefined;
+    this.#socket?.resume();
     this.#isDelivering = true;
     setImmediate(() => {
       this.#isDelivering = false;
@@ -137,8 +150,6 @@ export class Feed {
   }
 
   #deliver(): void {
-    clearTimeout(this.#due);
-    this.#due = undefined;
     if (this.#closed) return;
     const messages: Message[] = [];
     let broken: unknown;

@@ -67,6 +67,11 @@ export class KernelView {
     await this.#feed?.barrier(isHurried);
   }
 
+  /** Says that what comes next is of our own making: see Feed.gather. */
+  gather(): void {
+    this.#feed?.gather();
+  }
+
   /** Takes note of what an acknowledged request made, where no notification has said it. */
   assume(key: string, object: ObservedObject | undefined): void {
     this.#observed.put(key, object);

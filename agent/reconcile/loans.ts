@@ -27,9 +27,10 @@ export class Loans {
 
   /** See Reconciler.lend. */
   lend(owner: string, made: Promise<unknown>): void {
-    const { desired, backlog, echoes } = this.#parts;
+    const { desired, backlog, echoes, view } = this.#parts;
     const keys = [...desired.keysOfOwner(owner)].filter((key) => backlog.dirty.delete(key));
     for (const key of keys) echoes.send(key);
+    view.gather();
     const ended = made.then(
       () => true,
       () => false,

@@ -142,6 +142,10 @@ Poll* Poll::start(EventLoop& loop, std::shared_ptr<Fd> fd, std::function<void()>
   return poll.release();
 }
 
+void Poll::pause() { uv_poll_stop(&poll_); }
+
+void Poll::resume() { uv_poll_start(&poll_, UV_READABLE, onEvent); }
+
 void Poll::close() {
   uv_close(reinterpret_cast<uv_handle_t*>(&poll_), [](uv_handle_t* closed) {
     const std::unique_ptr<Poll> poll(static_cast<Poll*>(closed->data));

@@ -109,6 +109,9 @@ class JsScope {
 class Poll {
  public:
   static Poll* start(EventLoop& loop, std::shared_ptr<Fd> fd, std::function<void()> onReadable);
+  /** Does not watch until `resume`. */
+  void pause();
+  void resume();
   void close();
 
  private:

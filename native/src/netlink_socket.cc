@@ -126,6 +126,14 @@ class NetlinkSocket : public Closable, public std::enable_shared_from_this<Netli
     sendNetlink(*fd_, bytes.start, bytes.length);
   }
 
+  void pause() {
+    if (!closed()) poll_->pause();
+  }
+
+  void resume() {
+    if (!closed()) poll_->resume();
+  }
+
   void close() override {
     if (closed()) return;
     const auto self = shared_from_this();
@@ -210,6 +218,16 @@ Napi::Value newSocketObject(Napi::Env env, const std::shared_ptr<NetlinkSocket>&
                                        socket->sendSync(info[0]);
                                        return info.Env().Undefined();
                                      })),
+      method("pause", newFunction(env, "pause",
+                                  [socket](const Napi::CallbackInfo& info) {
+                                    socket->pause();
+                                    return info.Env().Undefined();
+                                  })),
+      method("resume", newFunction(env, "resume",
+                                   [socket](const Napi::CallbackInfo& info) {
+                                     socket->resume();
+                                     return info.Env().Undefined();
+                                   })),
       method("close", newFunction(env, "close",
                                   [socket](const Napi::CallbackInfo& info) {
                                     socket->close();

@@ -283,3 +283,24 @@ t.test('two hundred sockets opened and closed leave no descriptor and no thread'
   await until('the threads to end', () => threadNames().length === 0);
   t.same(openDescriptors(), descriptors);
 });
+
+t.test('a paused socket receives nothing, and all that has come once it is resumed', async (t) => {
+  const path = await withNetns(t);
+  const { socket, received, errors } = await open(path, { groups: [RTNLGRP_LINK] });
+  const names = (): string[] =>
+    ['one', 'two', 'three'].filter((name) => decodeMessages(received).some(({ body }) => body.includes(`${name}\0`)));
+  socket.pause();
+  socket.pause();
+  for (const name of ['one', 'two']) ip(path, 'link', 'add', name, 'type', 'bridge');
+  await new Promise(setImmediate);
+  t.same(received, []);
+  socket.resume();
+  socket.resume();
+  await until('what has come meanwhile', () => names().includes('one') && names().includes('two'));
+  ip(path, 'link', 'add', 'three', 'type', 'bridge');
+  await until('what comes afterwards', () => names().includes('three'));
+  socket.pause();
+  socket.close();
+  t.same(errors, []);
+  t.doesNotThrow(() => [socket.pause(), socket.resume()], 'on a closed one they do nothing');
+});

@@ -81,6 +81,8 @@ function fakeNative(respond: (sent: Sent[], send: number) => Buffer[]): Fake {
         closed: false,
         send: async (datagram) => send(datagram),
         sendSync: send,
+        pause: () => undefined,
+        resume: () => undefined,
         close: () => {
           fake.closes++;
         },

@@ -93,6 +93,8 @@ function fakeNative(): { native: NativeApi; opened: NetlinkOpenOptions[]; closes
         closed: false,
         send: async () => undefined,
         sendSync: () => undefined,
+        pause: () => undefined,
+        resume: () => undefined,
         close: () => void fake.closes++,
       };
     },

@@ -124,6 +124,8 @@ export function countingNative(): {
           count(datagram);
           socket.sendSync(datagram);
         },
+        pause: () => socket.pause(),
+        resume: () => socket.resume(),
         close: () => socket.close(),
       };
     },
