@@ -21,6 +21,7 @@ import type { Link } from '../../lib/netlink/link-value.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
+import { kernelError, parentUnknown, portsExhausted } from '../kernel-error.js';
 import { macvlanModes, requestsOf } from '../reconcile/request.js';
 
 /** What the steps need of the kernel: a connection in the host namespace and the addon. */
@@ -177,7 +178,7 @@ function vethRequests(
 
 async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: number | null): Promise<LinkMade> {
   const parent = await linkGet(kernel.connection, plan.parent).catch((error: unknown) => {
-    if (isNetlinkError(error, 'ENODEV')) throw parentUnknown(plan.parent);
+    if (isNetlinkError(error, 'ENODEV')) throw parentUnknown(plan.parent, plan.ifname);
     throw kernelError(error);
   });
   const create = linkAddMessage({
@@ -216,12 +217,6 @@ async function batchWithLink(
   return { link };
 }
 
-function parentUnknown(parent: string): TsnetError {
-  return new TsnetError('ERR_PARENT_UNKNOWN', `parent interface "${parent}" does not exist on this host`, {
-    details: { parent },
-  });
-}
-
 async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error: unknown): Promise<TsnetError> {
   const ifname = plan.kind === 'veth' ? plan.peer.ifname : plan.ifname;
   if (isNetlinkError(error, 'EEXIST')) {
@@ -242,23 +237,12 @@ async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error:
           cause: error,
         });
   }
-  if (plan.kind === 'veth' && isNetlinkError(error, 'EXFULL')) {
-    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${plan.master} has no free port`, {
-      details: { link: plan.master },
-      cause: error,
-    });
-  }
+  if (plan.kind === 'veth' && isNetlinkError(error, 'EXFULL')) return portsExhausted(plan.master, plan.name, error);
   if (plan.kind === 'macvlan' && isNetlinkError(error, 'EINVAL')) {
     const message = `interface "${plan.parent}" cannot carry macvlan links: ${(error as Error).message}`;
     return new TsnetError('ERR_PARENT_UNKNOWN', message, { details: { parent: plan.parent }, cause: error });
   }
   return kernelError(error);
-}
-
-/** The kernel's refusal as an error of ours. */
-export function kernelError(error: unknown): TsnetError {
-  if (error instanceof TsnetError) return error;
-  return new TsnetError('ERR_KERNEL', error instanceof Error ? error.message : String(error), { cause: error });
 }
 
 /** The interface's name and mark inside the sandbox. */

@@ -1,9 +1,9 @@
 import type { Bandwidth } from '../../core/model.js';
-import { TsnetError } from '../../core/errors.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { exchange } from '../../lib/netlink/exchange.js';
 import { tbfReplaceMessage, type Tbf } from '../../lib/netlink/qdisc.js';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
+import { kernelError } from '../kernel-error.js';
 
 /** Segments of this size cross a veth pair in one piece: a smaller bucket would cut each. */
 const leastBurstBytes = 64 * 1024;
@@ -53,6 +53,5 @@ export async function limitLink(
     failed.push(...(await exchange(kernel.native, link.netns, [bucket])));
   }
   const first = failed.find((result) => result !== undefined);
-  if (first === undefined) return;
-  throw new TsnetError('ERR_KERNEL', first instanceof Error ? first.message : String(first), { cause: first });
+  if (first !== undefined) throw kernelError(first);
 }

@@ -1,18 +1,12 @@
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
+import { portsExhausted } from '../kernel-error.js';
 import type { LinkTable } from './link-table.js';
 import { formatReconcileObject, isLink, type ReconcileObject } from './object.js';
 
 /** An unmarked link stands where ours should. */
 export function linkConflict(name: string): TsnetError {
   return new TsnetError('ERR_LINK_CONFLICT', `link ${name} exists and is not tsnet's`, { details: { link: name } });
-}
-
-/** The parent of a macvlan link is not there. */
-export function parentUnknown(parent: string, link: string): TsnetError {
-  return new TsnetError('ERR_PARENT_UNKNOWN', `options.parent: this host has no interface ${JSON.stringify(parent)}`, {
-    details: { field: 'options.parent', value: parent, link },
-  });
 }
 
 /** Names what the kernel refused, with the code that fits. The link table is asked who is in the way. */
@@ -26,12 +20,8 @@ export function kernelFailure(object: ReconcileObject, cause: unknown, links: Li
       cause,
     });
   }
-  if (object.kind === 'port' && isNetlinkError(cause, 'EXFULL')) {
-    return new TsnetError('ERR_PORTS_EXHAUSTED', `bridge ${object.master} has no free port for ${object.link}`, {
-      details: { bridge: object.master, link: object.link },
-      cause,
-    });
-  }
+  if (object.kind === 'port' && isNetlinkError(cause, 'EXFULL'))
+    return portsExhausted(object.master, object.link, cause);
   if (object.kind === 'route' && isNetlinkError(cause, 'EEXIST')) {
     const text = `this host has another route to ${object.dst}, which is not tsnet's (see \`ip route show ${object.dst}\`)`;
     return new TsnetError('ERR_SUBNET_OVERLAP', text, {
@@ -46,11 +36,6 @@ export function kernelFailure(object: ReconcileObject, cause: unknown, links: Li
     details: { link, errno: cause.code },
     cause,
   });
-}
-
-/** An operation that failed as a whole, with no object to name. */
-export function operationFailure(cause: unknown): TsnetError {
-  return new TsnetError('ERR_KERNEL', cause instanceof Error ? cause.message : String(cause), { cause });
 }
 
 /** Reports whether a failure may be over since a link has come, or gone. */

@@ -1,7 +1,7 @@
 import type { Logger } from '../../lib/log.js';
+import { kernelError } from '../kernel-error.js';
 import type { Backlog } from './backlog.js';
 import type { Echoes } from './echoes.js';
-import { operationFailure } from './failure.js';
 import type { KernelView } from './kernel-view.js';
 import type { LinkReaper } from './link-reaper.js';
 import type { LinkEntry } from './link-table.js';
@@ -63,7 +63,7 @@ export class LinkDeletions {
       if (view.links.byName(entry.name)?.ifindex === entry.ifindex) await view.refreshLink(entry.name);
     } catch (error) {
       if (this.#isClosed) return;
-      backlog.fail(key, operationFailure(error));
+      backlog.fail(key, kernelError(error));
     } finally {
       this.#names.delete(entry.name);
       echoes.end(key);

@@ -4,9 +4,9 @@ import type { LinkMark } from '../../core/ids.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Logger } from '../../lib/log.js';
 import { NetlinkConnection } from '../../lib/netlink/connection.js';
+import { kernelError } from '../kernel-error.js';
 import { Audit, repairLinkSettings } from './audit.js';
 import { backoffMs, systemClock, type Clock } from './backoff.js';
-import { operationFailure } from './failure.js';
 import { Loop } from './loop.js';
 import type { LinkEvent } from './notices.js';
 import { reconcilerStatus, type ReconcilerStatus } from './status.js';
@@ -260,7 +260,7 @@ export class Reconciler {
     // What was sent may or may not have been done.
     const { echoes, backlog, settling, view } = this.#parts;
     for (const key of echoes.clear()) backlog.dirty.add(key);
-    settling.rejectAll(operationFailure(error));
+    settling.rejectAll(kernelError(error));
     view.doubt();
     const random = (): number => this.#clock.random();
     this.#clock.after(backoffMs(3, random), () => this.#loop.wake());

@@ -4,7 +4,8 @@ import type { NativeApi, NativeError, NetlinkSocket, NetnsRef } from '../../nati
 import { assertBatch, BatchAnswers, type BatchResult, batchTimeoutMs, encodeBatches, type OnReply } from './batch.js';
 import { NETLINK_ROUTE, NLM_F_ACK, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN } from './constants.js';
 import { errnoNumber } from './errno.js';
-import { DumpInterrupted, NetlinkClosed, NetlinkError, NetlinkTimeout } from './errors.js';
+import { dumpConsistently } from './consistent.js';
+import { NetlinkClosed, NetlinkError, NetlinkTimeout } from './errors.js';
 import {
   decodeDone,
   decodeError,
@@ -15,8 +16,6 @@ import {
   type MessageHeader,
   type NetlinkMessage,
 } from './message.js';
-
-const dumpAttempts = 10;
 
 /** How a connection is opened. */
 export interface ConnectionOptions {
@@ -198,11 +197,7 @@ export class NetlinkConnection {
     const before = this.#lastDump;
     const run = (async () => {
       await before.catch(() => undefined);
-      for (let attempt = 0; attempt < dumpAttempts; attempt++) {
-        const values = await this.#dumpOnce(message, decode);
-        if (values !== undefined) return values;
-      }
-      throw new DumpInterrupted(formatMessage(message), dumpAttempts);
+      return dumpConsistently(message, () => this.#dumpOnce(message, decode));
     })();
     this.#lastDump = run.catch(() => undefined);
     return run;

@@ -3,10 +3,9 @@ import { assertBatch, BatchAnswers, type BatchResult, batchTimeoutMs, encodeBatc
 import type { DecodeReply } from './connection.js';
 import { NETLINK_ROUTE, NLMSG_DONE } from './constants.js';
 import { errnoNumber } from './errno.js';
-import { DumpInterrupted, NetlinkError, NetlinkTimeout } from './errors.js';
+import { dumpConsistently } from './consistent.js';
+import { NetlinkError, NetlinkTimeout } from './errors.js';
 import { eachMessage, formatMessage, isInterrupted, type NetlinkMessage } from './message.js';
-
-const dumpAttempts = 10;
 
 /** How an exchange is made. */
 export interface ExchangeOptions {
@@ -156,7 +155,7 @@ export async function exchangeDump<T>(
   request: DumpRequest<T>,
 ): Promise<T[]> {
   const { message, decode, ...options } = request;
-  for (let attempt = 0; attempt < dumpAttempts; attempt++) {
+  return dumpConsistently(message, async () => {
     const values: T[] = [];
     let interrupted = false;
     const result = await exchange(native, netns, [message], {
@@ -169,7 +168,6 @@ export async function exchangeDump<T>(
       },
     });
     assertBatch(result);
-    if (!interrupted) return values;
-  }
-  throw new DumpInterrupted(formatMessage(message), dumpAttempts);
+    return interrupted ? undefined : values;
+  });
 }
