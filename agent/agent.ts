@@ -1,6 +1,6 @@
 import { parseHostName } from '../core/name.js';
 import type { Logger } from '../lib/log.js';
-import { Closers } from './closers.js';
+import { Closers } from '../lib/sync/closers.js';
 import type { FrontEnd } from './front-end.js';
 import type { AgentOptions } from './options.js';
 import { newAttaching } from './start/attaching.js';
@@ -32,7 +32,7 @@ export interface Agent {
  * signal comes while a lost journal waits for a controller.
  */
 export async function startAgent(options: AgentOptions, io: AgentIo): Promise<Agent> {
-  const closers = new Closers(io.log);
+  const closers = new Closers((error) => io.log.error({ error: String(error) }, 'while stopping'));
   try {
     const hostName = parseHostName(options.hostName);
     return { socket: await start({ ...options, hostName }, io, closers), stop: () => closers.close() };

@@ -7,6 +7,7 @@ import { transact } from '../lib/etcd/txn.js';
 import { listenHttp, type Listening } from '../lib/http/listen.js';
 import type { Logger } from '../lib/log.js';
 import { placesOf, reachablePlaces, type Place } from '../lib/places.js';
+import { Closers } from '../lib/sync/closers.js';
 import { newApp } from './app.js';
 import { settingsOf, type ControllerContext } from './context.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
@@ -48,42 +49,37 @@ export async function runController(
  */
 export async function startController(options: ControllerOptions, log: Logger): Promise<ControllerHandle> {
   const pools = options.subnetPools.map(readPool);
-  const undo: (() => Promise<void> | void)[] = [];
-  const close = async (): Promise<void> => {
-    for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
-      await Promise.resolve(step()).catch((error: unknown) => log.warn({ err: error }, 'stopping was not clean'));
-    }
-  };
+  const closers = new Closers((error) => log.warn({ err: error }, 'stopping was not clean'));
   try {
     await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
     const lock = await lockDataDir(options.dataDir);
-    undo.push(lock.release);
+    closers.push(lock.release);
     const tokens = {
       admin: await ensureTokenFile(options.dataDir, 'admin'),
       host: await ensureTokenFile(options.dataDir, 'host'),
     };
     const etcd = options.etcd.length === 0 ? await startEtcd({ dataDir: options.dataDir, log }) : undefined;
-    if (etcd !== undefined) undo.push(etcd.stop);
+    if (etcd !== undefined) closers.push(etcd.stop);
     const client = new EtcdClient({ endpoints: etcd === undefined ? options.etcd : [etcd.endpoint] });
-    undo.push(() => client.close());
-    const context = newContext({ options, pools, log, client, tokens, undo });
+    closers.push(() => client.close());
+    const context = newContext({ options, pools, log, client, tokens, closers });
     const app = await newApp(context, tokens);
-    undo.push(() => app.close());
+    closers.push(() => app.close());
     const listening: Listening[] = [];
-    undo.push(() => context.hub.close());
+    closers.push(() => context.hub.close());
     for (const address of options.listen) {
       const one = await listenHttp(app, address);
       listening.push(one);
-      undo.push(one.close);
+      closers.push(one.close);
     }
     // Streams are told first, so that agents turn to another controller at once.
-    undo.push(() => context.hub.close());
+    closers.push(() => context.hub.close());
     if (etcd !== undefined) await context.mirror.until(() => context.mirror.isConnected, 10_000);
     const urls = listening.map(({ url }) => url);
     log.info({ urls, etcd: client.endpoints }, 'controller listens');
-    return { urls, context, app, etcdPid: pidOf(etcd), close };
+    return { urls, context, app, etcdPid: pidOf(etcd), close: () => closers.close() };
   } catch (error) {
-    await close();
+    await closers.close();
     throw error;
   }
 }
@@ -98,9 +94,9 @@ function newContext(parts: {
   readonly log: Logger;
   readonly client: EtcdClient;
   readonly tokens: { readonly admin: string; readonly host: string };
-  readonly undo: (() => Promise<void> | void)[];
+  readonly closers: Closers;
 }): ControllerContext {
-  const { options, log, client, tokens, undo } = parts;
+  const { options, log, client, tokens, closers } = parts;
   const stopping = new AbortController();
   const mirror: Mirror = new Mirror({
     client,
@@ -115,7 +111,7 @@ function newContext(parts: {
     },
   });
   const keeper = new LeaseKeeper(client);
-  undo.push(() => keeper.close());
+  closers.push(() => keeper.close());
   const hub = new WatchHub({
     mirror,
     log,
@@ -123,7 +119,7 @@ function newContext(parts: {
     downHosts: () => downHosts(mirror, settingsOf({ mirror, options }).livenessMs),
   });
   const running = mirror.run();
-  undo.push(async () => {
+  closers.push(async () => {
     stopping.abort();
     await running;
   });

@@ -225,11 +225,6 @@ export function intersectPrefix(a: Prefix, b: Prefix): Prefix | null {
   return containsPrefix(b, a) ? a : null;
 }
 
-/** Reports whether two prefixes are the same one. */
-export function isSamePrefix(a: Prefix, b: Prefix): boolean {
-  return a.family === b.family && a.base === b.base && a.length === b.length;
-}
-
 /** The address at a distance from a prefix's first. Errors: RangeError where it lies outside. */
 export function addrAt(prefix: Prefix, offset: bigint | number): Addr {
   const distance = BigInt(offset);

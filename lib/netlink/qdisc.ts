@@ -5,7 +5,6 @@ import type { NetlinkMessage } from './message.js';
 
 /** linux/rtnetlink.h, linux/pkt_sched.h */
 const RTM_NEWQDISC = 36;
-const RTM_DELQDISC = 37;
 const TC_H_ROOT = 0xffffffff;
 const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
@@ -84,20 +83,5 @@ export function tbfReplaceMessage(tbf: Tbf): NetlinkMessage {
     body: (writer) => encodeTbf(writer, tbf),
     subject: () =>
       `qdisc #${tbf.ifindex} root tbf rate ${tbf.rateBytesPerSec}bps burst ${tbf.burstBytes} limit ${tbf.limitBytes}`,
-  };
-}
-
-/**
- * Takes a link's root queueing discipline away, so that it has the default one.
- *
- * Equivalent to: `tc qdisc del dev $link root`
- * Errors: the kernel's ENOENT or EINVAL when there is none but the default.
- */
-export function qdiscDeleteMessage(ifindex: number): NetlinkMessage {
-  return {
-    type: RTM_DELQDISC,
-    flags: 0,
-    body: (writer) => tcmsg(writer, ifindex),
-    subject: () => `qdisc del #${ifindex} root`,
   };
 }
