@@ -11,14 +11,16 @@ import { ask, newBackend, ServiceProgram, type Backend, type Heard } from '../te
 import { waitFor } from '../test/lab/wait.js';
 import { inLab } from './bench-lab.js';
 import type { Benchmark, Samples, Subject } from './harness.js';
+import { buildServer, serveIn } from './serve.js';
 
 type Run = (benchmark: Benchmark) => Promise<boolean>;
 
 const many = 5000;
 const localSandboxes = 500;
 const creatingAtOnce = 4;
-const attachesPerRound = 20;
-const wrkSeconds = 2;
+/** Short rounds, and many: what else happens on the machine then meets both sides of a ratio. */
+const attachesPerRound = 8;
+const wrkSeconds = 1;
 /** One request each 2 ms: 500 a second. */
 const loadPeriodMs = 2;
 
@@ -29,7 +31,8 @@ type NetworkName = keyof typeof hostOf;
 interface Measured {
   readonly network: NetworkName;
   readonly host: LabHost;
-  readonly backend: Backend;
+  readonly backend: EndpointView;
+  readonly server: { readonly end: () => Promise<void> };
   readonly service: ServiceView;
 }
 
@@ -37,7 +40,8 @@ interface Measured {
  * Services: what an attach and a connection cost with one and with 5000 of them in the network, how long a change of a
  * backend takes to hold for 500 sandboxes, and whether a backend can be replaced without a failed request.
  */
-export function withServices(run: Run): Promise<boolean> {
+export async function withServices(run: Run): Promise<boolean> {
+  await buildServer();
   return inLab({ hosts: 3 }, async (lab) => {
     for (const host of lab.hosts)
       await host.exec('sysctl', '-qw', 'net.netfilter.nf_conntrack_tcp_timeout_time_wait=1');
@@ -46,8 +50,8 @@ export function withServices(run: Run): Promise<boolean> {
     await createServices(beside.host, services);
     let kept = await run(attaching(lab, [alone, beside]));
     kept = (await run(connecting(lab, [alone, beside]))) && kept;
-    await alone.backend.program.end();
-    await beside.backend.program.end();
+    await alone.server.end();
+    await beside.server.end();
     kept = (await run(await replacing(lab))) && kept;
     return (await changing(lab, run)) && kept;
   });
@@ -64,13 +68,15 @@ async function newMeasured(lab: Lab, network: NetworkName): Promise<Measured> {
   const number = hostOf[network];
   const host = lab.host(number);
   await host.create({ name: network, subnets: [{ subnet: `10.${64 + number}.0.0/16` }] });
-  const backend = await newBackend(lab, { host: number, network, name: 'web-1' });
+  const sandbox = await lab.sandbox();
+  const server = await serveIn(sandbox, 8080, 'web-1');
+  const backend = await host.attach(network, sandbox, { name: 'web-1', labels: { app: 'web' } });
   const client = await lab.sandbox();
   await host.attach(network, client);
   const service = await create(host, web(network));
   await untilServed(client, service);
   await host.detach(network, client);
-  return { network, host, backend, service };
+  return { network, host, backend, server, service };
 }
 
 function create(host: LabHost, body: ServiceCreate): Promise<ServiceView> {
@@ -137,7 +143,7 @@ function attaching(lab: Lab, measured: readonly [Measured, Measured]): Benchmark
     part: 'attach',
     units: { 'attach ms': 'ms' },
     subjects: measured.map(subject),
-    rounds: 10,
+    rounds: 24,
     warmups: 3,
     comparisons: [{ metric: 'attach ms', of: nameOf(other), to: nameOf(one), atMost: 1.2 }],
   };
@@ -169,14 +175,14 @@ function connecting(lab: Lab, measured: readonly [Measured, Measured]): Benchmar
   const [one, other] = measured;
   const subjects = [
     ...measured.map((each) => subject(nameOf(each), each, each.service.addresses[0] ?? '', 80)),
-    subject('endpoint itself', one, one.backend.endpoint.addresses[0] ?? '', 8080),
+    subject('endpoint itself', one, one.backend.addresses[0] ?? '', 8080),
   ];
   return {
     title: `services: connections a second by the address of a service, 1 and ${many} in the network, and by its backend's own`,
     part: 'connections',
     units: { connections: '/s' },
     subjects,
-    rounds: 10,
+    rounds: 16,
     comparisons: [
       { metric: 'connections', of: nameOf(other), to: nameOf(one), atLeast: 0.95 },
       { metric: 'connections', of: nameOf(one), to: 'endpoint itself' },
