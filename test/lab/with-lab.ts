@@ -20,8 +20,8 @@ export async function withLab(t: Test, options: LabOptions, body: (lab: Lab) => 
   try {
     await lab.start();
     await body(lab);
-    ended = true;
     const statuses = Object.fromEntries(await lab.stop());
+    ended = true;
     t.same(
       statuses,
       Object.fromEntries(Object.keys(statuses).map((name) => [name, 0])),
