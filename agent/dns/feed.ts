@@ -46,6 +46,8 @@ const retryMs = { first: 20, last: 1000 } as const;
 const answerMs = 2000;
 const settleMs = 500;
 const awayMs = 5000;
+/** So long another version has to take over the sockets; then the old one is stopped, and they are opened anew. */
+const replaceMs = 5000;
 const elementOwner = 'dns';
 const dnsPort = 53;
 
@@ -66,6 +68,7 @@ export class DnsFeed {
   #telling: NodeJS.Timeout | undefined;
   #lastId = 0;
   #spawnedMs = -Infinity;
+  #replacedMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
   #retryMs: number = retryMs.first;
   #failed: readonly string[] = [];
@@ -252,11 +255,11 @@ export class DnsFeed {
       this.#awaySinceMs = performance.now();
     }
     this.#isConnected = false;
-    this.#hasFailed = true;
+    this.#hasFailed ||= !this.#isReplacing();
     for (const look of this.#waiters) look();
     const nowMs = performance.now();
     // One that was just started needs its time; one that cannot start is not tried without end.
-    if (nowMs - this.#spawnedMs > Math.max(retryMs.last, this.#retryMs)) {
+    if (!this.#isReplacing() && nowMs - this.#spawnedMs > Math.max(retryMs.last, this.#retryMs)) {
       this.#spawnedMs = nowMs;
       this.#spawn();
     }
@@ -281,12 +284,11 @@ export class DnsFeed {
       case 'hello':
         this.#retryMs = retryMs.first;
         if (message.version !== version) {
-          this.#options.log.info({ version: message.version }, 'the name server is of another version: starting ours');
-          this.#spawnedMs = -Infinity;
-          socket.end(`${JSON.stringify({ do: 'stop' } satisfies ToServer)}\n`);
+          this.#replace(message.version, socket);
           return;
         }
         this.#isConnected = true;
+        this.#replacedMs = -Infinity;
         this.#tellAll();
         return;
       case 'places':
@@ -299,6 +301,24 @@ export class DnsFeed {
       case 'answer':
         this.#asked.get(message.id)?.(message.answer);
     }
+  }
+
+  #replace(other: string, socket: Socket): void {
+    if (this.#isReplacing()) {
+      socket.end();
+      return;
+    }
+    const isFirst = this.#replacedMs === -Infinity;
+    this.#replacedMs = isFirst ? performance.now() : -Infinity;
+    this.#spawnedMs = -Infinity;
+    const { log, program } = this.#options;
+    const message: ToServer = isFirst ? { do: 'replace', program } : { do: 'stop' };
+    log.info({ version: other, ask: message.do }, 'the name server is of another version: starting ours');
+    socket.end(`${JSON.stringify(message)}\n`);
+  }
+
+  #isReplacing(): boolean {
+    return performance.now() - this.#replacedMs < replaceMs;
   }
 
   #tell(message: ToServer): void {

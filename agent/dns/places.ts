@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import { insideAddress } from '../../core/dns/resolver.js';
 import type { Logger } from '../../lib/log.js';
 import type { NativeApi, NetnsHandle, NetnsRef } from '../../native/api.js';
@@ -13,12 +14,21 @@ export interface PlacesOptions {
   readonly tables: DnsTables;
   readonly responder: Responder;
   readonly log: Logger;
+  /** Open sockets that are taken over, by place. */
+  readonly inherited: Map<string, PlaceSockets>;
   /** Where is listened has changed. */
   readonly onChange: () => void;
 }
 
+/** Descriptors of one place. */
+export interface PlaceSockets {
+  readonly udp: number;
+  readonly tcp: number;
+}
+
 interface Open {
-  readonly listeners: readonly Listener[];
+  readonly udp: Listener;
+  readonly tcp: Listener;
   close(): void;
 }
 
@@ -77,6 +87,39 @@ export class Places {
     this.#updateInside();
   }
 
+  /** The open sockets by place: an address, or the sandbox that they are inside of. */
+  sockets(): Map<string, PlaceSockets> {
+    const open = [...this.#onHost, ...this.#inside];
+    return new Map(
+      open.flatMap(([place, state]) =>
+        typeof state === 'object' ? [[place, { udp: state.udp.fd, tcp: state.tcp.fd }] as const] : [],
+      ),
+    );
+  }
+
+  /** Takes nothing more: another process goes on with the sockets. What is under way is finished. */
+  pause(): void {
+    clearInterval(this.#sweepTimer);
+    clearTimeout(this.#retryTimer);
+    for (const open of [...this.#onHost.values(), ...this.#inside.values()]) {
+      if (typeof open !== 'object') continue;
+      open.udp.pause();
+      open.tcp.pause();
+    }
+  }
+
+  /** Of what was taken over nothing is left that nobody wants. */
+  closeInherited(): void {
+    for (const sockets of this.#options.inherited.values()) closeSockets(sockets);
+    this.#options.inherited.clear();
+  }
+
+  #inherit(place: string): PlaceSockets | undefined {
+    const sockets = this.#options.inherited.get(place);
+    this.#options.inherited.delete(place);
+    return sockets;
+  }
+
   close(): void {
     clearInterval(this.#sweepTimer);
     clearTimeout(this.#retryTimer);
@@ -93,13 +136,14 @@ export class Places {
     const { tables } = this.#options;
     const scopeOf = (from: string) => tables.scopeAt(this.#networkAt(address), from);
     const base = { ...this.#base(), address, scopeOf };
+    const inherited = this.#inherit(address);
     try {
-      const udp = await openAnyPort(listenUdp, base);
-      const tcp = await openAnyPort(listenTcp, base).catch((error: unknown) => {
+      const udp = await openAnyPort(listenUdp, withSocket(base, inherited?.udp));
+      const tcp = await openAnyPort(listenTcp, withSocket(base, inherited?.tcp)).catch((error: unknown) => {
         udp.close();
         throw error;
       });
-      this.#onHost.set(address, newOpen([udp, tcp]));
+      this.#onHost.set(address, newOpen(udp, tcp));
       this.#failed.delete(address);
       this.#ports.set(address, [
         { address, protocol: 'udp', port: udp.port },
@@ -131,6 +175,7 @@ export class Places {
     const { native, tables } = this.#options;
     const scopeOf = () => tables.scopeOfSandbox(sandbox);
     let handle: NetnsHandle | undefined;
+    let inherited = this.#inherit(sandbox);
     try {
       handle = await native.netnsOpen(parseTarget(target).ref);
       if (String(handle.cookie) !== sandbox) {
@@ -139,18 +184,21 @@ export class Places {
       }
       const netns: NetnsRef = { fd: handle.fd };
       const base = { ...this.#base(), address: insideAddress, port: dnsPort, netns, scopeOf };
-      const udp = await listenUdp(base);
-      const tcp = await listenTcp(base).catch((error: unknown) => {
+      const taken = inherited;
+      inherited = undefined;
+      const udp = await listenUdp(withSocket(base, taken?.udp));
+      const tcp = await listenTcp(withSocket(base, taken?.tcp)).catch((error: unknown) => {
         udp.close();
         throw error;
       });
-      this.#inside.set(sandbox, newOpen([udp, tcp]));
+      this.#inside.set(sandbox, newOpen(udp, tcp));
       this.#failed.delete(sandbox);
     } catch (error) {
       const { code } = error as { readonly code?: unknown };
       this.#inside.set(sandbox, 'gone');
       if (code !== 'ENOENT' && code !== 'ESRCH') this.#fail(sandbox, error);
     } finally {
+      if (inherited !== undefined) closeSockets(inherited);
       handle?.close();
     }
     this.#updateInside();
@@ -204,8 +252,24 @@ export class Places {
   }
 }
 
-function newOpen(listeners: readonly Listener[]): Open {
-  return { listeners, close: () => listeners.forEach((listener) => listener.close()) };
+function newOpen(udp: Listener, tcp: Listener): Open {
+  return {
+    udp,
+    tcp,
+    close: () => {
+      udp.close();
+      tcp.close();
+    },
+  };
+}
+
+function closeSockets({ udp, tcp }: PlaceSockets): void {
+  closeSync(udp);
+  closeSync(tcp);
+}
+
+function withSocket<Base extends object>(base: Base, inherited: number | undefined): Base & { inherited?: number } {
+  return inherited === undefined ? base : { ...base, inherited };
 }
 
 /** Port 53, or another where the host has a resolver of its own on all addresses: the agent then leads packets there. */

@@ -46,6 +46,8 @@ export type ToServer =
   | { readonly do: 'down'; readonly hosts: readonly string[] }
   | { readonly do: 'end' }
   | { readonly do: 'ask'; readonly question: DnsQuestion }
+  /** Starts a name server of another version, and leaves its sockets to it. */
+  | { readonly do: 'replace'; readonly program: readonly string[] }
   | { readonly do: 'stop' };
 
 /** Where something is really listened on, since port 53 may be taken. */

@@ -8,6 +8,7 @@ import type { Logger } from '../../lib/log.js';
 import { loadNative } from '../../native/index.js';
 import { dnsDefaults } from '../options.js';
 import { explain } from './explain.js';
+import { sayReady, startSuccessor, takeInherited } from './handover.js';
 import { Forwarder } from './forwarder.js';
 import { Places } from './places.js';
 import { newLineReader, type ToAgent, type ToServer } from './protocol.js';
@@ -29,6 +30,8 @@ export interface DnsServerIo {
 /** How often it is looked whether the socket's file is still there. */
 const lookMs = 2000;
 const noAgentMs = 10_000;
+/** Until questions that were forwarded are answered: the sockets are read by the successor. */
+const lingerMs = 5000;
 
 /** Where agent and name server meet. */
 export function dnsSocketPath(runDir: string): string {
@@ -43,7 +46,8 @@ export function dnsSocketPath(runDir: string): string {
 export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): Promise<void> {
   const { log } = io;
   const path = dnsSocketPath(options.runDir);
-  if (await isAnswered(path)) {
+  const inherited = takeInherited();
+  if (inherited === null && (await isAnswered(path))) {
     log.info({ socket: path }, 'another name server is there');
     return;
   }
@@ -61,7 +65,14 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
     for (const agent of agents) agent.write(`${JSON.stringify(message)}\n`);
   };
   const tellPlaces = (): void => tell({ say: 'places', places: places.places, failed: places.failed });
-  const places: Places = new Places({ native, tables, responder, log, onChange: tellPlaces });
+  const places: Places = new Places({
+    native,
+    tables,
+    responder,
+    log,
+    inherited: inherited ?? new Map(),
+    onChange: tellPlaces,
+  });
   let stop = (): void => undefined;
   const stopped = new Promise<void>((resolve) => (stop = resolve));
 
@@ -72,6 +83,9 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
         from.write(`${JSON.stringify({ say: 'answer', id: message.question.id, answer } satisfies ToAgent)}\n`);
         return;
       }
+      case 'replace':
+        void replace(message.program);
+        return;
       case 'stop':
         stop();
         return;
@@ -83,12 +97,32 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
         isInSet = false;
         tables.apply(message);
         places.update();
+        places.closeInherited();
+        if (inherited !== null) sayReady();
         tellPlaces();
         return;
       default:
         tables.apply(message);
         if (!isInSet && (message.do === 'network' || message.do === 'own' || message.do === 'gone')) updateSoon();
     }
+  };
+  let isReplacing = false;
+  /** The path is free for the successor, and ours again where it does not get ready. */
+  const replace = async (program: readonly string[]): Promise<void> => {
+    if (isReplacing) return;
+    isReplacing = true;
+    server.close();
+    if (await startSuccessor(program, places.sockets())) {
+      log.info('another name server goes on with the sockets');
+      places.pause();
+      setTimeout(stop, lingerMs);
+      return;
+    }
+    log.error('another name server did not get ready: going on');
+    server = listen();
+    await bindPrivately(server, path).catch(() => stop());
+    ino = inodeOf(path);
+    isReplacing = false;
   };
   let isInSet = false;
   let isDue = false;
@@ -100,33 +134,35 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
       places.update();
     });
   };
-  const server = createServer((agent) => {
-    // A newer one takes over; the old one is the same agent's, or one that is ending.
-    for (const before of agents) before.destroy();
-    agents.add(agent);
-    isInSet = false;
-    agent.setEncoding('utf8');
-    const read = newLineReader<ToServer>((message) => hear(message, agent));
-    agent.on('data', (part: string) => {
-      try {
-        read(part);
-      } catch (error) {
-        log.error({ error: String(error) }, 'the agent said what cannot be understood');
-        agent.destroy();
-      }
+  const listen = (): Server =>
+    createServer((agent) => {
+      // A newer one takes over; the old one is the same agent's, or one that is ending.
+      for (const before of agents) before.destroy();
+      agents.add(agent);
+      isInSet = false;
+      agent.setEncoding('utf8');
+      const read = newLineReader<ToServer>((message) => hear(message, agent));
+      agent.on('data', (part: string) => {
+        try {
+          read(part);
+        } catch (error) {
+          log.error({ error: String(error) }, 'the agent said what cannot be understood');
+          agent.destroy();
+        }
+      });
+      agent.on('error', () => undefined);
+      agent.on('close', () => agents.delete(agent));
+      agent.write(`${JSON.stringify({ say: 'hello', version, pid: process.pid } satisfies ToAgent)}\n`);
     });
-    agent.on('error', () => undefined);
-    agent.on('close', () => agents.delete(agent));
-    agent.write(`${JSON.stringify({ say: 'hello', version, pid: process.pid } satisfies ToAgent)}\n`);
-  });
+  let server = listen();
   await bindPrivately(server, path);
   log.info({ socket: path }, 'name server is ready');
-  const ino = inodeOf(path);
+  let ino = inodeOf(path);
   const startedMs = performance.now();
   const watch = setInterval(() => {
     const isOrphan = agents.size === 0 && inodeOf(path) !== ino;
     const isForgotten = agents.size === 0 && !tables.hasAll && performance.now() - startedMs > noAgentMs;
-    if (isOrphan || isForgotten) stop();
+    if (!isReplacing && (isOrphan || isForgotten)) stop();
   }, lookMs);
   io.signal.addEventListener('abort', () => stop(), { once: true });
   if (io.signal.aborted) stop();

@@ -18,7 +18,7 @@ export interface Scope {
 /** Seconds that an answer may be kept. */
 const answerTtl = 2;
 
-type Change = Exclude<ToServer, { readonly do: 'ask' | 'stop' }>;
+type Change = Exclude<ToServer, { readonly do: 'ask' | 'replace' | 'stop' }>;
 
 /** All that the agent has said: kept while it is away. */
 export class DnsTables {

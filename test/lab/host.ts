@@ -37,6 +37,8 @@ export interface LabHostOptions {
 }
 
 export interface AgentStart {
+  /** Another executable than the host's. */
+  readonly tsnet?: string;
   /** Failpoints and the like. */
   readonly env?: Readonly<Record<string, string>>;
   /** What to wait for: that it answers (default), that a controller has it as well, or nothing. */
@@ -93,7 +95,7 @@ export class LabHost {
       logPath,
       argv: [
         ...enterArgs(netnsPath(this.netns)),
-        tsnet,
+        start.tsnet ?? tsnet,
         'agent',
         ...agentArgs,
         '--data-dir',
