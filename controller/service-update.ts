@@ -5,7 +5,7 @@ import { isNamed, isSelectedBy } from '../core/service/backend.js';
 import { changeService, isRedefined } from '../core/service/change.js';
 import { commit, networkUnknown, readNetwork, type ControllerContext } from './context.js';
 import { lookUpService, serviceUnknown, serviceView } from './service-views.js';
-import { checkPublished } from './services.js';
+import { checkGuarded, checkPublished } from './services.js';
 import { getService, putService } from './store/services.js';
 
 /**
@@ -28,7 +28,10 @@ export async function updateService(
       const network = await readNetwork(txn, networkId);
       if (network === undefined) throw networkUnknown(networkId);
       const definition = changeService(before, update, network);
-      if (update.publish !== undefined || update.ports !== undefined) checkPublished(context, definition);
+      if (update.publish !== undefined || update.ports !== undefined) {
+        checkGuarded(context, definition);
+        checkPublished(context, definition);
+      }
       const { v, generation, addresses, draining, createdAt } = before;
       after = { v, generation, ...definition, addresses, draining, createdAt };
     }

@@ -9,7 +9,15 @@ import { fixedAddresses, parseService, type ServiceDefinition } from '../core/se
 import type { Txn } from '../lib/etcd/txn.js';
 import { KeyedQueue } from '../lib/sync/keyed-queue.js';
 import { releaseBlock, requestBlock } from './blocks.js';
-import { commit, findNetwork, networkUnknown, now, readNetwork, type ControllerContext } from './context.js';
+import {
+  commit,
+  findNetwork,
+  networkUnknown,
+  now,
+  readNetwork,
+  settingsOf,
+  type ControllerContext,
+} from './context.js';
 import { lookUpService, serviceUnknown, serviceView } from './service-views.js';
 import { getBlock } from './store/blocks.js';
 import { getAddressHolder } from './store/endpoints.js';
@@ -47,6 +55,7 @@ async function createAt(
   },
 ): Promise<ServiceView> {
   const { network, definition, places } = asked;
+  checkGuarded(context, definition);
   checkPublished(context, definition);
   if (context.mirror.tables.service.get(network.id, definition.name) !== undefined)
     throw serviceExists(definition.name, network);
@@ -126,6 +135,23 @@ async function chooseAddress(
   throw new TsnetError('ERR_ADDRESS_EXHAUSTED', `subnet ${subnet} of network "${network.name}" has no address left`, {
     details: { network: network.name, subnet },
   });
+}
+
+/**
+ * Refuses a port that hosts need for the cluster itself: every host would lead what comes for a controller to the
+ * service's backends, tokens included. Errors: ERR_PORT_IN_USE.
+ */
+export function checkGuarded(context: ControllerContext, { publish = [] }: ServiceDefinition): void {
+  const { vxlanPort, guarded = [] } = settingsOf(context);
+  for (const { hostPort, protocol } of publish) {
+    const isVxlan = protocol === 'udp' && hostPort === vxlanPort;
+    if (!isVxlan && !(protocol === 'tcp' && guarded.some(({ port }) => port === hostPort))) continue;
+    const holder = isVxlan ? 'VXLAN' : 'a controller or its etcd';
+    throw new TsnetError('ERR_PORT_IN_USE', `publish: port ${hostPort}/${protocol} is held by ${holder}`, {
+      details: { field: 'publish', value: hostPort, holder },
+      hint: 'Choose another port: this one is needed by the cluster itself.',
+    });
+  }
 }
 
 /** Refuses a port of hosts that another service has. Errors: ERR_PORT_IN_USE. */

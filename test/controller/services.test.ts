@@ -1,6 +1,9 @@
 import t from 'tap';
 import type { NetworkView, ServiceView } from '../../core/api.js';
+import { settingsOf } from '../../controller/context.js';
+import { ensureSettings } from '../../controller/store/settings.js';
 import type { Block, Service } from '../../core/model.js';
+import { transact } from '../../lib/etcd/txn.js';
 import {
   grant,
   newController,
@@ -51,6 +54,22 @@ void t.test('services', async (t) => {
       );
     await t.rejects(one.call('DELETE', '/v1/networks/crowded'), { code: 'ERR_NETWORK_IN_USE', message: /many-/ });
     for (let at = 0; at < 24; at++) await one.call('DELETE', `/v1/services/many-${at}`);
+  });
+
+  await t.test('a port that the cluster itself needs is not published', async (t) => {
+    const { client, mirror } = one.handle.context;
+    const guarded = [{ address: '198.18.0.2', port: 7420 }];
+    await transact(client, (txn) => ensureSettings(txn, { ...settingsOf(one.handle.context), guarded }), {
+      what: 'test',
+    });
+    await mirror.until(() => (settingsOf(one.handle.context).guarded ?? []).length > 0, 10_000);
+    const refused = (hostPort: number, protocol: string, holder: RegExp): Promise<unknown> =>
+      t.rejects(create('taker', { ports: [{ port: 80, protocol }], publish: [{ hostPort, port: 80 }] }), {
+        code: 'ERR_PORT_IN_USE',
+        message: holder,
+      });
+    await refused(7420, 'tcp', /7420\/tcp is held by a controller/);
+    await refused(4789, 'udp', /4789\/udp is held by VXLAN/);
   });
 
   await t.test('a fixed address is that one, once, and is given back', async (t) => {
