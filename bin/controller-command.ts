@@ -1,8 +1,9 @@
 import { resolve } from 'node:path';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { CommandSpec } from '../cli/command.js';
 import { collectList, formatDuration, parseDurationMs, parseServer, parseWhole } from '../cli/parse.js';
 import { controllerDefaults, type ControllerOptions } from '../controller/options.js';
+import { parseHostName } from '../core/name.js';
 import type { LogLevel } from '../lib/log.js';
 import { logLevelOption } from './options.js';
 
@@ -16,7 +17,16 @@ interface ControllerFlags {
   readonly hostsManageNetworks: boolean;
   readonly requireLoopbackToken?: boolean;
   readonly ownHostTokens?: boolean;
+  readonly skydns?: string | true;
+  readonly skydnsDomain: string;
   readonly logLevel: LogLevel;
+}
+
+const skyDnsDefaults = { prefix: '/skydns', domain: 'tsnet.internal' } as const;
+
+function parsePrefix(text: string): string {
+  if (/^(?:\/[A-Za-z0-9_.-]+)+$/.test(text) && !`${text}/`.startsWith('/tsnet/')) return text;
+  throw new InvalidArgumentError('a prefix begins with a slash and ends without one, as /skydns, and is not /tsnet');
 }
 
 export const controllerCommand: CommandSpec<ControllerFlags> = {
@@ -58,6 +68,11 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
       '--own-host-tokens',
       'take from hosts only tokens of their own (see `tsnet host token`), not host.token',
     ),
+    new Option(
+      '--skydns [PREFIX]',
+      `write names below this prefix of etcd (default: ${skyDnsDefaults.prefix}) for CoreDNS's etcd plugin; on every controller alike`,
+    ).argParser(parsePrefix),
+    new Option('--skydns-domain <DOMAIN>', 'domain of these names').default(skyDnsDefaults.domain),
     logLevelOption(controllerDefaults.logLevel),
   ],
   examples: [
@@ -79,6 +94,13 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
       hostsManageNetworks: options.hostsManageNetworks,
       requireLoopbackToken: options.requireLoopbackToken ?? controllerDefaults.requireLoopbackToken,
       ownHostTokens: options.ownHostTokens ?? controllerDefaults.ownHostTokens,
+      skyDns:
+        options.skydns === undefined
+          ? null
+          : {
+              prefix: options.skydns === true ? skyDnsDefaults.prefix : options.skydns,
+              domain: parseHostName(options.skydnsDomain, '--skydns-domain'),
+            },
       logLevel: options.logLevel,
     };
     // Loaded now only: the daemon's code would slow down every other command.

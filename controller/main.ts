@@ -15,6 +15,7 @@ import { startEtcd, type EtcdChild } from './etcd-child.js';
 import { downHosts } from './liveness.js';
 import { Mirror } from './mirror.js';
 import type { ControllerOptions } from './options.js';
+import { SkyDns } from './skydns.js';
 import { ensureSettings } from './store/settings.js';
 import { ensureToken } from './store/tokens.js';
 import { ensureTokenFile, hashToken } from './token-files.js';
@@ -118,8 +119,16 @@ function newContext(parts: {
     beatMs: () => Math.max(1, Math.floor(settingsOf({ mirror, options }).livenessMs / 4)),
     downHosts: () => downHosts(mirror, settingsOf({ mirror, options }).livenessMs),
   });
+  const skyDns = new SkyDns({
+    client,
+    mirror,
+    place: options.skyDns,
+    livenessMs: () => settingsOf({ mirror, options }).livenessMs,
+    log,
+  });
   const running = mirror.run();
   closers.push(async () => {
+    await skyDns.close();
     stopping.abort();
     await running;
   });

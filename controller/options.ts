@@ -1,3 +1,4 @@
+import type { SkyDnsPlace } from '../core/dns/skydns.js';
 import type { LogLevel } from '../lib/log.js';
 
 /** What `tsnet controller` is started with. */
@@ -17,6 +18,8 @@ export interface ControllerOptions {
   readonly requireLoopbackToken: boolean;
   /** Hosts need tokens of their own; the one in `host.token` is good for nothing. */
   readonly ownHostTokens: boolean;
+  /** Where records for CoreDNS are written; null: nowhere, and what was written is removed. */
+  readonly skyDns: SkyDnsPlace | null;
   readonly logLevel: LogLevel;
 }
 
@@ -30,5 +33,6 @@ export const controllerDefaults: ControllerOptions = {
   hostsManageNetworks: true,
   requireLoopbackToken: false,
   ownHostTokens: false,
+  skyDns: null,
   logLevel: 'info',
 };

@@ -581,11 +581,21 @@ export interface DnsNameView {
   readonly generation: number;
 }
 
-/** What a sandbox is told about name servers. */
-export interface ResolverView {
+/** The settings of a resolver. Source: resolv.conf(5). */
+export interface ResolverSettings {
   readonly nameservers: readonly string[];
   readonly search: readonly string[];
   readonly options: readonly string[];
+}
+
+/** An endpoint in full. */
+export interface EndpointDetails extends EndpointView {
+  /** What its sandbox is told about name servers, for all its networks; absent: another host's, or no name server. */
+  readonly resolver?: ResolverSettings;
+}
+
+/** What a sandbox is told about name servers. */
+export interface ResolverView extends ResolverSettings {
   /** As a resolv.conf. */
   readonly text: string;
 }

@@ -11,6 +11,8 @@ export const keyPrefix = root;
 /** Random text made with the store. */
 export const epochKey = `${root}epoch`;
 export const settingsKey = `${root}settings`;
+/** Where records for CoreDNS were written; read by those who write or remove them. */
+export const skyDnsKey = `${root}skydns`;
 /** Read and written by whatever adds or removes subnets, of any network. */
 export const subnetsGuardKey = `${root}guards/subnets`;
 

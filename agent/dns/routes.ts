@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify';
-import type { DnsQueryRequest, DnsQueryView, DnsNameView, ResolverView } from '../../core/api.js';
+import type { DnsNameView, DnsQueryRequest, DnsQueryView, EndpointDetails, ResolverView } from '../../core/api.js';
 import { addressOfReverse, endpointNames } from '../../core/dns/names.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import { dnsQueryRequestSchema } from '../../core/schema.js';
+import { endpointView } from '../../core/view.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
 import type { DnsFeed } from './feed.js';
@@ -57,10 +58,20 @@ export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): v
 
   app.get('/v1/agent/dns', async (): Promise<readonly DnsNameView[]> => need(options.dns).list());
 
-  app.get<{ Querystring: { readonly target?: string } }>('/v1/agent/resolver', ({ query }): ResolverView => {
+  const resolverOf = (own: OwnEndpoint): ResolverView => {
     const resolver = need(options.resolver);
-    const own = findOwn(query.target ?? '');
     const ids = own.cookie === null ? [own.record.network] : resolver.networksOfSandbox(own.cookie);
     return resolver.ofNetworks(ids.flatMap((id) => knownNetwork(id) ?? []));
+  };
+  app.get<{ Querystring: { readonly target?: string } }>('/v1/agent/resolver', ({ query }) =>
+    resolverOf(findOwn(query.target ?? '')),
+  );
+
+  app.get<{ Params: { readonly ref: string } }>('/v1/agent/endpoints/:ref', ({ params }): EndpointDetails => {
+    const own = findOwn(params.ref);
+    const view = endpointView(own.record, knownNetwork(own.record.network)?.name ?? own.record.network);
+    if (options.resolver === null) return view;
+    const { nameservers, search, options: words } = resolverOf(own);
+    return { ...view, resolver: { nameservers, search, options: words } };
   });
 }

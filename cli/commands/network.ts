@@ -1,10 +1,12 @@
 import { Option } from 'commander';
-import type { NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api.js';
+import type { EndpointDetails, EndpointView, NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api.js';
 import { TsnetError } from '../../core/errors.js';
 import type { DriverName, Labels } from '../../core/model.js';
 import type { ArgumentSpec, CommandSpec } from '../command.js';
-import { printList, printOne, printRecords, printValue } from '../output/format.js';
-import { networkView } from '../output/views.js';
+import type { Connections } from '../connection.js';
+import { asTsnetError } from '../errors.js';
+import { printList, printOne, printShown, printValue, shownRecord, type Shown } from '../output/format.js';
+import { endpointDetailsView, networkView } from '../output/views.js';
 import { collect, collectLabelChanges, collectPairs, parseWhole, present } from '../parse.js';
 import { matchSubnets, type SubnetOptions } from '../subnets.js';
 
@@ -93,22 +95,46 @@ const lsCommand: CommandSpec<{ readonly quiet?: boolean }> = {
 
 const inspectCommand: CommandSpec = {
   name: 'inspect',
-  summary: 'show networks in full',
-  args: [networks],
+  summary: 'show networks and endpoints in full',
+  details:
+    "What is no network is looked for among the endpoints: by id, name, caller's id or target. Those of this host are " +
+    'shown with the resolver settings of their sandbox.',
+  args: [{ name: 'NAME', summary: 'name or id of a network or an endpoint', means: 'network', variadic: true }],
   examples: [
     { does: 'Everything about one network', line: 'tsnet inspect frontend' },
     { does: 'Its first subnet, for a script', line: "tsnet inspect frontend -o json | jq -r '.[0].subnets[0].subnet'" },
+    { does: 'Which name servers the sandbox of web asks', line: "tsnet inspect web -o json | jq '.[0].resolver'" },
   ],
   common: 'calls',
   act: async ({ cli, format, calls, each }) => {
-    const rows: NetworkView[] = [];
+    const records: Shown[] = [];
     const exit = await each(async (reference) => {
-      rows.push(await calls.cluster<NetworkView>('GET', networkPath(reference)));
+      try {
+        const row = await calls.cluster<NetworkView>('GET', networkPath(reference));
+        records.push(shownRecord(networkView, row));
+      } catch (error) {
+        const { code } = asTsnetError(error);
+        // An agent knows its own endpoints while the cluster is away.
+        const endpoint = code === 'ERR_USAGE' ? undefined : await findEndpoint(calls, reference);
+        if (endpoint === undefined) throw error;
+        records.push(shownRecord(endpointDetailsView, endpoint));
+      }
     });
-    await printRecords(cli, format, { view: networkView, rows });
+    await printShown(cli, format, records);
     return exit;
   },
 };
+
+/** An endpoint of this host, or of another one where only that has the name. */
+async function findEndpoint(calls: Connections, reference: string): Promise<EndpointDetails | undefined> {
+  try {
+    return await calls.agent<EndpointDetails>('GET', `/v1/agent/endpoints/${encodeURIComponent(reference)}`);
+  } catch {
+    const all = await calls.cluster<readonly EndpointView[]>('GET', '/v1/endpoints').catch(() => []);
+    const [only, ...others] = all.filter(({ id, name }) => id === reference || name === reference);
+    return others.length === 0 ? only : undefined;
+  }
+}
 
 const rmCommand: CommandSpec = {
   name: 'rm',

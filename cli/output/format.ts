@@ -81,6 +81,22 @@ export async function printRecords<Row extends object>(
   cli.stdout.write(rows.map((row) => formatRecord(row, view.columns)).join('\n'));
 }
 
+/** A record in full, whatever its kind: its value, and its lines. */
+export interface Shown {
+  readonly value: object;
+  readonly text: string;
+}
+
+export function shownRecord<Row extends object>(view: View<Row>, row: Row): Shown {
+  return { value: ordered(row, view), text: formatRecord(row, view.columns) };
+}
+
+/** Prints records of several kinds in full: an array, or one block of lines each. */
+export async function printShown(cli: CliContext, format: Format, records: readonly Shown[]): Promise<void> {
+  const values = records.map(({ value }) => value);
+  if (!(await printValue(cli, format, values))) cli.stdout.write(records.map(({ text }) => text).join('\n'));
+}
+
 /** The record with its fields in the documented order; fields this version does not know come last. */
 function ordered<Row extends object>(row: Row, view: View<Row>): Partial<Row> {
   const first = view.fields.filter((field) => field in row).map((field) => [field, row[field]] as const);

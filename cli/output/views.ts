@@ -1,4 +1,12 @@
-import type { DnsNameView, DnsRecordView, EndpointView, HostView, NetworkView, PortView } from '../../core/api.js';
+import type {
+  DnsNameView,
+  DnsRecordView,
+  EndpointDetails,
+  EndpointView,
+  HostView,
+  NetworkView,
+  PortView,
+} from '../../core/api.js';
 import { formatPort } from '../../core/ports.js';
 import type { View } from './format.js';
 
@@ -85,6 +93,18 @@ export const endpointView: View<EndpointView> = {
     { title: 'CALLER-ID', wide: true, cell: (endpoint) => endpoint.callerId },
     { title: 'CREATED', wide: true, cell: (endpoint) => endpoint.createdAt },
     { title: 'GENERATION', wide: true, cell: (endpoint) => endpoint.generation.toString() },
+  ],
+};
+
+/** In full, with what its sandbox resolves by. */
+export const endpointDetailsView: View<EndpointDetails> = {
+  fields: [...endpointView.fields, 'resolver'],
+  name: endpointView.name,
+  columns: [
+    ...endpointView.columns,
+    { title: 'NAMESERVERS', cell: ({ resolver }) => (resolver?.nameservers ?? []).join(',') },
+    { title: 'SEARCH', cell: ({ resolver }) => (resolver?.search ?? []).join(',') },
+    { title: 'RESOLVER-OPTIONS', cell: ({ resolver }) => (resolver?.options ?? []).join(',') },
   ],
 };
 

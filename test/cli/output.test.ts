@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   create: ['create', 'frontend', '--label', 'tier=web'],
   ls: ['ls'],
   inspect: ['inspect', 'frontend', 'lan'],
+  'inspect-endpoint': ['inspect', 'web', 'fedcba9876543210'],
   rm: ['rm', 'frontend', 'lan'],
   update: ['update', 'frontend', '--label', 'tier=web'],
   connect: ['connect', 'frontend', 'blue'],

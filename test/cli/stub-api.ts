@@ -123,6 +123,12 @@ export const unnamed: EndpointView = {
   state: 'reserved',
 };
 
+const resolver = {
+  nameservers: ['10.64.0.1', 'fd74:736e::1'],
+  search: ['frontend.tsnet.internal'],
+  options: ['timeout:2', 'attempts:3'],
+};
+
 export const node1: HostView = {
   name: 'node1',
   vtep: '198.18.0.1',
@@ -180,7 +186,8 @@ export function answerCluster({ method, path, body }: StubRequest): unknown {
   if (path === '/v1/agent/attach') return web;
   if (path === '/v1/agent/detach') return { detached: [web.id] };
   if (path === '/v1/agent/endpoints') return [web];
-  if (path.startsWith('/v1/agent/endpoints/')) return web;
+  if (path === '/v1/agent/endpoints/web' && method === 'GET') return { ...web, resolver };
+  if (path.startsWith('/v1/agent/endpoints/') && method === 'PATCH') return web;
   if (path === '/v1/agent/dns') return [webName];
   if (path === '/v1/agent/dns/query') return webAnswer;
   throw new TsnetError('ERR_NOT_FOUND', `${method} ${path}: there is no such route`);

@@ -46,6 +46,9 @@ t.test('a running container resolves by its own resolv.conf, which is put back i
     const { target } = container;
     t.equal(await connect(h1, 'front', target, '--name', 'web'), '');
     t.match(await container.read(), front);
+    t.match(await h1.json('inspect', 'web'), [
+      { name: 'web', resolver: { nameservers: [/^10\./], search: ['front.tsnet.internal'], options: [/timeout/] } },
+    ]);
     const look = (): Promise<string> => container.run('/bin/busybox nslookup -type=a web || :');
     await waitFor('web by name', async () => /web[^]*Address: 10\./.test(await look()));
     await h1.attach('back', container);
