@@ -1,4 +1,4 @@
-import type { HostRegister, HostRegistered, InterestChange, WatchLine, WatchRequest } from '../../core/api.js';
+import type { HostRegister, HostRegistered, WatchLine, WatchRequest } from '../../core/api.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import type { Block, Carve } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
@@ -7,6 +7,8 @@ import type { ClusterState } from '../state/cluster-state.js';
 import { isRecordOf } from '../state/record-check.js';
 import { Backoff } from '../../lib/sync/backoff.js';
 import type { ControllerClient } from './controller-client.js';
+import { Interest } from './interest.js';
+import { applyLines, helloMs, newSession, type Session } from './session.js';
 
 /** What the stream brings besides the cluster's state, and where it stands. */
 export interface WatchEvents {
@@ -39,38 +41,15 @@ export interface WatchOptions {
   readonly backoff?: Backoff;
 }
 
-/** Silence before the first line, ms. */
-const helloMs = 15_000;
-/** The stream is dead after this many heartbeats missed. */
-const missedBeats = 3;
-/** Lines are applied this long before others get their turn, ms. */
-const sliceMs = 2;
-/** A stream that lived this long makes the next delay short again, ms. */
+/** A stream that lived this long makes the next delay short again. */
 const stableMs = 5000;
-
-interface Session {
-  readonly url: string;
-  readonly abort: AbortController;
-  stream: string | null;
-  /** Networks that the stream was asked for. */
-  readonly asked: Set<string>;
-  readonly blocks: Map<string, Block>;
-  readonly carves: Set<string>;
-  inFullSet: boolean;
-  /** Carves that are gone, reported once every change of their revision is applied. */
-  readonly goneCarves: { readonly id: string; readonly revision: number }[];
-  /** A heartbeat's answer is on its way. */
-  isAnswering: boolean;
-  /** Changes of the interest go one after another. */
-  interestSent: Promise<void>;
-}
 
 /** Keeps one watch stream open at a controller and applies what it brings, forever. */
 export class Watch {
   readonly #options: WatchOptions;
   readonly #backoff: Backoff;
   readonly #stop = new AbortController();
-  readonly #interest = new Set<string>();
+  readonly #interest: Interest;
   #session: Session | undefined;
   #running: Promise<void> | undefined;
   #error: TsnetError | null = null;
@@ -78,6 +57,7 @@ export class Watch {
   constructor(options: WatchOptions) {
     this.#options = options;
     this.#backoff = options.backoff ?? new Backoff();
+    this.#interest = new Interest(options.client, options.host);
   }
 
   /** The controller that the stream is open at; null while there is none. */
@@ -102,13 +82,11 @@ export class Watch {
 
   /** Wants carriers and endpoints of a network. */
   addInterest(network: string): void {
-    if (this.#interest.has(network)) return;
-    this.#interest.add(network);
-    this.#sendInterest();
+    if (this.#interest.add(network)) this.#sendInterest();
   }
 
   removeInterest(network: string): void {
-    if (!this.#interest.delete(network)) return;
+    if (!this.#interest.remove(network)) return;
     this.#options.state.forget(network);
     this.#sendInterest();
   }
@@ -145,7 +123,9 @@ export class Watch {
       await client.call<HostRegistered>('PUT', path, { body: this.#options.register(), signal: abort.signal });
       const { cursor } = state;
       // A stream that goes on at a cursor brings only changes: networks never received as a whole are asked for afterwards.
-      const asked = new Set([...this.#interest].filter((network) => cursor === null || state.isLoaded(network)));
+      const asked = new Set(
+        [...this.#interest.networks].filter((network) => cursor === null || state.isLoaded(network)),
+      );
       const request: WatchRequest = {
         instance: journal.instance,
         interest: [...asked],
@@ -156,20 +136,9 @@ export class Watch {
         signal: abort.signal,
         idleMs: helloMs,
       });
-      const session: Session = {
-        url,
-        abort,
-        stream: null,
-        asked,
-        blocks: new Map(),
-        carves: new Set(),
-        inFullSet: false,
-        goneCarves: [],
-        isAnswering: false,
-        interestSent: Promise.resolve(),
-      };
+      const session = newSession(url, abort, asked);
       this.#session = session;
-      await this.#applyAll(session, lines);
+      await applyLines(session, lines, (line) => this.#apply(session, line));
     } finally {
       this.#stop.signal.removeEventListener('abort', stop);
       abort.abort();
@@ -177,43 +146,6 @@ export class Watch {
       this.#session = undefined;
       state.abandonSet();
       if (wasConnected) this.#options.events.disconnected();
-    }
-  }
-
-  /** Applies lines in slices, so that a large set does not hold up an attach. */
-  async #applyAll(session: Session, lines: AsyncIterableIterator<WatchLine>): Promise<void> {
-    let watchdog: NodeJS.Timeout | undefined;
-    let silentMs = helloMs;
-    let isSilent = false;
-    let sliceStartMs = performance.now();
-    const arm = (): void => {
-      watchdog = setTimeout(() => {
-        isSilent = true;
-        session.abort.abort();
-      }, silentMs);
-    };
-    arm();
-    try {
-      for await (const line of lines) {
-        if (line.type === 'hello' && silentMs !== line.beatMs * missedBeats) {
-          silentMs = line.beatMs * missedBeats;
-          clearTimeout(watchdog);
-          arm();
-        }
-        watchdog?.refresh();
-        this.#apply(session, line);
-        if (performance.now() - sliceStartMs < sliceMs) continue;
-        await new Promise((resolve) => setImmediate(resolve));
-        sliceStartMs = performance.now();
-      }
-    } catch (error) {
-      if (isSilent)
-        throw new TsnetError('ERR_CONTROLLER_UNREACHABLE', `${session.url} was silent for ${silentMs} ms`, {
-          cause: error,
-        });
-      throw error;
-    } finally {
-      clearTimeout(watchdog);
     }
   }
 
@@ -251,7 +183,7 @@ export class Watch {
         this.#applyEnd(session);
         break;
       case 'beat':
-        this.#answerBeat(session);
+        this.#interest.answerBeat(session);
         this.#options.events.progressed();
         break;
       case 'bye':
@@ -270,7 +202,7 @@ export class Watch {
       { controller: session.url, epoch: hello.epoch, revision: hello.revision, resumed: hello.resumed, rebased },
       'watch: connected',
     );
-    state.setInterest(new Set(session.asked), this.#interest);
+    state.setInterest(new Set(session.asked), this.#interest.networks);
     events.connected(rebased);
     if (hello.resumed && !state.isRebasing) events.settled();
     this.#sendInterest();
@@ -312,45 +244,8 @@ export class Watch {
     this.#options.events.settled();
   }
 
-  /** Tells the controller what of the interest has changed since the stream was asked for. */
   #sendInterest(): void {
-    const session = this.#session;
-    if (session === undefined || session.stream === null) return;
-    session.interestSent = session.interestSent.then(() => this.#sendInterestChange(session));
-  }
-
-  /** The sign of life that the controller renews this host's liveness by. */
-  #answerBeat(session: Session): void {
-    if (session.isAnswering || session.stream === null) return;
-    session.isAnswering = true;
-    const { stream } = session;
-    session.interestSent = session.interestSent.then(async () => {
-      await this.#postInterest(session, { stream });
-      session.isAnswering = false;
-    });
-  }
-
-  async #sendInterestChange(session: Session): Promise<void> {
-    if (session.stream === null || session.abort.signal.aborted) return;
-    const add = [...this.#interest].filter((network) => !session.asked.has(network));
-    const remove = [...session.asked].filter((network) => !this.#interest.has(network));
-    if (add.length === 0 && remove.length === 0) return;
-    for (const network of add) session.asked.add(network);
-    for (const network of remove) session.asked.delete(network);
-    await this.#postInterest(session, { stream: session.stream, add, remove });
-  }
-
-  async #postInterest(session: Session, body: InterestChange): Promise<void> {
-    const { url, abort } = session;
-    const path = `/v1/hosts/${encodeURIComponent(this.#options.host)}/interest`;
-    try {
-      await this.#options.client.call<undefined>('POST', path, { body, url, repeatable: true, signal: abort.signal });
-    } catch (error) {
-      // An answer to a heartbeat may fail for a while; silence tells of a controller that is dead.
-      if (body.add === undefined && toTsnetError(error).retryable) return;
-      // The next stream asks for everything that is wanted.
-      abort.abort();
-    }
+    if (this.#session !== undefined) this.#interest.send(this.#session);
   }
 }
 
