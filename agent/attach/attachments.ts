@@ -321,6 +321,7 @@ export class Attachments {
       const message = `network ${network.name} has ${own.countOf(network.id)} endpoints on this host, as many as bridge ${bridgeName(network.id)} has ports`;
       throw new TsnetError('ERR_PORTS_EXHAUSTED', message, { details: { network: network.name } });
     }
+    this.#assertMacFree(network, request.checked.mac);
     this.#ports.set(network.id, pending + 1);
     try {
       const { checked, callerId, ifname } = request;
@@ -330,6 +331,16 @@ export class Attachments {
       if (left === 0) this.#ports.delete(network.id);
       else this.#ports.set(network.id, left);
     }
+  }
+
+  /** A bridge has one port for a MAC. What other hosts have is for the controller to say when it hears of the endpoint. */
+  #assertMacFree(network: Network, mac: string | null): void {
+    if (mac === null) return;
+    const holder = this.#options.own.ofNetwork(network.id).find(({ record }) => record.mac === mac);
+    if (holder === undefined) return;
+    throw new TsnetError('ERR_MAC_IN_USE', `MAC ${mac} is that of endpoint ${holder.record.id} on ${network.name}`, {
+      details: { field: 'mac', value: mac, network: network.name, endpoint: holder.record.id },
+    });
   }
 
   async #link(

@@ -82,9 +82,16 @@ export class SandboxWatch {
       .splice(0, this.#sliceLength)
       .flatMap(({ record }) => this.#options.own.get(record.id) ?? [])
       .filter(isSettled);
-    this.#sweeping = this.#check(entries, false).finally(() => {
-      this.#sweeping = undefined;
-    });
+    this.#sweeping = this.#check(entries, false)
+      .catch((error: unknown) => {
+        this.#options.log.error(
+          { error: toTsnetError(error).message },
+          'sandboxes could not be looked at; it is tried again',
+        );
+      })
+      .finally(() => {
+        this.#sweeping = undefined;
+      });
   }
 
   #settled(): OwnEndpoint[] {
