@@ -80,3 +80,16 @@ t.test('an address that lives on another host is refused, and the error says whe
     t.same(granted.addresses, ['10.74.0.9']);
   });
 });
+
+t.test('a MAC that another endpoint of the network has on this host is refused', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const [first, second] = [await lab.sandbox(), await lab.sandbox()];
+    const mac = '02:00:00:00:00:0a';
+    for (const name of ['one', 'two']) await lab.host(1).create({ name });
+    const endpoint = await lab.host(1).attach('one', first, { mac });
+    await t.rejects(lab.host(1).attach('one', second, { mac }), { code: 'ERR_MAC_IN_USE', message: endpoint.id });
+    await lab.host(1).attach('two', second, { mac });
+    await lab.host(1).detach('one', first);
+    t.equal((await lab.host(1).attach('one', second, { mac })).mac, mac, 'free again');
+  });
+});

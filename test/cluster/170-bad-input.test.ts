@@ -30,9 +30,7 @@ t.test('bad input is refused with a typed error and a hint, and nothing half mad
     const target = sandbox.target;
     await host.json('create', 'taken', '--subnet', '10.80.0.0/24');
     await host.json('create', 'lost', '--driver', 'macvlan', '--subnet', '198.19.2.0/24', '--opt', 'parent=nowhere0');
-    await host.attach('taken', await lab.sandbox(), { mac: '02:00:00:00:00:0a' });
     const networks = await host.json('ls');
-    const endpoints = await host.json('endpoint', 'ls');
     const before = await host.snapshot();
 
     const cases: readonly (readonly [code: string, what: RegExp, ...args: string[]])[] = [
@@ -55,7 +53,6 @@ t.test('bad input is refused with a typed error and a hint, and nothing half mad
       ['ERR_ADDRESS_RESERVED', /10\.80\.0\.255/, 'connect', 'taken', target, '--ip', '10.80.0.255'],
       ['ERR_INVALID_ADDRESS', /10\.80\.0\.300/, 'connect', 'taken', target, '--ip', '10.80.0.300'],
       ['ERR_INVALID_MAC', /zz/, 'connect', 'taken', target, '--mac', 'zz:00:00:00:00:01'],
-      ['ERR_MAC_IN_USE', /02:00:00:00:00:0a/, 'connect', 'taken', target, '--mac', '02:00:00:00:00:0A'],
       ['ERR_INVALID_IFNAME', /a\/b/, 'connect', 'taken', target, '--ifname', 'a/b'],
       ['ERR_IFNAME_IN_USE', /lo/, 'connect', 'taken', target, '--ifname', 'lo'],
       ['ERR_SANDBOX_MISSING', /no-such-sandbox/, 'connect', 'taken', 'netns:/run/netns/no-such-sandbox'],
@@ -75,7 +72,7 @@ t.test('bad input is refused with a typed error and a hint, and nothing half mad
     t.equal((await host.tsnet('create')).status, 2, 'a missing argument is a usage error');
     t.equal((await host.tsnet('create', 'net', '--no-such-option')).status, 2, 'an unknown option too');
     t.same(await host.json('ls'), networks, 'no network has appeared');
-    t.same(await host.json('endpoint', 'ls'), endpoints, 'nor an endpoint');
+    t.same(await host.json('endpoint', 'ls'), [], 'nor an endpoint');
     await settlesTo(t, () => host.snapshot(), before);
   });
 });
