@@ -22,13 +22,17 @@ async function answers(lab: Lab, port: number): Promise<boolean> {
   );
 }
 
-/** Ids of the tracked connections that were sent to a port of the host. */
+/**
+ * The tracked connections that were sent to a port of the host, each by its id and by who answers: one that is made anew
+ * in the memory of the one before has its id.
+ */
 async function flows(lab: Lab, port: number): Promise<readonly string[]> {
   const args = ['-L', '-d', host, '--orig-port-dst', String(port), '-o', 'id'];
   const both = await Promise.all(
     ['tcp', 'udp'].map((protocol) => lab.host(1).exec('conntrack', '-p', protocol, ...args)),
   );
-  return both.flatMap(({ stdout }) => [...stdout.matchAll(/ id=(\d+)/g)].map(([, id]) => id ?? '')).sort();
+  const lines = both.flatMap(({ stdout }) => stdout.split('\n')).filter((line) => line.includes(' id='));
+  return lines.map((line) => `${/ id=(\d+)/.exec(line)?.[1]} ${/ src=.* src=(\S+)/.exec(line)?.[1]}`).sort();
 }
 
 t.test('ports of an endpoint are changed by the CLI, and what stays is not interrupted', async (t) => {
