@@ -111,7 +111,7 @@ t.test('whatever policies follow each other, the table is as nft makes it of the
   let isLoaded = false;
   let before: NftTable | null = null;
   let changes = 0;
-  for (const [at, some] of fc.sample(policies, 80).entries()) {
+  for (const [at, some] of fc.sample(policies, 30).entries()) {
     const world = { policies: some, networks, endpoints: endpointsOf(10 + (at % 7)) };
     const { table, elements } = compilePolicies(world, { isLocal: ({ id }) => id !== 'e3', isLoaded });
     isLoaded = table !== null;
