@@ -1,15 +1,15 @@
 import type { PortView } from '../../core/api.js';
-import { formatAddr, isLoopback, parseAddr } from '../../core/addr.js';
+import { isLoopback, parseAddr } from '../../core/addr.js';
 import { checkFeature } from '../../core/desired/feature.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Endpoint, Network, PortMapping } from '../../core/model.js';
 import { formatPort, portAddresses } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
-import { addrList } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import type { Firewall } from '../firewall/firewall.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
+import { listHostAddresses } from './host-addresses.js';
 import type { PortBook } from './port-book.js';
 import type { StaleFlows } from './stale-flows.js';
 
@@ -139,11 +139,6 @@ export class PublishedPorts {
     return views.sort((a, b) => a.protocol.localeCompare(b.protocol) || a.hostPort - b.hostPort);
   }
 
-  async #hostAddresses(): Promise<ReadonlySet<string>> {
-    const addrs = await addrList(this.#options.connection);
-    return new Set(addrs.map(({ address }) => formatAddr(parseAddr(address.split('/', 1)[0] ?? ''))));
-  }
-
   async #checkPossible(network: Network, mappings: readonly PortMapping[]): Promise<void> {
     checkFeature(network.driver, 'ports');
     if (network.internal) {
@@ -165,7 +160,7 @@ export class PublishedPorts {
           { details },
         );
       }
-      own ??= await this.#hostAddresses();
+      own ??= await listHostAddresses(this.#options.connection);
       if (own.has(hostAddress) || (addr.family === 4 && isLoopback(addr))) continue;
       throw new TsnetError(
         'ERR_PORT_HOST_ADDRESS',

@@ -1,11 +1,11 @@
 import { setImmediate, setTimeout as delay } from 'node:timers/promises';
-import { formatAddr, isLoopback, parseAddr, type Family } from '../../core/addr.js';
+import { isLoopback, parseAddr, type Family } from '../../core/addr.js';
 import type { Endpoint, PortMapping, PortProtocol } from '../../core/model.js';
 import { portAddresses } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
-import { addrList } from '../../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
+import { listHostAddresses } from './host-addresses.js';
 
 /** So many ports are asked for one by one, with the kernel filtering; more are picked out of one listing. */
 const askedSingly = 4;
@@ -75,7 +75,7 @@ export class StaleFlows {
         const startedMs = performance.now();
         const groups = this.#groups;
         this.#groups = new Map();
-        const own = await this.#hostAddresses();
+        const own = await listHostAddresses(this.#options.connection);
         const isOwn = (address: string): boolean => own.has(address) || isLoopback(parseAddr(address));
         for (const group of groups.values()) await this.#dropGroup(group, isOwn);
         const endedMs = performance.now();
@@ -98,11 +98,6 @@ export class StaleFlows {
       const stale = flows.filter((flow) => mappings.some((mapping) => covers(mapping, flow, isOwn)));
       if (stale.length > 0) await conntrackDelete(conntrack, family, stale);
     }
-  }
-
-  async #hostAddresses(): Promise<ReadonlySet<string>> {
-    const addrs = await addrList(this.#options.connection);
-    return new Set(addrs.map(({ address }) => formatAddr(parseAddr(address.split('/', 1)[0] ?? ''))));
   }
 }
 
