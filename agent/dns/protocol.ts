@@ -57,12 +57,6 @@ export interface DnsPlace {
   readonly port: number;
 }
 
-export interface DnsCounters {
-  readonly queries: number;
-  readonly forwarded: number;
-  readonly dropped: number;
-}
-
 export type ToAgent =
   | { readonly say: 'hello'; readonly version: string; readonly pid: number }
   | { readonly say: 'places'; readonly places: readonly DnsPlace[]; readonly failed: readonly string[] }

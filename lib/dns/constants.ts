@@ -45,22 +45,8 @@ export const longestNameBytes = 255;
 export const longestLabelBytes = 63;
 
 const namesByType = new Map<number, string>(Object.entries(TYPE).map(([name, number]) => [number, name]));
-const typesByName = new Map<string, number>(Object.entries(TYPE));
-const namesByRcode = new Map<number, string>(Object.entries(RCODE).map(([name, number]) => [number, name]));
 
 /** A record type as text: `A`, or `TYPE65` where there is no name for it (RFC 3597 §5). */
 export function formatType(type: number): string {
   return namesByType.get(type) ?? `TYPE${type}`;
-}
-
-/** The number of a record type's text; undefined for no type. */
-export function parseType(text: string): number | undefined {
-  const upper = text.toUpperCase();
-  const match = /^TYPE(\d{1,5})$/.exec(upper);
-  const number = match === null ? typesByName.get(upper) : Number(match[1]);
-  return number === undefined || number > 65_535 ? undefined : number;
-}
-
-export function formatRcode(rcode: number): string {
-  return namesByRcode.get(rcode) ?? `RCODE${rcode}`;
 }

@@ -1,6 +1,6 @@
 import { parseAddr, type Addr } from '../../core/addr.js';
 import type { DnsRecord } from '../../core/dns/record.js';
-import { CLASS, DO_BIT, FLAG, headerBytes, RCODE, safeUdpBytes, TYPE } from './constants.js';
+import { CLASS, DO_BIT, FLAG, headerBytes, safeUdpBytes, TYPE } from './constants.js';
 import { encodeName, labelsOf } from './name.js';
 import type { Query } from './query.js';
 
@@ -188,8 +188,6 @@ export function encodeRefusal(id: number, flags: number, rcode: number): Buffer 
 export function emptyAnswer(rcode: number): Answer {
   return { rcode, authoritative: false, answers: [], authority: [], additional: [] };
 }
-
-export const serverFailure = emptyAnswer(RCODE.SERVFAIL);
 
 const addresses = new Map<string, Buffer>();
 const addressesKept = 10_000;
