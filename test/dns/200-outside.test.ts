@@ -31,18 +31,17 @@ socket.on('message', (query, from) => {
 socket.bind(Number(process.argv[2]), process.argv[3], () => process.stdout.write('ready\\n'));
 `;
 
-/** Starts the upstream in a namespace of the lab. */
-function startUpstream(lab: Lab, netns: string, port: number, address: string): { readonly log: string } {
+/** Starts the upstream in a namespace of the lab; resolves when it has its port. */
+async function startUpstream(lab: Lab, netns: string, port: number, address: string): Promise<void> {
   const file = join(lab.folder, `upstream-${port}.cjs`);
   writeFileSync(file, upstreamProgram);
-  const log = lab.logPath(`upstream-${netns}-${port}`);
-  lab.startDaemon({
+  const daemon = lab.startDaemon({
     name: `upstream ${netns}`,
-    logPath: log,
+    logPath: lab.logPath(`upstream-${netns}-${port}`),
     argv: [...enterArgs(netnsPath(`${lab.prefix}${netns}`)), process.execPath, file, String(port), address],
     env: {},
   });
-  return { log };
+  await waitFor('the upstream to be ready', () => daemon.log().includes('ready'));
 }
 
 const options = { hosts: 1, agentArgs: ['--dns-upstream', '127.0.0.1#9,127.0.0.1#5300'] };
@@ -50,7 +49,7 @@ const options = { hosts: 1, agentArgs: ['--dns-upstream', '127.0.0.1#9,127.0.0.1
 t.test('other names are forwarded, but not for internal networks; one bad upstream does no harm', async (t: Test) => {
   await withLab(t, options, async (lab) => {
     const h1 = lab.host(1);
-    startUpstream(lab, 'h1', 5300, '127.0.0.1');
+    await startUpstream(lab, 'h1', 5300, '127.0.0.1');
     const open = await h1.create({ name: 'open' });
     const shut = await h1.create({ name: 'shut', internal: true });
     const [one, two] = [await lab.sandbox(), await lab.sandbox()];
@@ -71,7 +70,7 @@ t.test('other names are forwarded, but not for internal networks; one bad upstre
 t.test('a host whose own resolver has port 53 is no obstacle', async (t: Test) => {
   await withLab(t, options, async (lab) => {
     const h1 = lab.host(1);
-    startUpstream(lab, 'h1', 53, '0.0.0.0');
+    await startUpstream(lab, 'h1', 53, '0.0.0.0');
     const place: Sandbox = { name: 'h1', target: '', enter: enterArgs(netnsPath(h1.netns)) };
     await waitFor('the resolver of the host', async () => (await short(place, '127.0.0.1', 'x.y')) === '203.0.113.7');
     const front = await h1.create({ name: 'front', ipv6: true });
@@ -88,7 +87,7 @@ t.test('a host whose own resolver has port 53 is no obstacle', async (t: Test) =
 t.test('a macvlan sandbox asks inside, by a socket that goes with it', async (t: Test) => {
   await withLab(t, options, async (lab) => {
     const h1 = lab.host(1);
-    startUpstream(lab, 'h1', 5300, '127.0.0.1');
+    await startUpstream(lab, 'h1', 5300, '127.0.0.1');
     await h1.create({
       name: 'lan',
       driver: 'macvlan',
@@ -101,7 +100,7 @@ t.test('a macvlan sandbox asks inside, by a socket that goes with it', async (t:
     const inside = '127.0.0.153';
     await waitFor('the name inside', async () => (await short(one, inside, 'two')) === addresses[0]);
     t.equal(await short(one, inside, '+tcp', 'two.lan'), addresses[0]);
-    t.equal(await short(one, inside, 'example.com'), '203.0.113.7', 'the host forwards for it');
+    await waitFor('the host to forward', async () => (await short(one, inside, 'example.com')) === '203.0.113.7');
     await two.daemon.stop();
     await waitFor(
       'the name to go with its sandbox',
