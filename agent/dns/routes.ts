@@ -5,6 +5,7 @@ import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import { dnsQueryRequestSchema } from '../../core/schema.js';
 import { endpointView } from '../../core/view.js';
+import { formatType, parseType } from '../../lib/dns/constants.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
 import type { DnsFeed } from './feed.js';
@@ -38,7 +39,8 @@ export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): v
     '/v1/agent/dns/query',
     { schema: { body: dnsQueryRequestSchema } },
     async ({ body }): Promise<DnsQueryView> => {
-      const { name, type, from } = body;
+      const { name, from } = body;
+      const type = body.type === undefined ? undefined : readType(body.type);
       const asker = from === undefined ? null : findOwn(from).record.id;
       const isReverse = addressOfReverse(name.toLowerCase().replace(/\.$/, '')) !== null;
       const types = type === undefined ? (isReverse ? ['PTR'] : ['A', 'AAAA']) : [type];
@@ -74,4 +76,10 @@ export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): v
     const { nameservers, search, options: words } = resolverOf(own);
     return { ...view, resolver: { nameservers, search, options: words } };
   });
+}
+
+function readType(text: string): string {
+  const type = parseType(text);
+  if (type !== null) return formatType(type);
+  throw new TsnetError('ERR_INVALID_REQUEST', `type "${text}" is no record type`, { details: { value: text } });
 }

@@ -1,4 +1,6 @@
 import { Option } from 'commander';
+import { TsnetError } from '../../core/errors.js';
+import { formatType, parseType, typeNames } from '../../lib/dns/constants.js';
 import type { DnsNameView, DnsQueryRequest, DnsQueryView, ResolverView } from '../../core/api.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printValue } from '../output/format.js';
@@ -14,16 +16,30 @@ interface QueryOptions {
 /** A target where it looks like one, else a name or id for the agent to find. */
 const askerOf = (text: string, cwd: string): string => (/^(pid|netns):/.test(text) ? parseTarget(text, cwd) : text);
 
+/** As the name server compares it. Errors: ERR_USAGE. */
+function readType(text: string): string {
+  const type = parseType(text);
+  if (type !== null) return formatType(type);
+  throw new TsnetError('ERR_USAGE', `--type "${text}" is no record type`, {
+    hint: `Write one of ${typeNames().join(', ')}, or TYPE and its number.`,
+  });
+}
+
+/** For scripts: to be told from an error. */
+const exitWithoutRecord = 3;
+
 const queryCommand: CommandSpec<QueryOptions> = {
   name: 'query',
   summary: 'ask the name server of this host, with reasons',
   details:
     'Shows each record with the endpoint that it stands for, its host and generation, and why the answer is what it ' +
-    'is. Without --from the names of all networks that this host carries are seen.',
+    'is. Without --from the names of all networks that this host carries are seen. Exits with 0 ' +
+    'when there is a record; 3 when there is none (NXDOMAIN, NODATA), the host does not know (FORWARDED), or SANDBOX ' +
+    'may not ask (REFUSED); 1 for an error.',
   args: [{ name: 'NAME', summary: 'a name, such as web, web.frontend or web.frontend.tsnet.internal' }],
   options: () => [
     new Option('--from <SANDBOX>', 'as this sandbox of this host: pid:N, netns:PATH, or name or id of an endpoint'),
-    new Option('--type <TYPE>', 'record type (default: A and AAAA, PTR for a reverse name)'),
+    new Option('--type <TYPE>', 'record type (default: A and AAAA, PTR for a reverse name)').argParser(readType),
   ],
   examples: [
     { does: 'Where web leads to, for the sandbox of client', line: 'tsnet dns query web --from client' },
@@ -34,10 +50,12 @@ const queryCommand: CommandSpec<QueryOptions> = {
     const from = options.from === undefined ? undefined : askerOf(options.from, cli.cwd);
     const body = present<DnsQueryRequest>({ name, type: options.type, from });
     const view = await calls.agent<DnsQueryView>('POST', '/v1/agent/dns/query', { body });
-    if (await printValue(cli, format, view)) return;
+    const exit = view.status === 'NOERROR' ? 0 : exitWithoutRecord;
+    if (await printValue(cli, format, view)) return exit;
     cli.stdout.write(`${view.status}: ${view.reason}\n`);
     if (view.records.length > 0)
       await printList(cli, format, { view: dnsRecordView, rows: view.records, quiet: false });
+    return exit;
   },
 };
 

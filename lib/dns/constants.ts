@@ -44,9 +44,29 @@ export const largestMessageBytes = 65_535;
 export const longestNameBytes = 255;
 export const longestLabelBytes = 63;
 
+/** What stands for a transfer or an option. */
+const unasked: ReadonlySet<number> = new Set([TYPE.OPT, TYPE.IXFR, TYPE.AXFR]);
 const namesByType = new Map<number, string>(Object.entries(TYPE).map(([name, number]) => [number, name]));
 
 /** A record type as text: `A`, or `TYPE65` where there is no name for it (RFC 3597 §5). */
 export function formatType(type: number): string {
   return namesByType.get(type) ?? `TYPE${type}`;
+}
+
+/**
+ * Reads a record type as `formatType` writes it, in any case; null for what is none that one asks for.
+ */
+export function parseType(text: string): number | null {
+  const upper = text.toUpperCase();
+  const [, digits] = /^TYPE([1-9][0-9]{0,4})$/.exec(upper) ?? [];
+  const type =
+    digits === undefined ? (Object.entries(TYPE).find(([name]) => name === upper)?.[1] ?? 0) : Number(digits);
+  return type < 1 || type > 65_535 || unasked.has(type) ? null : type;
+}
+
+/** Every type with a name that one asks for, in the order of the alphabet. */
+export function typeNames(): string[] {
+  return Object.entries(TYPE)
+    .flatMap(([name, type]) => (unasked.has(type) ? [] : [name]))
+    .sort();
 }

@@ -31,6 +31,7 @@ const wrong: readonly (readonly string[])[] = [
   ['endpoint', 'sett'],
   ['endpoint', 'set', 'web'],
   ['endpoint', 'ls', '--local', '--host', 'x'],
+  ['dns', 'query', 'web', '--type', 'BOGUS'],
   ['completion', 'fish'],
   ['help', 'endpoint', 'nope'],
   ['ls', '--controller', 'https://a'],
