@@ -32,6 +32,7 @@ export function serviceView(context: ControllerContext, service: Service): Servi
     createdAt: service.createdAt,
     generation: service.generation,
     network: mirror.tables.network.get('', service.network)?.value.name ?? service.network,
+    ...heldPorts(context, service),
     endpoints: selected.map((endpoint) => ({
       endpoint: endpoint.id,
       name: endpoint.name,
@@ -40,6 +41,17 @@ export function serviceView(context: ControllerContext, service: Service): Servi
       state: backendState(service, endpoint, down),
     })),
   };
+}
+
+/** Hosts that say they do not have a published port for the service. */
+function heldPorts({ mirror }: ControllerContext, { network, publish = [] }: Service): Pick<ServiceView, 'held'> {
+  if (publish.length === 0) return {};
+  const held = [...mirror.tables.carrier.group(network).values()].flatMap(({ value }) =>
+    (value.held ?? [])
+      .filter((one) => publish.some((each) => each.hostPort === one.hostPort && each.protocol === one.protocol))
+      .map((one) => ({ ...one, host: value.host })),
+  );
+  return held.length === 0 ? {} : { held: held.sort((a, b) => (a.host < b.host ? -1 : 1)) };
 }
 
 /** All services, or those of one network. Errors: ERR_NETWORK_UNKNOWN. */

@@ -61,6 +61,7 @@ import type {
   Cursor,
   DriverName,
   Endpoint,
+  HeldPort,
   Host,
   HostState,
   Labels,
@@ -241,6 +242,8 @@ export interface ServiceView extends Omit<Service, 'v' | 'draining'> {
   /** The network's name. */
   readonly network: string;
   readonly endpoints: readonly ServiceBackend[];
+  /** Published ports that something else on a host has: there they do not lead to the service. Absent: none. */
+  readonly held?: readonly (HeldPort & { readonly host: string })[];
 }
 
 export interface HostView {

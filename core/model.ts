@@ -95,6 +95,8 @@ export interface Carrier extends RecordBase {
   readonly addresses: readonly string[];
   /** MAC of the host's bridge. */
   readonly mac: string;
+  /** Ports that services publish and that this host does not have for them; absent: none. */
+  readonly held?: readonly HeldPort[];
 }
 
 export type PortProtocol = 'tcp' | 'udp' | 'sctp';
@@ -225,6 +227,14 @@ export interface ServicePublish {
   readonly hostPort: number;
   readonly port: number;
   readonly protocol: PortProtocol;
+}
+
+/** A published port that something else on a host has: there it does not lead to the service. */
+export interface HeldPort {
+  readonly hostPort: number;
+  readonly protocol: PortProtocol;
+  /** What has it, for people. */
+  readonly holder: string;
 }
 
 /** How backends are checked, on the target of the service's first TCP port. */

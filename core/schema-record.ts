@@ -7,6 +7,7 @@ import type {
   ClusterSettings,
   Cursor,
   Endpoint,
+  HeldPort,
   Host,
   LabelRequirement,
   LabelSelector,
@@ -108,6 +109,19 @@ export const carveSchema = shapeOf<Carve>()(
   ),
 );
 
+const heldPortFields = {
+  hostPort: part.port,
+  protocol: part.portProtocol,
+  holder: text('What has the port', 'process nginx (pid 812), which listens on 0.0.0.0:80/tcp', 256),
+};
+
+export const heldPortSchema = shapeOf<HeldPort>()(
+  Type.Object(heldPortFields, { ...closed, description: 'A published port that something else on the host has' }),
+);
+
+/** A held port, with the host. */
+export const heldPortViewSchema = Type.Object({ ...heldPortFields, host: part.hostName }, closed);
+
 export const carrierSchema = shapeOf<Carrier>()(
   Type.Object(
     {
@@ -117,6 +131,7 @@ export const carrierSchema = shapeOf<Carrier>()(
       vtep: part.addrText,
       addresses: part.addresses,
       mac: part.macText,
+      held: Type.Optional(Type.Array(heldPortSchema, { maxItems: 256 })),
     },
     { ...closed, description: 'That a host carries a network' },
   ),

@@ -314,6 +314,7 @@ export const serviceViewSchema = shapeOf<api.ServiceView>()(
       network: part.networkName,
       addresses: part.addresses,
       endpoints: Type.Array(serviceBackendSchema),
+      held: Type.Optional(Type.Array(record.heldPortViewSchema)),
       createdAt: part.timeText,
       generation: part.generation,
     },

@@ -142,7 +142,9 @@ export class Carry {
 
   #putCarrier(network: Network, addresses: readonly string[]): void {
     const { journal, host, vtep } = this.#options;
-    journal.putCarrier({ network: network.id, host, vtep, addresses, mac: macForBridge(network.id, host) });
+    const held = journal.carrier(network.id)?.record.held;
+    const carrier = { network: network.id, host, vtep, addresses, mac: macForBridge(network.id, host) };
+    journal.putCarrier(held === undefined ? carrier : { ...carrier, held });
   }
 
   #checkMtu(network: Network): void {

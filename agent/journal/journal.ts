@@ -283,5 +283,6 @@ export class Journal {
 }
 
 function isSameCarrier(a: Omit<Carrier, 'v' | 'generation'>, b: Omit<Carrier, 'v' | 'generation'>): boolean {
-  return a.host === b.host && a.vtep === b.vtep && a.mac === b.mac && a.addresses.join() === b.addresses.join();
+  const ofHost = a.host === b.host && a.vtep === b.vtep && a.mac === b.mac;
+  return ofHost && a.addresses.join() === b.addresses.join() && JSON.stringify(a.held) === JSON.stringify(b.held);
 }

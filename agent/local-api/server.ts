@@ -45,6 +45,12 @@ export interface LocalApiOptions {
   readonly status: () => AgentStatus;
   /** What this host publishes. */
   readonly ports: () => readonly PortView[];
+  /** Refuses what asks of the cluster something that this host knows to be impossible here. */
+  readonly checkRelayed: (call: {
+    readonly method: string;
+    readonly path: string;
+    readonly body: unknown;
+  }) => Promise<void>;
   /** The name server of this host; null: there is none. */
   readonly dns?: DnsFeed | null;
   readonly resolver?: SandboxResolver | null;
@@ -131,6 +137,7 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
     app.all(url, async (request, reply) => {
       if (request.method === 'OPTIONS' || request.method === 'TRACE')
         throw new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
+      await options.checkRelayed({ method: request.method, path: request.url, body: request.body });
       const answer = await options.client.call<unknown>(
         request.method,
         request.url,

@@ -1,4 +1,6 @@
-import type { Endpoint, PortProtocol, Service } from '../../core/model.js';
+import type { Endpoint, HeldPort, PortMapping, PortProtocol, Service } from '../../core/model.js';
+import type { FindListener } from '../ports/port-book.js';
+import type { FindHolder, HostPort } from './held-ports.js';
 
 /** A port of this host that leads to a service. */
 export interface PublishedService {
@@ -14,20 +16,38 @@ export function publishedPorts(services: readonly Service[]): PublishedService[]
   );
 }
 
-/** Endpoints that publish a port which leads to a service. */
-export function portConflicts(
-  published: readonly PublishedService[],
-  endpoints: readonly Endpoint[],
-): { readonly code: string; readonly message: string }[] {
-  if (published.length === 0) return [];
-  return endpoints.flatMap(({ id, name, ports = [] }) =>
-    published
-      .filter(({ protocol, port }) =>
-        ports.some((one) => one.protocol === protocol && one.hostPort <= port && port <= one.hostPortEnd),
-      )
-      .map(({ protocol, port, holder }) => ({
-        code: 'ERR_PORT_IN_USE',
-        message: `port ${port}/${protocol} of endpoint ${name ?? id} leads to ${holder}, which publishes it too`,
-      })),
-  );
+/** As much of a holder's name as a record takes. */
+const mostHolderChars = 256;
+
+const mappingOf = ({ hostPort, protocol }: HostPort): PortMapping => ({
+  hostAddress: null,
+  hostPort,
+  hostPortEnd: hostPort,
+  port: hostPort,
+  portEnd: hostPort,
+  protocol,
+});
+
+/**
+ * Finds what has a port that a service asks for: an endpoint of this host that publishes it, or a socket.
+ *
+ * @param endpoints of this host.
+ */
+export function newFindHolder(endpoints: () => Iterable<Endpoint>, findListener: FindListener): FindHolder {
+  return async (ports) => {
+    for (const { id, name, ports: mappings = [] } of endpoints()) {
+      for (const { protocol, hostPort: first, hostPortEnd: last } of mappings) {
+        const port = ports.find((one) => one.protocol === protocol && first <= one.hostPort && one.hostPort <= last);
+        if (port !== undefined) return heldPort(port, `endpoint ${name ?? id} (${id}), which publishes it`);
+      }
+    }
+    const found = ports.length === 0 ? null : await findListener(ports.map(mappingOf));
+    return found === null ? null : heldPort(found.mapping, found.holder);
+  };
 }
+
+const heldPort = ({ hostPort, protocol }: HostPort, holder: string): HeldPort => ({
+  hostPort,
+  protocol,
+  holder: holder.slice(0, mostHolderChars),
+});

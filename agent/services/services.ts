@@ -6,6 +6,7 @@ import { backendState, isSelectedBy, type BackendEndpoint, type BackendState } f
 import { hostElements, serviceElements } from '../../core/service/compile.js';
 import { serviceZone } from '../../core/service/names.js';
 import { serviceTable } from '../../core/service/table.js';
+import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
 import type { ClusterState, StateChange } from '../state/cluster-state.js';
@@ -13,7 +14,8 @@ import type { Flows } from './flows.js';
 import { FirstChecks } from './first-check.js';
 import { Membership } from './membership.js';
 import { addressObjects } from './objects.js';
-import { portConflicts, publishedPorts, type PublishedService } from './published.js';
+import { HeldPorts, type FindHolder, type HeldRecords } from './held-ports.js';
+import { publishedPorts, type PublishedService } from './published.js';
 
 export interface ServicesOptions {
   readonly host: string;
@@ -22,6 +24,9 @@ export interface ServicesOptions {
   readonly state: ClusterState;
   readonly own: OwnIndex;
   readonly flows: Flows;
+  readonly findHolder: FindHolder;
+  readonly held: HeldRecords;
+  readonly log: Logger;
   readonly setDesired: (owner: string, objects: readonly KernelObject[]) => void;
   /** That a network's own objects, or those of an endpoint, are to be asked for again: what `with…` adds has changed. */
   readonly refresh: (what: { readonly network: string; readonly endpoint?: string }) => void;
@@ -43,12 +48,14 @@ export class Services {
   readonly #options: ServicesOptions;
   readonly #membership = new Membership();
   readonly #firstChecks = new FirstChecks((service) => this.#touch([service]));
+  readonly #heldPorts: HeldPorts;
   readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
   readonly #stops: (() => void)[];
   readonly #dirty = new Set<string>();
   readonly #filtered = new Set<string>();
   readonly #hairpins = new Set<string>();
   readonly #listeners = new Set<(service: string) => void>();
+  #isResuming = true;
   #hasTable = false;
   #downHosts: ReadonlySet<string>;
   #isDue = false;
@@ -57,7 +64,8 @@ export class Services {
 
   constructor(options: ServicesOptions) {
     this.#options = options;
-    const { state, own, ruleSet } = options;
+    const { state, own, ruleSet, findHolder: find, held: records, log } = options;
+    this.#heldPorts = new HeldPorts({ find, records, log, onChange: (services) => this.#touch(services) });
     this.#downHosts = state.downHosts;
     ruleSet.setTable(null);
     this.#stops = [
@@ -80,6 +88,7 @@ export class Services {
     for (const stop of this.#stops) stop();
     this.#options.flows.close();
     this.#firstChecks.close();
+    this.#heldPorts.close();
   }
 
   /** Calls `listener` with the id of each service that is compiled again or gone. */
@@ -128,11 +137,18 @@ export class Services {
     return publishedPorts([...this.#membership.ids()].flatMap((id) => this.#membership.get(id) ?? []));
   }
 
-  /** Endpoints that had published a port before a service did: it goes to the service. */
-  conflicts(): { readonly code: string; readonly message: string }[] {
-    const networks = [...this.#carried.keys()];
-    const records = networks.flatMap((network) => this.#options.own.ofNetwork(network)).map(({ record }) => record);
-    return portConflicts(this.published(), records);
+  /** What was carried before a restart is carried again. */
+  resumed(): void {
+    this.#isResuming = false;
+  }
+
+  /** Ports of services that something else on this host has. */
+  get warnings(): { readonly code: string; readonly message: string }[] {
+    return this.#heldPorts.warnings;
+  }
+
+  isCarried(network: string): boolean {
+    return this.#carried.has(network);
   }
 
   /** A network's own objects: where it has services, its bridge shows its frames to the table. */
@@ -156,7 +172,10 @@ export class Services {
     const { state, own: ownIndex } = this.#options;
     for (const { record } of ownIndex.ofNetwork(network.id)) this.#membership.putEndpoint(record);
     for (const endpoint of state.endpointsOf(network.id)) this.#membership.putEndpoint(endpoint);
-    for (const service of state.servicesOf(network.id)) this.#dirty.add(this.#membership.putService(service));
+    for (const service of state.servicesOf(network.id)) {
+      if (this.#isResuming) this.#heldPorts.restore(service);
+      this.#dirty.add(this.#membership.putService(service));
+    }
     // At once: after a restart the table and the bridge stay as they were only if they are wanted so from the start.
     this.#compile();
   }
@@ -245,7 +264,8 @@ export class Services {
       const service = this.#membership.get(id);
       if (service === undefined) continue;
       const ready = this.readyOf(id);
-      ruleSet.setElements(owners.service(id), serviceElements(service, ready, host));
+      this.#heldPorts.want(service);
+      ruleSet.setElements(owners.service(id), serviceElements(this.#heldPorts.inForce(service), ready, host));
       setDesired(owners.service(id), addressObjects(service));
       flows.follow(
         id,
@@ -274,6 +294,7 @@ export class Services {
     const id = idOf(service);
     this.#dirty.delete(id);
     this.#firstChecks.forget(id);
+    this.#heldPorts.forget(service);
     this.#options.ruleSet.setElements(owners.service(id), []);
     this.#options.setDesired(owners.service(id), []);
     this.#options.flows.forget(id);

@@ -21,7 +21,7 @@ export interface AgentParts {
 export async function openInterface(parts: AgentParts, frontEnds: readonly FrontEnd[]): Promise<string> {
   const { host, traffic, attaching, joins } = parts;
   const { options, native, reconciler, journal, own, networks, addresses, client, sync, bootId, log, closers } = host;
-  const { ports, dns, resolver, resolvConfs } = traffic;
+  const { ports, checkPublish, dns, resolver, resolvConfs } = traffic;
   const { attachments, steps, drainer } = attaching;
   const app = newLocalApi({
     log,
@@ -32,6 +32,7 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
     knownNetwork: (id) => networks.known(id),
     status: () => agentStatus(host, traffic, joins),
     ports: () => ports.list(),
+    checkRelayed: checkPublish,
     dns,
     resolver,
     resolvConfs,

@@ -16,7 +16,7 @@ const sweepMs = 2000;
  */
 export async function resume(host: AgentHost, traffic: Traffic, attaching: Attaching): Promise<Joins> {
   const { native, reconciler, journal, own, state, networks, addresses, sync, bootId, log, closers } = host;
-  const { ruleSets, firewall, ports, dns, datapath } = traffic;
+  const { ruleSets, firewall, services, ports, dns, datapath } = traffic;
   const { carry, attachments } = attaching;
   const withdrawals = new Withdrawals({
     journal,
@@ -34,6 +34,7 @@ export async function resume(host: AgentHost, traffic: Traffic, attaching: Attac
     if (network !== undefined) carry.resume(network);
   }
   firewall.resumed();
+  services.resumed();
   ruleSets.release();
   closers.push(addresses.onLoss((loss) => void withdrawals.blockLost(loss)));
   await recover({

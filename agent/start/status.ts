@@ -44,7 +44,7 @@ function trafficWarnings({ firewall, bridgeNetfilter, policies, services }: Traf
     ...bridgeNetfilter.warnings,
     ...failed('policies are not enforced', policies.failure),
     ...failed('services do not work', services.failure),
-    ...services.conflicts(),
+    ...services.warnings,
   ];
 }
 

@@ -17,10 +17,13 @@ import { listHostAddresses, listOtherBridges } from '../firewall/surroundings.js
 import { OpenConnections } from '../policy/open-connections.js';
 import { Policies } from '../policy/policies.js';
 import { newFindListener } from '../ports/listeners.js';
-import { PortBook } from '../ports/port-book.js';
+import { PortBook, type FindListener } from '../ports/port-book.js';
 import { PublishedPorts } from '../ports/published-ports.js';
 import { StaleFlows } from '../ports/stale-flows.js';
 import { Flows } from '../services/flows.js';
+import { heldRecords } from '../services/held-records.js';
+import { newFindHolder, type PublishedService as ReservedPort } from '../services/published.js';
+import { newPublishCheck, type ClusterCall } from '../services/publish-check.js';
 import { Services } from '../services/services.js';
 import type { AgentHost } from './host.js';
 import { openRuleSets, type RuleSets } from './rule-sets.js';
@@ -38,6 +41,8 @@ export interface Traffic {
   readonly policies: Policies;
   readonly services: Services;
   readonly ports: PublishedPorts;
+  /** Refuses what a service cannot publish on this host. */
+  readonly checkPublish: (call: ClusterCall) => Promise<void>;
   readonly dns: DnsFeed | null;
   readonly resolver: SandboxResolver | null;
   readonly resolvConfs: ResolvConfs;
@@ -71,6 +76,17 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
   closers.push(() => policies.close());
   const flows = new StaleFlows({ connection: reconciler.connection, conntrack, log });
   closers.push(() => flows.idle());
+  const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
+  closers.push(() => sockDiag.close());
+  const vxlan = (): ReservedPort => ({
+    protocol: 'udp',
+    port: state.settings?.vxlanPort ?? ianaVxlanPort,
+    holder: 'VXLAN',
+  });
+  const findHolder = newFindHolder(
+    () => [...journal.endpoints()].map(({ record }) => record),
+    newFindListener(sockDiag, () => [vxlan()]),
+  );
   const services = new Services({
     host: host.name,
     ruleSet: ruleSets.services,
@@ -85,12 +101,16 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
       },
       log,
     }),
+    findHolder,
+    held: heldRecords(journal),
+    log,
     setDesired: (owner, objects) => reconciler.setDesired(owner, objects),
     refresh: ({ network, endpoint }) =>
       realisation.refresh(endpoint === undefined ? ownerOf.network(network) : ownerOf.endpoint(network, endpoint)),
   });
   closers.push(() => services.close());
-  const ports = await openPorts(host, { firewall, services, flows });
+  const reserved = (): ReservedPort[] => [vxlan(), ...services.published()];
+  const ports = newPorts(host, { firewall, flows, findListener: newFindListener(sockDiag, reserved) });
 
   const dns = newDns(host, { ruleSets, services });
   closers.push(() => dns?.close());
@@ -141,6 +161,12 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
     policies,
     services,
     ports,
+    checkPublish: newPublishCheck({
+      host: host.name,
+      state,
+      isCarried: (network) => services.isCarried(network),
+      find: findHolder,
+    }),
     dns,
     resolver,
     resolvConfs,
@@ -168,18 +194,13 @@ function newFirewall(host: AgentHost, ruleSets: RuleSets): Firewall {
   });
 }
 
-async function openPorts(
+function newPorts(
   host: AgentHost,
-  { firewall, services, flows }: { firewall: Firewall; services: Services; flows: StaleFlows },
-): Promise<PublishedPorts> {
-  const { native, reconciler, state, own, journal, networks, log, closers } = host;
-  const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
-  closers.push(() => sockDiag.close());
+  { firewall, flows, findListener }: { firewall: Firewall; flows: StaleFlows; findListener: FindListener },
+): PublishedPorts {
+  const { reconciler, own, journal, networks, log } = host;
   const book = new PortBook({
-    findListener: newFindListener(sockDiag, () => [
-      { protocol: 'udp', port: state.settings?.vxlanPort ?? ianaVxlanPort, holder: 'VXLAN' },
-      ...services.published(),
-    ]),
+    findListener,
     nameOf: (id) => {
       const record = own.get(id)?.record;
       return `endpoint ${record?.name ?? record?.callerId ?? id} (${id})`;

@@ -25,6 +25,7 @@ export const serviceView: View<ServiceView> = {
     'affinity',
     'health',
     'publish',
+    'held',
     'drainMs',
     'endpoints',
     'createdAt',
@@ -54,6 +55,11 @@ export const serviceView: View<ServiceView> = {
       title: 'PUBLISHED',
       wide: true,
       cell: ({ publish = [] }) => publish.map(({ hostPort, port }) => `${hostPort}:${port}`).join(','),
+    },
+    {
+      title: 'HELD',
+      wide: true,
+      cell: ({ held = [] }) => held.map(({ host, hostPort, protocol }) => `${hostPort}/${protocol}@${host}`).join(','),
     },
     {
       title: 'STATES',
