@@ -157,6 +157,13 @@ export const errorRegistry = {
     retryable: false,
     hint: 'Use a kernel with the feature named in the message.',
   },
+  ERR_NATIVE_OUTDATED: {
+    http: 500,
+    exit: 1,
+    cni: 101,
+    retryable: false,
+    hint: 'Program and addon are built together: run `npm run build`, or install both again, and start it once more.',
+  },
   ERR_NATIVE_MISSING: { http: 500, exit: 1, cni: 101, retryable: false, hint: 'Build it with `npm run build`.' },
   // daemons and state
   ERR_AGENT_UNREACHABLE: later('Start the agent (`tsnet agent`), or name its socket with TSNET_AGENT_SOCKET.'),

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
 import type { Logger } from '../../lib/log.js';
-import { loadNative } from '../../native/index.js';
+import { openAddon } from '../addon.js';
 import { dnsDefaults } from '../options.js';
 import { explain } from './explain.js';
 import { sayReady, startSuccessor, takeInherited } from './handover.js';
@@ -62,7 +62,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
     return;
   }
   goFirst(log);
-  const native = loadNative();
+  const native = openAddon();
   const hostResolver = new HostResolver(options.resolvConf);
   const tables = new DnsTables(dnsDefaults.domain);
   const forwarder: Forwarder = new Forwarder({ isOurs: (address) => places.isOurs(address) });

@@ -6,7 +6,7 @@ import type { Logger } from '../../lib/log.js';
 import { linkGet } from '../../lib/netlink/link.js';
 import type { Closers } from '../../lib/sync/closers.js';
 import type { NativeApi } from '../../native/api.js';
-import { loadNative } from '../../native/index.js';
+import { openAddon } from '../addon.js';
 import { LivingLinks } from '../attach/living-links.js';
 import { OwnIndex } from '../attach/own-index.js';
 import { rebuildJournal } from '../attach/rebuild.js';
@@ -52,13 +52,13 @@ export interface AgentHostIo {
 /**
  * Opens what this host had: its data directory, its journal, its copy of the cluster's records, and the kernel as it is. A
  * lost journal is made again from what a controller and the kernel say. Nothing in the kernel is changed yet.
- * Errors: ERR_DATA_DIR_LOCKED, ERR_UNDERLAY_UNKNOWN, ERR_NATIVE_MISSING, ERR_KERNEL; ERR_STOPPING when the signal comes
- * while a lost journal waits for a controller.
+ * Errors: ERR_DATA_DIR_LOCKED, ERR_UNDERLAY_UNKNOWN, ERR_NATIVE_MISSING, ERR_NATIVE_OUTDATED, ERR_KERNEL; ERR_STOPPING
+ * when the signal comes while a lost journal waits for a controller.
  */
 export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<AgentHost> {
   const { log, closers } = io;
   const name = options.hostName;
-  const native = loadNative();
+  const native = openAddon();
   const bootId = await readBootId();
   await mkdir(options.runDir, { recursive: true, mode: 0o755 });
   closers.push(await claimNamespace());
