@@ -9,7 +9,6 @@ import type {
   PortView,
   StepRequest,
 } from '../../core/api.js';
-import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import {
   agentStatusSchema,
@@ -33,43 +32,22 @@ import { addDnsRoutes } from '../dns/routes.js';
 import type { SandboxResolver } from '../dns/sandbox-resolver.js';
 import type { Drainer } from '../services/drainer.js';
 import type { Journal } from '../journal/journal.js';
-import type { ControllerClient } from '../sync/controller-client.js';
+import { addRelay, type RelayOptions } from './relay.js';
 
-export interface LocalApiOptions {
+export interface LocalApiOptions extends RelayOptions {
   readonly log: Logger;
   readonly attachments: Attachments;
   readonly drainer: Drainer;
   readonly journal: Journal;
-  readonly client: ControllerClient;
   readonly knownNetwork: (id: string) => Network | undefined;
   readonly status: () => AgentStatus;
   /** What this host publishes. */
   readonly ports: () => readonly PortView[];
-  /** Refuses what asks of the cluster something that this host knows to be impossible here. */
-  readonly checkRelayed: (call: {
-    readonly method: string;
-    readonly path: string;
-    readonly body: unknown;
-  }) => Promise<void>;
   /** The name server of this host; null: there is none. */
   readonly dns?: DnsFeed | null;
   readonly resolver?: SandboxResolver | null;
   readonly resolvConfs: ResolvConfs;
 }
-
-/** What the agent answers for a controller: the cluster's part of the interface, under the host's principal. */
-const relayed = [
-  '/v1/networks',
-  '/v1/networks/*',
-  '/v1/policies',
-  '/v1/policies/*',
-  '/v1/services',
-  '/v1/services/*',
-  '/v1/endpoints',
-  '/v1/hosts',
-  '/v1/hosts/*',
-  '/v1/status',
-];
 
 /** The agent's interface on its unix socket: its own verbs, and the cluster's by relay. */
 export function newLocalApi(options: LocalApiOptions): FastifyInstance {
@@ -133,17 +111,6 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
     journal,
     knownNetwork: options.knownNetwork,
   });
-  for (const url of relayed)
-    app.all(url, async (request, reply) => {
-      if (request.method === 'OPTIONS' || request.method === 'TRACE')
-        throw new TsnetError('ERR_NOT_FOUND', `there is no ${request.method} ${request.url}`);
-      await options.checkRelayed({ method: request.method, path: request.url, body: request.body });
-      const answer = await options.client.call<unknown>(
-        request.method,
-        request.url,
-        request.body === undefined ? {} : { body: request.body },
-      );
-      return answer === undefined ? reply.code(204).send() : answer;
-    });
+  addRelay(app, options);
   return app;
 }

@@ -3,6 +3,7 @@ import { TsnetError } from '../../core/errors.js';
 import type { Network, Service } from '../../core/model.js';
 import { changeService } from '../../core/service/change.js';
 import { parseService } from '../../core/service/parse.js';
+import type { RelayedCall } from '../local-api/relay.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import type { FindHolder } from './held-ports.js';
 
@@ -11,13 +12,6 @@ export interface PublishCheckOptions {
   readonly state: Pick<ClusterState, 'networkByRef' | 'networks' | 'service' | 'servicesOf' | 'network'>;
   readonly isCarried: (network: string) => boolean;
   readonly find: FindHolder;
-}
-
-/** What is asked of the cluster through this host. */
-export interface ClusterCall {
-  readonly method: string;
-  readonly path: string;
-  readonly body: unknown;
 }
 
 const path = /^\/v1\/services(?:\/([^/?]+))?(?:\?|$)/;
@@ -31,7 +25,7 @@ interface Wish {
  * Refuses a service that is made or changed through this host and publishes a port which something else has here. Of
  * other hosts only they themselves know: there such a port is left to who has it, and the service says so.
  */
-export function newPublishCheck(options: PublishCheckOptions): (call: ClusterCall) => Promise<void> {
+export function newPublishCheck(options: PublishCheckOptions): (call: RelayedCall) => Promise<void> {
   const { host, isCarried, find } = options;
   return async (call) => {
     const wish = wishOf(options, call);
@@ -48,7 +42,7 @@ export function newPublishCheck(options: PublishCheckOptions): (call: ClusterCal
 }
 
 /** What a call would publish that is not published yet; null where it is none, or one that a controller will refuse. */
-function wishOf({ state }: PublishCheckOptions, { method, path: url, body }: ClusterCall): Wish | null {
+function wishOf({ state }: PublishCheckOptions, { method, path: url, body }: RelayedCall): Wish | null {
   const match = path.exec(url);
   if (match === null || typeof body !== 'object' || body === null) return null;
   try {

@@ -14,6 +14,7 @@ import { Firewall, listLinkNames } from '../firewall/firewall.js';
 import { Forwarding } from '../firewall/forwarding.js';
 import { Neighbourhood } from '../firewall/neighbourhood.js';
 import { listHostAddresses, listOtherBridges } from '../firewall/surroundings.js';
+import type { RelayedCall } from '../local-api/relay.js';
 import { OpenConnections } from '../policy/open-connections.js';
 import { Policies } from '../policy/policies.js';
 import { newFindListener } from '../ports/listeners.js';
@@ -23,7 +24,7 @@ import { StaleFlows } from '../ports/stale-flows.js';
 import { Flows } from '../services/flows.js';
 import { heldRecords } from '../services/held-records.js';
 import { newFindHolder, type PublishedService as ReservedPort } from '../services/published.js';
-import { newPublishCheck, type ClusterCall } from '../services/publish-check.js';
+import { newPublishCheck } from '../services/publish-check.js';
 import { Services } from '../services/services.js';
 import type { AgentHost } from './host.js';
 import { openRuleSets, type RuleSets } from './rule-sets.js';
@@ -42,7 +43,7 @@ export interface Traffic {
   readonly services: Services;
   readonly ports: PublishedPorts;
   /** Refuses what a service cannot publish on this host. */
-  readonly checkPublish: (call: ClusterCall) => Promise<void>;
+  readonly checkPublish: (call: RelayedCall) => Promise<void>;
   readonly dns: DnsFeed | null;
   readonly resolver: SandboxResolver | null;
   readonly resolvConfs: ResolvConfs;

@@ -165,16 +165,15 @@ function encodeBody(body: unknown): string {
   }
 }
 
+/** The path goes out as it is: resolved against the base it could name another server, or leave what it begins with. */
 function parseBase(base: string, path: string): RequestOptions {
+  if (!/^\/[\x21-\xff]*$/.test(path))
+    throw new TsnetError('ERR_INVALID_REQUEST', `request: ${JSON.stringify(path.slice(0, 100))} is no path`);
   if (base.startsWith('unix:')) return { socketPath: base.slice(5), path };
-  const url = new URL(path, base);
+  const url = new URL(base);
   if (url.protocol !== 'http:')
     throw new TsnetError('ERR_USAGE', `"${base}" is neither http://HOST:PORT nor unix:PATH`);
-  return {
-    host: url.hostname.replace(/^\[|\]$/g, ''),
-    port: url.port === '' ? 80 : Number(url.port),
-    path: url.pathname + url.search,
-  };
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 80 : Number(url.port), path };
 }
 
 async function readAll(response: IncomingMessage): Promise<string> {
