@@ -3,6 +3,7 @@ import { canonicalAddr, canonicalPrefix, containsAddr, parseAddr } from '../core
 import { TsnetError } from '../core/errors.js';
 import { newGrid, singleCidr, type Grid } from '../core/grid.js';
 import { addressInUse, planBlock, planCarved, type BlockPlan } from '../core/ipam.js';
+import { blocksGuardKey, hostKey, networkKey } from '../core/keys.js';
 import { planRelease } from '../core/ipam-return.js';
 import type { Block, Carve, Network } from '../core/model.js';
 import { nextAddress, serviceOwner } from '../core/service/address.js';
@@ -76,6 +77,7 @@ async function planGrant(
 ): Promise<BlockPlan> {
   const { request, refusedBy } = asked;
   return commit(context, `blocks of network ${request.network}`, async (txn) => {
+    await txn.load([hostKey(host), networkKey(request.network), blocksGuardKey(request.network)]);
     if (host !== serviceOwner) await requireHost(txn, host);
     const network = await requireNetwork(txn, request.network);
     const state = {

@@ -5,22 +5,46 @@ import { blockContaining, newGrid, singleCidr, type Grid } from '../core/grid.js
 import { addressInUse } from '../core/ipam.js';
 import { parseMac } from '../core/mac.js';
 import type { Carrier, Endpoint, Network } from '../core/model.js';
+import { addressKey, blockKey, carrierKey, endpointKey, macKey, networkKey } from '../core/keys.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { networkUnknown } from './context.js';
-import { getBlock, loadBlocks } from './store/blocks.js';
+import { getBlock } from './store/blocks.js';
 import { deleteCarrier, getCarrier, hostHolder, putCarrier } from './store/carriers.js';
-import {
-  deleteEndpoint,
-  getAddressHolder,
-  getEndpoint,
-  getMacHolder,
-  loadEndpoints,
-  putEndpoint,
-} from './store/endpoints.js';
+import { deleteEndpoint, getAddressHolder, getEndpoint, getMacHolder, putEndpoint } from './store/endpoints.js';
 import { getNetwork } from './store/networks.js';
 
 type EndpointGone = NonNullable<Publication['endpointsGone']>[number];
 type CarrierGone = NonNullable<Publication['carriersGone']>[number];
+/** A network as the controller has it in memory. */
+type KnownNetwork = (id: string) => Network | undefined;
+
+/**
+ * The keys that taking a record will read, as far as they can be told beforehand: read with one call for a whole
+ * publication, they save a call for each record. What is wrong or missing here is read when it is needed.
+ */
+export function keysOfEndpoint({ network, id, mac, addresses }: Endpoint, known: KnownNetwork): string[] {
+  return [endpointKey(network, id), macKey(network, mac), ...keysOfAddresses(network, addresses, known)];
+}
+
+/** As `keysOfEndpoint`. */
+export function keysOfCarrier({ network, host, addresses }: Carrier, known: KnownNetwork): string[] {
+  return [carrierKey(network, host), ...keysOfAddresses(network, addresses, known)];
+}
+
+function keysOfAddresses(id: string, addresses: readonly string[], known: KnownNetwork): string[] {
+  const network = known(id);
+  const grids = network?.subnets.map(newGrid) ?? [];
+  const keys = addresses.flatMap((address) => {
+    try {
+      const { whole, single } = placeOf(network ?? { name: id }, grids, address);
+      return [addressKey(id, address), blockKey(id, whole), blockKey(id, single)];
+    } catch {
+      // What is wrong with it is said when the record is taken.
+      return [];
+    }
+  });
+  return [networkKey(id), ...keys];
+}
 
 /** Takes an endpoint's record, unless it is another host's, older, or collides. */
 export async function takeEndpoint(txn: Txn, host: string, published: Endpoint): Promise<void> {
@@ -31,7 +55,6 @@ export async function takeEndpoint(txn: Txn, host: string, published: Endpoint):
     mac: parseMac(published.mac),
   };
   const network = await requireNetwork(txn, endpoint.network);
-  await loadEndpoints(txn, [endpoint]);
   const before = await getEndpoint(txn, network.id, endpoint.id);
   if (before !== undefined && before.host !== host) {
     throw new TsnetError('ERR_ENDPOINT_EXISTS', `id: ${endpoint.id} is an endpoint of host ${before.host}`, {
@@ -147,10 +170,6 @@ async function requireOwnBlocks(
   const { network, host } = claim;
   const grids = network.subnets.map(newGrid);
   const places = claim.addresses.map((address) => placeOf(network, grids, address));
-  await loadBlocks(
-    txn,
-    places.flatMap(({ whole, single }) => [whole, single].map((cidr) => ({ network: network.id, cidr }))),
-  );
   for (const { address, whole, single } of places) {
     const block = await getBlock(txn, network.id, whole);
     const own = await getBlock(txn, network.id, single);
@@ -167,7 +186,7 @@ async function requireOwnBlocks(
 }
 
 function placeOf(
-  network: Network,
+  network: Pick<Network, 'name'>,
   grids: readonly Grid[],
   address: string,
 ): { readonly address: string; readonly whole: string; readonly single: string } {

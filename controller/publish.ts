@@ -1,10 +1,19 @@
 import type { Publication, PublicationResult } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
+import { carrierKey, endpointKey } from '../core/keys.js';
 import { maxTxnOps } from '../lib/etcd/client.js';
+import type { Network } from '../core/model.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { transact, type Committed } from '../lib/etcd/txn.js';
 import { requireReady, settingsOf, type ControllerContext } from './context.js';
-import { dropCarrier, dropEndpoint, takeCarrier, takeEndpoint } from './publish-records.js';
+import {
+  dropCarrier,
+  dropEndpoint,
+  keysOfCarrier,
+  keysOfEndpoint,
+  takeCarrier,
+  takeEndpoint,
+} from './publish-records.js';
 import { refillBlock, refillNetwork } from './publish-refill.js';
 import { claimServiceAddresses, refillService } from './service-refill.js';
 
@@ -18,6 +27,8 @@ const maxKeys = 100;
 interface Item {
   readonly key: string;
   readonly keys: number;
+  /** Keys that `take` is known to read. */
+  readonly reads?: readonly string[];
   /** Takes the record in a transaction; throws a TsnetError to refuse it. */
   readonly take: (txn: Txn) => Promise<void>;
   /** Must have a transaction of its own: it lists what others of its kind change. */
@@ -63,6 +74,7 @@ async function takePortion(
     context.client,
     async (txn) => {
       const refused: PublicationResult['refused'][number][] = [];
+      await txn.load(items.flatMap(({ reads = [] }) => reads));
       for (const item of items) {
         try {
           await item.take(txn);
@@ -111,6 +123,7 @@ function portionsOf(items: readonly Item[]): Item[][] {
 
 function itemsOf(context: ControllerContext, host: string, publication: Publication): Item[] {
   const mayManage = settingsOf(context).hostsManageNetworks;
+  const known = (id: string): Network | undefined => context.mirror.tables.network.get('', id)?.value;
   const items: Item[] = [];
   for (const network of publication.networks ?? []) {
     items.push({
@@ -137,16 +150,27 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
     });
   }
   for (const gone of publication.endpointsGone ?? []) {
-    items.push({ key: `endpoint/${gone.network}/${gone.id}`, keys: 5, take: (txn) => dropEndpoint(txn, host, gone) });
+    items.push({
+      key: `endpoint/${gone.network}/${gone.id}`,
+      keys: 5,
+      reads: [endpointKey(gone.network, gone.id)],
+      take: (txn) => dropEndpoint(txn, host, gone),
+    });
   }
   for (const gone of publication.carriersGone ?? []) {
-    items.push({ key: `carrier/${gone.network}/${host}`, keys: 5, take: (txn) => dropCarrier(txn, host, gone) });
+    items.push({
+      key: `carrier/${gone.network}/${host}`,
+      keys: 5,
+      reads: [carrierKey(gone.network, host)],
+      take: (txn) => dropCarrier(txn, host, gone),
+    });
   }
   for (const carrier of publication.carriers ?? []) {
     const keys = 4 + 4 * carrier.addresses.length;
     items.push({
       key: `carrier/${carrier.network}/${carrier.host}`,
       keys,
+      reads: keysOfCarrier(carrier, known),
       take: (txn) => takeCarrier(txn, host, carrier),
     });
   }
@@ -155,6 +179,7 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
     items.push({
       key: `endpoint/${endpoint.network}/${endpoint.id}`,
       keys,
+      reads: keysOfEndpoint(endpoint, known),
       take: (txn) => takeEndpoint(txn, host, endpoint),
     });
   }

@@ -13,13 +13,6 @@ export async function listEndpoints(txn: Txn, network: string): Promise<readonly
   return (await txn.list(endpointsPrefix(network))).map((kv) => decodeRecord<Endpoint>(kv));
 }
 
-/** Reads with one call all that `putEndpoint` and the holder look-ups of these endpoints need. */
-export async function loadEndpoints(txn: Txn, endpoints: readonly Endpoint[]): Promise<void> {
-  await txn.load(
-    endpoints.flatMap((one) => [endpointKey(one.network, one.id), macKey(one.network, one.mac), ...addressKeys(one)]),
-  );
-}
-
 /** Who holds an address: an endpoint's id, or `host:NAME` for a host's own address. */
 export async function getAddressHolder(txn: Txn, network: string, address: string): Promise<string | undefined> {
   return (await txn.get(addressKey(network, address)))?.value.toString('utf8');
