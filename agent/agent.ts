@@ -28,8 +28,8 @@ export interface Agent {
 /**
  * Starts an agent: first what this host had (journal, cache, kernel), then its own interface, then the cluster. It
  * serves attaches whether or not a controller can be reached.
- * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_LISTEN, ERR_NATIVE_MISSING, ERR_NATIVE_OUTDATED, ERR_KERNEL;
- * ERR_STOPPING when the signal comes while a lost journal waits for a controller.
+ * Errors: ERR_UNDERLAY_UNKNOWN, ERR_DATA_DIR_LOCKED, ERR_HOST_RENAMED, ERR_LISTEN, ERR_NATIVE_MISSING,
+ * ERR_NATIVE_OUTDATED, ERR_KERNEL; ERR_STOPPING when the signal comes while a lost journal waits for a controller.
  */
 export async function startAgent(options: AgentOptions, io: AgentIo): Promise<Agent> {
   const closers = new Closers((error) => io.log.error({ error: String(error) }, 'while stopping'));

@@ -99,6 +99,9 @@ export const errorRegistry = {
   ERR_HOST_UNKNOWN: missing('See `tsnet host ls`.'),
   ERR_HOST_ALIVE: conflict('Stop the agent on that host first, or pass --force.'),
   ERR_HOST_NAME_IN_USE: conflict('Another live agent uses this host name: give this one its own with --host-name.'),
+  ERR_HOST_RENAMED: conflict(
+    'Give it its old name with --host-name. For a new one, disconnect its containers, remove its --data-dir, and remove the old host with `tsnet host rm`.',
+  ),
   ERR_UNDERLAY_UNKNOWN: bad('Name an interface or one of its addresses with --underlay.'),
   // endpoints and sandboxes
   ERR_ENDPOINT_UNKNOWN: missing('See `tsnet endpoint ls`.', 3),

@@ -1,5 +1,5 @@
 import { parseAddr } from '../../core/addr.js';
-import { TsnetError } from '../../core/errors.js';
+import { toTsnetError, TsnetError } from '../../core/errors.js';
 import { macForBridge } from '../../core/mac.js';
 import type { Network } from '../../core/model.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
@@ -25,8 +25,9 @@ export interface CarryOptions {
   readonly announcer: CarrierAnnouncer;
   readonly settled: (owner: string, timeoutMs: number) => Promise<void>;
   readonly host: string;
-  readonly vtep: string;
-  readonly underlayMtu: number;
+  readonly knownNetwork: (id: string) => Network | undefined;
+  /** As it is now. */
+  readonly underlay: { readonly vtep: string; readonly mtu: number };
   /** A network without endpoints here is taken down after this long. */
   readonly idleMs: number;
   /** Own endpoints of a network. */
@@ -77,7 +78,32 @@ export class Carry {
     if (own === undefined) return;
     this.#options.datapath.realise(network, own.record.addresses);
     this.#options.announcer.addInterest(network.id);
-    if (own.record.vtep !== this.#options.vtep) this.#putCarrier(network, own.record.addresses);
+    if (own.record.vtep !== this.#options.underlay.vtep) this.#putCarrier(network, own.record.addresses);
+  }
+
+  /** Follows the underlay: the VXLAN devices of what is carried, and what other hosts are told. */
+  moveVtep(): void {
+    const { datapath, journal, knownNetwork, underlay } = this.#options;
+    for (const { record } of [...journal.carriers()]) {
+      const network = knownNetwork(record.network);
+      if (network !== undefined && record.vtep !== underlay.vtep) this.#putCarrier(network, record.addresses);
+    }
+    datapath.realiseAgain();
+  }
+
+  /** Networks carried here that are larger than the underlay carries by now: their large packets are lost. */
+  warnings(): readonly { readonly code: string; readonly message: string }[] {
+    const { datapath, knownNetwork } = this.#options;
+    return [...datapath.realised()].flatMap((id) => {
+      const network = knownNetwork(id);
+      try {
+        if (network !== undefined) this.#checkMtu(network);
+        return [];
+      } catch (error) {
+        const { code, message } = toTsnetError(error);
+        return [{ code, message }];
+      }
+    });
   }
 
   /** Gives this host new addresses of its own in a network: it lost the old ones with their block. */
@@ -141,7 +167,8 @@ export class Carry {
   }
 
   #putCarrier(network: Network, addresses: readonly string[]): void {
-    const { journal, host, vtep } = this.#options;
+    const { journal, host, underlay } = this.#options;
+    const { vtep } = underlay;
     const held = journal.carrier(network.id)?.record.held;
     const carrier = { network: network.id, host, vtep, addresses, mac: macForBridge(network.id, host) };
     journal.putCarrier(held === undefined ? carrier : { ...carrier, held });
@@ -149,12 +176,12 @@ export class Carry {
 
   #checkMtu(network: Network): void {
     if (network.driver !== 'overlay') return;
-    const { underlayMtu, vtep } = this.#options;
-    const room = underlayMtu - vxlanOverheadBytes[parseAddr(vtep).family];
+    const { mtu, vtep } = this.#options.underlay;
+    const room = mtu - vxlanOverheadBytes[parseAddr(vtep).family];
     if (network.mtu <= room) return;
     throw new TsnetError(
       'ERR_MTU_UNDERLAY',
-      `network ${network.name} has MTU ${network.mtu}, but this host's underlay (MTU ${underlayMtu}) carries ${room} at most`,
+      `network ${network.name} has MTU ${network.mtu}, but this host's underlay (MTU ${mtu}) carries ${room} at most`,
       { details: { network: network.name, mtu: network.mtu, largest: room } },
     );
   }

@@ -16,7 +16,8 @@ export interface DatapathOptions {
   readonly state: ClusterState;
   readonly journal: Journal;
   readonly host: string;
-  readonly vtep: string;
+  /** Where this host's VTEP is now. */
+  readonly underlay: { readonly vtep: string };
   /** UDP port of VXLAN while no settings have arrived. */
   readonly defaultVxlanPort: number;
   /** Hears of every endpoint that is or becomes reachable through a network's bridge. */
@@ -58,11 +59,11 @@ export class Datapath {
 
   /** What a driver is asked with. */
   context(network: Network, addresses = this.#realised.get(network.id) ?? []): DriverContext {
-    const { host, vtep, state, defaultVxlanPort } = this.#options;
+    const { host, underlay, state, defaultVxlanPort } = this.#options;
     const joined = joinedNetworks(network, (id) => state.network(id));
     return {
       network,
-      self: { host, vtep, addresses },
+      self: { host, vtep: underlay.vtep, addresses },
       vxlanPort: state.settings?.vxlanPort ?? defaultVxlanPort,
       ...(joined.length === 0 ? {} : { joined }),
     };
@@ -77,6 +78,11 @@ export class Datapath {
     for (const carrier of state.carriersOf(network.id)) this.#setCarrier(ctx, carrier);
     for (const endpoint of state.endpointsOf(network.id)) this.#setEndpoint(ctx, endpoint);
     for (const own of journal.endpointsOf(network.id)) this.#setEndpoint(ctx, own.record);
+  }
+
+  /** Realises all networks again: what all of them are made with has changed. */
+  realiseAgain(): void {
+    for (const id of [...this.#realised.keys()]) this.#again(id);
   }
 
   /** Takes everything of a network away from this host. */
@@ -114,7 +120,7 @@ export class Datapath {
   #follow(change: StateChange): void {
     const { sink, state } = this.#options;
     if (change.kind === 'settings') {
-      for (const id of [...this.#realised.keys()]) this.#again(id);
+      this.realiseAgain();
       return;
     }
     if (change.kind === 'network') {

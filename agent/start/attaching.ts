@@ -28,13 +28,17 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     announcer: sync,
     settled,
     host: host.name,
-    vtep: underlay.vtep,
-    underlayMtu: underlay.mtu,
+    knownNetwork: (id) => networks.known(id),
+    underlay,
     idleMs: options.quarantineMs,
     countOf: (network) => own.countOf(network),
     isTransit: (network) => isTransit({ state, own }, network),
   });
   closers.push(() => carry.close());
+  underlay.onChange(() => {
+    carry.moveVtep();
+    sync.registerAgain();
+  });
   const steps = new Steps({
     native,
     connection: reconciler.connection,

@@ -10,7 +10,7 @@ import { openAddon } from '../addon.js';
 import { LivingLinks } from '../attach/living-links.js';
 import { OwnIndex } from '../attach/own-index.js';
 import { rebuildJournal } from '../attach/rebuild.js';
-import { readBootId } from '../identity.js';
+import { assertSameHost, readBootId } from '../identity.js';
 import { HostAddresses } from '../ipam/host-addresses.js';
 import { Journal } from '../journal/journal.js';
 import { claimNamespace } from '../namespace-claim.js';
@@ -20,7 +20,8 @@ import { Reconciler } from '../reconcile/reconciler.js';
 import { ClusterState } from '../state/cluster-state.js';
 import { ClusterSync } from '../sync/cluster-sync.js';
 import { ControllerClient } from '../sync/controller-client.js';
-import { findUnderlay, type Underlay } from '../underlay.js';
+import { UnderlayWatch } from '../underlay-watch.js';
+import { findUnderlay, hasAddress } from '../underlay.js';
 
 /** What an agent works with: what this host had before, the kernel, and the way to the cluster. */
 export interface AgentHost {
@@ -28,7 +29,7 @@ export interface AgentHost {
   readonly name: string;
   readonly bootId: string;
   readonly native: NativeApi;
-  readonly underlay: Underlay;
+  readonly underlay: UnderlayWatch;
   readonly reconciler: Reconciler;
   readonly journal: Journal;
   readonly own: OwnIndex;
@@ -52,8 +53,8 @@ export interface AgentHostIo {
 /**
  * Opens what this host had: its data directory, its journal, its copy of the cluster's records, and the kernel as it is. A
  * lost journal is made again from what a controller and the kernel say. Nothing in the kernel is changed yet.
- * Errors: ERR_DATA_DIR_LOCKED, ERR_UNDERLAY_UNKNOWN, ERR_NATIVE_MISSING, ERR_NATIVE_OUTDATED, ERR_KERNEL; ERR_STOPPING
- * when the signal comes while a lost journal waits for a controller.
+ * Errors: ERR_DATA_DIR_LOCKED, ERR_HOST_RENAMED, ERR_UNDERLAY_UNKNOWN, ERR_NATIVE_MISSING, ERR_NATIVE_OUTDATED,
+ * ERR_KERNEL; ERR_STOPPING when the signal comes while a lost journal waits for a controller.
  */
 export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<AgentHost> {
   const { log, closers } = io;
@@ -68,6 +69,7 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
   const faults = (error: TsnetError): void => log.error({ code: error.code }, error.message);
   const { journal, warnings } = Journal.open(options.dataDir, faults);
   closers.push(() => journal.close());
+  assertSameHost(journal, name, options.dataDir);
   const state = new ClusterState({
     dataDir: options.dataDir,
     host: name,
@@ -84,7 +86,9 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
   const { connection } = reconciler;
   // By netlink: /sys shows the namespace that it was mounted in, not the agent's own.
   const readMtu = async (iface: string): Promise<number> => (await linkGet(connection, iface)).mtu ?? 1500;
-  const underlay = await findUnderlay(options.underlay, readMtu);
+  const findAgain = () => findUnderlay(options.underlay, readMtu);
+  const underlay = new UnderlayWatch({ first: await findAgain(), find: findAgain, hasAddress, readMtu, log });
+  closers.push(() => underlay.close());
   const networks = new Networks(state, client);
   await rebuildJournal({
     host: name,
@@ -99,7 +103,6 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
   const own = new OwnIndex(journal);
   const addresses = new HostAddresses({ host: name, journal, state, client, log, quarantineMs: options.quarantineMs });
   closers.push(() => addresses.close());
-  const { vtep, mtu: underlayMtu } = underlay;
   const sync = new ClusterSync({
     host: name,
     client,
@@ -107,7 +110,13 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
     state,
     blocks: addresses,
     log,
-    register: () => ({ vtep, underlayMtu, bootId, instance: journal.instance, version }),
+    register: () => ({
+      vtep: underlay.vtep,
+      underlayMtu: underlay.mtu,
+      bootId,
+      instance: journal.instance,
+      version,
+    }),
   });
   return {
     options,

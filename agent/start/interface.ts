@@ -19,7 +19,7 @@ export interface AgentParts {
 
 /** Serves the agent's interface, front ends for runtimes' protocols included. Returns its socket. Errors: ERR_LISTEN. */
 export async function openInterface(parts: AgentParts, frontEnds: readonly FrontEnd[]): Promise<string> {
-  const { host, traffic, attaching, joins } = parts;
+  const { host, traffic, attaching } = parts;
   const { options, native, reconciler, journal, own, networks, addresses, client, sync, bootId, log, closers } = host;
   const { ports, checkPublish, dns, resolver, resolvConfs } = traffic;
   const { attachments, steps, drainer } = attaching;
@@ -30,7 +30,7 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
     journal,
     client,
     knownNetwork: (id) => networks.known(id),
-    status: () => agentStatus(host, traffic, joins),
+    status: () => agentStatus(parts),
     ports: () => ports.list(),
     checkRelayed: checkPublish,
     dns,

@@ -1,14 +1,13 @@
 import type { AgentStatus } from '../../core/api.js';
 import type { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
-import type { Joins } from '../joins.js';
-import type { AgentHost } from './host.js';
+import type { AgentParts } from './interface.js';
 import type { Traffic } from './traffic.js';
 
 type Warning = AgentStatus['warnings'][number];
 
 /** What the agent says of itself. */
-export function agentStatus(host: AgentHost, traffic: Traffic, joins: Joins): AgentStatus {
+export function agentStatus({ host, traffic, attaching: { carry }, joins }: AgentParts): AgentStatus {
   const { journal, state, underlay, reconciler, sync } = host;
   const { datapath, firewall } = traffic;
   const { controller, cursor, unpublished, warnings } = sync.status();
@@ -31,6 +30,8 @@ export function agentStatus(host: AgentHost, traffic: Traffic, joins: Joins): Ag
     warnings: [
       ...[...host.warnings, ...state.warnings].map(({ code, message }) => ({ code, message })),
       ...warnings,
+      ...host.underlay.warnings,
+      ...carry.warnings(),
       ...trafficWarnings(traffic),
       ...joins.warnings,
       ...(traffic.dns?.warnings ?? []),

@@ -151,7 +151,7 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
     state,
     journal,
     host: host.name,
-    vtep: host.underlay.vtep,
+    underlay: host.underlay,
     defaultVxlanPort: ianaVxlanPort,
     onReachable: (network, endpoint) => announcer.note(network, endpoint),
   });

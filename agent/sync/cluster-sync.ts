@@ -109,6 +109,12 @@ export class ClusterSync {
     this.#watch.start();
   }
 
+  /** Says again what this host is: its underlay has changed, and with that the connections to controllers may be dead. */
+  registerAgain(): void {
+    this.#options.client.close();
+    this.#watch.reconnect();
+  }
+
   async stop(): Promise<void> {
     this.#unsubscribe();
     this.#publisher.stop();

@@ -96,6 +96,7 @@ export class ControllerClient {
     this.#current = (this.#current + 1) % this.#clients.length;
   }
 
+  /** Ends all connections; a later call makes new ones. */
   close(): void {
     for (const client of this.#clients) client.close();
   }

@@ -51,6 +51,9 @@ export class Watch {
   readonly #stop = new AbortController();
   readonly #interest: Interest;
   #session: Session | undefined;
+  #attempt: AbortController | undefined;
+  /** The stream ends because it was told to. */
+  #isAgain = false;
   #running: Promise<void> | undefined;
   #error: TsnetError | null = null;
 
@@ -76,8 +79,15 @@ export class Watch {
 
   async stop(): Promise<void> {
     this.#stop.abort();
-    this.#session?.abort.abort();
+    this.#attempt?.abort();
     await this.#running;
+  }
+
+  /** Ends the stream, or what is under way to get one, and registers anew. */
+  reconnect(): void {
+    this.#backoff.reset();
+    this.#isAgain = this.#attempt !== undefined;
+    this.#attempt?.abort();
   }
 
   /** Wants carriers and endpoints of a network. */
@@ -99,6 +109,10 @@ export class Watch {
         await this.#follow();
         this.#error = new TsnetError('ERR_CONTROLLER_UNREACHABLE', 'the controller ended the stream');
       } catch (error) {
+        if (this.#isAgain) {
+          this.#isAgain = false;
+          continue;
+        }
         const reason = toTsnetError(error);
         if (!this.#stop.signal.aborted && reason.code !== this.#error?.code)
           log.warn({ code: reason.code }, `watch: ${reason.message}`);
@@ -116,6 +130,8 @@ export class Watch {
   async #follow(): Promise<void> {
     const { client, host, journal, state } = this.#options;
     const abort = new AbortController();
+    this.#attempt = abort;
+    this.#isAgain = false;
     const stop = (): void => abort.abort();
     this.#stop.signal.addEventListener('abort', stop, { once: true });
     const path = `/v1/hosts/${encodeURIComponent(host)}`;
