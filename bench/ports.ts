@@ -104,8 +104,8 @@ function tsnetSubject(name: string, endpoint: Own, ports: readonly PortRequest[]
 
 async function publishing(run: Run, endpoint: Own): Promise<boolean> {
   await publish(endpoint, [range(30_000, 10_000)]);
-  const listing = (await endpoint.host.exec('nft', 'list', 'map', 'inet', 'tsnet', 'range4')).stdout;
-  if (listing.match(/udp \. /g)?.length !== 1) throw new Error(`a range is not one element:\n${listing}`);
+  const listing = (await endpoint.host.exec('nft', 'list', 'map', 'inet', 'tsnet', 'range-udp4')).stdout;
+  if (listing.match(/\d+-\d+ :/g)?.length !== 1) throw new Error(`a range is not one element:\n${listing}`);
   await publish(endpoint, []);
   const subjects = {
     'range of 10 000': [range(30_000, 10_000)],

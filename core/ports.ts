@@ -155,10 +155,17 @@ const isIpv6 = (address: string): boolean => address.includes(':');
 
 /** The addresses of an endpoint that a mapping leads to: all, or those of the host address's family. */
 export function portAddresses(mapping: PortMapping, endpoint: Pick<Endpoint, 'addresses'>): string[] {
-  const wanted = mapping.hostAddress === null ? null : isIpv6(mapping.hostAddress);
-  return [false, true]
-    .filter((family) => wanted === null || wanted === family)
-    .flatMap((family) => endpoint.addresses.find((text) => isIpv6(text) === family) ?? []);
+  const { hostAddress } = mapping;
+  const addresses: string[] = [];
+  if (hostAddress === null || !isIpv6(hostAddress)) {
+    const address = endpoint.addresses.find((text) => !isIpv6(text));
+    if (address !== undefined) addresses.push(address);
+  }
+  if (hostAddress === null || isIpv6(hostAddress)) {
+    const address = endpoint.addresses.find(isIpv6);
+    if (address !== undefined) addresses.push(address);
+  }
+  return addresses;
 }
 
 /** Reports whether two limits are the same. */

@@ -4,7 +4,9 @@ const elementKey = ({ set, key }: NftElement): string => `${set} ${key}`;
 
 interface Wanted {
   element: NftElement;
-  readonly owners: Set<string>;
+  /** Whose element it is: the last that wanted it. Mostly the only one: hence no set for it. */
+  owner: string;
+  others: Set<string> | null;
 }
 
 /** What owners want in the sets, and how it differs from what was applied. An element that several want is there once. */
@@ -20,11 +22,13 @@ export class ElementStore {
 
   /** Replaces what one owner wants; of different values for one key the last wins. Reports whether anything is to do. */
   replace(owner: string, elements: readonly NftElement[]): boolean {
-    const now = new Map(elements.map((element) => [elementKey(element), element]));
+    const now = new Map<string, NftElement>();
+    for (const element of elements) now.set(elementKey(element), element);
     const before = this.#byOwner.get(owner);
-    for (const key of before?.keys() ?? []) if (!now.has(key)) this.#drop(owner, key);
+    if (before !== undefined) for (const key of before.keys()) if (!now.has(key)) this.#drop(owner, key);
     for (const [key, element] of now) {
-      if (before?.get(key)?.value !== element.value || before?.has(key) !== true) this.#want(owner, key, element);
+      const old = before?.get(key);
+      if (old === undefined || old.value !== element.value) this.#want(owner, key, element);
     }
     if (now.size === 0) this.#byOwner.delete(owner);
     else this.#byOwner.set(owner, now);
@@ -58,6 +62,14 @@ export class ElementStore {
     return [...this.#applied.values()];
   }
 
+  /** How many are applied: in one set, or in all. Cost: that of going through all. */
+  countApplied(set?: string): number {
+    if (set === undefined) return this.#applied.size;
+    let count = 0;
+    for (const element of this.#applied.values()) if (element.set === set) count += 1;
+    return count;
+  }
+
   forgetApplied(): void {
     this.#applied.clear();
     this.#dirty.clear();
@@ -65,10 +77,15 @@ export class ElementStore {
 
   #want(owner: string, key: string, element: NftElement): void {
     const wanted = this.#wanted.get(key);
-    if (wanted === undefined) this.#wanted.set(key, { element, owners: new Set([owner]) });
+    if (wanted === undefined) this.#wanted.set(key, { element, owner, others: null });
     else {
+      if (wanted.owner !== owner) {
+        wanted.others ??= new Set();
+        wanted.others.delete(owner);
+        wanted.others.add(wanted.owner);
+      }
+      wanted.owner = owner;
       wanted.element = element;
-      wanted.owners.add(owner);
     }
     this.#dirty.add(key);
   }
@@ -76,9 +93,16 @@ export class ElementStore {
   #drop(owner: string, key: string): void {
     const wanted = this.#wanted.get(key);
     if (wanted === undefined) return;
-    wanted.owners.delete(owner);
-    if (wanted.owners.size > 0) return;
-    this.#wanted.delete(key);
+    wanted.others?.delete(owner);
+    if (wanted.owner !== owner) return;
+    const next = [...(wanted.others ?? [])].at(-1);
+    const element = next === undefined ? undefined : this.#byOwner.get(next)?.get(key);
+    if (next === undefined || element === undefined) this.#wanted.delete(key);
+    else {
+      wanted.others?.delete(next);
+      wanted.owner = next;
+      wanted.element = element;
+    }
     this.#dirty.add(key);
   }
 }

@@ -9,6 +9,7 @@ import { changeTable, planTableChange } from '../../lib/nft/table-change.js';
 import { removeTable, replaceTable } from '../../lib/nft/transaction.js';
 import { ElementStore } from './element-store.js';
 import type { NftAccess } from './nft-access.js';
+import { isQuickerLoaded } from './slow-removal.js';
 
 export interface RuleSetOptions {
   readonly access: NftAccess;
@@ -21,7 +22,7 @@ export interface RuleSetOptions {
   readonly held?: boolean;
 }
 
-/** Changes by others come in bursts: a reload flushes and loads for a while. */
+/** So long it is waited for the end of a transaction that touched the table: its notification may be lost. */
 const mendDelayMs = 100;
 /** Once mended, so long until the next time, while somebody keeps changing it. */
 const mendPauseMs = 500;
@@ -29,6 +30,7 @@ const retryMs = 1000;
 const lossPauseMs = 30_000;
 /** A chain without rules that is part of each load: its first notification tells which port id is ours. */
 const marker = 'loaded-by-agent';
+const touched = 'somebody changed it';
 /** More are quicker applied by messages, after the rules. */
 const fewElements = 64;
 
@@ -65,6 +67,8 @@ export class RuleSet {
   #failure: TsnetError | null = null;
   #closed = false;
   #isHeld: boolean;
+  /** By others, in a transaction whose end has not been heard of. */
+  #isTouched = false;
 
   constructor(options: RuleSetOptions) {
     this.#options = options;
@@ -168,6 +172,7 @@ export class RuleSet {
 
   async #apply(): Promise<void> {
     const table = this.#table;
+    const repairs = this.#repairs;
     if (table === null) {
       await runNft(this.#access.context, removeTable({ family: this.#options.family ?? 'inet', name: this.#name }));
       this.#elements.forgetApplied();
@@ -184,11 +189,16 @@ export class RuleSet {
       const { script, rest } = replaceTable(named, inScript ? all : []);
       await runNft(this.#access.context, script);
       await changeElements(this.#access.connection, table, { removed: [], added: inScript ? rest : all });
-      this.#loaded = table;
+      this.#setLoaded(table, repairs);
     } catch (error) {
       this.#loaded = 'unknown';
       throw error;
     }
+  }
+
+  /** Unless somebody has changed it since: then it is still to be mended. */
+  #setLoaded(table: NftTable, repairsBefore: number): void {
+    if (this.#repairs === repairsBefore) this.#loaded = table;
   }
 
   /** Makes the table of the one that is loaded. Reports whether it is done: else it has to be loaded. */
@@ -196,13 +206,15 @@ export class RuleSet {
     const loaded = this.#loaded;
     if (loaded === null || loaded === 'unknown') return false;
     const { connection } = this.#access;
+    const repairs = this.#repairs;
     const change = loaded === table ? null : planTableChange(loaded, table);
     if (change === undefined) return false;
     const { gone, come } = this.#elements.takeChanges();
+    if (isQuickerLoaded(table, gone, (set) => this.#elements.countApplied(set))) return false;
     const elements = { removed: gone, added: come };
     try {
       await (change === null ? changeElements(connection, table, elements) : changeTable(connection, change, elements));
-      this.#loaded = table;
+      this.#setLoaded(table, repairs);
       return true;
     } catch (error) {
       // What is applied is not what is thought to be: load it anew, which also says whether that can be had.
@@ -223,7 +235,9 @@ export class RuleSet {
   #hear(event: NftEvent): void {
     if (event.kind === 'lost') {
       // Our own big loads can do that too: once in a while only.
-      if (this.#table !== null) this.#mend(lossPauseMs, 'notifications were lost');
+      if (this.#table !== null) this.#mend({ delayMs: mendDelayMs, pauseMs: lossPauseMs }, 'notifications were lost');
+      // What others did to their own tables may be among them.
+      for (const listener of this.#foreignListeners) listener();
       return;
     }
     if (!this.#access.knowsContext) {
@@ -231,15 +245,22 @@ export class RuleSet {
       if (this.#hasLoaded && isMarker) this.#access.learnContext(event.portid);
       return;
     }
-    if (event.kind === 'object' && event.table === this.#name && this.#table !== null) {
-      this.#mend(mendPauseMs, 'somebody changed it');
+    if (event.kind === 'object') {
+      if (event.table !== this.#name || this.#table === null) return;
+      this.#isTouched = true;
+      this.#mend({ delayMs: mendDelayMs, pauseMs: mendPauseMs }, touched);
+      return;
     }
-    if (event.kind === 'generation') for (const listener of this.#foreignListeners) listener();
+    // Its whole transaction is over. Until the table is back, packets of translated connections go astray.
+    if (this.#isTouched) this.#mend({ delayMs: 0, pauseMs: mendPauseMs }, touched);
+    this.#isTouched = false;
+    for (const listener of this.#foreignListeners) listener();
   }
 
-  #mend(pauseMs: number, reason: string): void {
-    if (this.#timer !== undefined || this.#closed) return;
-    const waitMs = Math.max(mendDelayMs, this.#notBeforeMs - performance.now());
+  /** Puts the table back after a delay, and not again for a while. Of two delays the shorter counts. */
+  #mend({ delayMs, pauseMs }: { readonly delayMs: number; readonly pauseMs: number }, reason: string): void {
+    if ((this.#timer !== undefined && delayMs > 0) || this.#closed) return;
+    const waitMs = Math.max(delayMs, this.#notBeforeMs - performance.now());
     this.#later(waitMs, () => {
       if (this.#table === null) return;
       this.#notBeforeMs = performance.now() + pauseMs;

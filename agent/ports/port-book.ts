@@ -100,12 +100,14 @@ export class PortBook {
    */
   async change(endpoint: string, mappings: readonly PortMapping[]): Promise<PortMapping[]> {
     const held = new Map((this.#claims.get(endpoint) ?? []).map(({ mapping }) => [formatPort(mapping), mapping]));
-    const fresh = mappings.filter((mapping) => !held.has(formatPort(mapping)));
+    const kept = mappings.map((mapping) => (held.size === 0 ? undefined : held.get(formatPort(mapping))));
+    const fresh = mappings.filter((_mapping, index) => kept[index] === undefined);
     const meanwhile = `${endpoint} changing`;
     const taken = await this.#claim(meanwhile, fresh, endpoint);
     this.release(meanwhile);
     this.release(endpoint);
-    const now = mappings.map((mapping) => held.get(formatPort(mapping)) ?? taken[fresh.indexOf(mapping)] ?? mapping);
+    let used = 0;
+    const now = mappings.map((mapping, index) => kept[index] ?? taken[used++] ?? mapping);
     this.#add(endpoint, now);
     return now;
   }
@@ -120,8 +122,9 @@ export class PortBook {
     for (;;) {
       const taken = this.#take(endpoint, mappings, avoided);
       try {
-        const chosen = taken.filter((_mapping, index) => mappings[index]?.hostPort === 0);
-        await this.#assertSilent(taken.filter((mapping) => !chosen.includes(mapping)));
+        const isChosen = mappings.map(({ hostPort }) => hostPort === 0);
+        const chosen = taken.filter((_mapping, index) => isChosen[index] === true);
+        await this.#assertSilent(taken.filter((_mapping, index) => isChosen[index] !== true));
         const busy = chosen.length === 0 ? null : await this.#findListener(chosen);
         if (busy === null) return taken;
         avoided.add(busy.mapping.hostPort);

@@ -98,14 +98,7 @@ export class PublishedPorts {
       firewall.publish(before);
       throw error;
     }
-    const [old, fresh] = [before, now].map(
-      ({ record }) => new Map((record.ports ?? []).map((p) => [formatPort(p), p])),
-    );
-    const changed = [
-      ...[...(old ?? [])].filter(([text]) => fresh?.has(text) !== true),
-      ...[...(fresh ?? [])].filter(([text]) => old?.has(text) !== true),
-    ].map(([, mapping]) => mapping);
-    this.#options.flows.drop({ ...now.record, ports: changed });
+    this.#options.flows.dropChanged(before.record, now.record);
   }
 
   /** Closes them. Goes on past errors: the rule set is mended by itself. */

@@ -1,7 +1,7 @@
 import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { isLoopback, parseAddr, type Family } from '../../core/addr.js';
 import type { Endpoint, PortMapping, PortProtocol } from '../../core/model.js';
-import { portAddresses } from '../../core/ports.js';
+import { formatPort, portAddresses } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
@@ -12,6 +12,8 @@ const askedSingly = 4;
 /** A walk is followed by a rest, so many times as long, in which what comes is gathered for the next. */
 const restFactor = 9;
 const maxRestMs = 250;
+/** Ports by their upper bits: thousands of mappings are not gone through for each of thousands of connections. */
+const pageBits = 6;
 
 /** Ports of one family and protocol. */
 interface FlowGroup {
@@ -19,6 +21,8 @@ interface FlowGroup {
   readonly protocol: PortProtocol;
   readonly mappings: PortMapping[];
 }
+
+type Published = Pick<Endpoint, 'addresses' | 'ports'>;
 
 export interface StaleFlowsOptions {
   /** Of NETLINK_ROUTE. */
@@ -38,7 +42,8 @@ export interface StaleFlowsOptions {
  */
 export class StaleFlows {
   readonly #options: StaleFlowsOptions;
-  #groups = new Map<string, FlowGroup>();
+  /** Told apart only once the caller has its answer. */
+  readonly #asked: { readonly endpoint: Published; readonly ports: () => readonly PortMapping[] }[] = [];
   #running: Promise<void> | undefined;
   #restUntilMs = 0;
 
@@ -47,17 +52,35 @@ export class StaleFlows {
   }
 
   /** Begins to forget the connections to these ports of an endpoint. */
-  drop(endpoint: Pick<Endpoint, 'addresses' | 'ports'>): void {
-    for (const mapping of endpoint.ports ?? []) {
-      for (const address of portAddresses(mapping, endpoint)) {
-        const family = address.includes(':') ? 6 : 4;
-        const key = `${family} ${mapping.protocol}`;
-        const group = this.#groups.get(key);
-        if (group === undefined) this.#groups.set(key, { family, protocol: mapping.protocol, mappings: [mapping] });
-        else group.mappings.push(mapping);
+  drop(endpoint: Published): void {
+    this.#ask(endpoint, () => endpoint.ports ?? []);
+  }
+
+  /** Begins to forget the connections to ports that only one of two states of an endpoint publishes. */
+  dropChanged(before: Published, now: Published): void {
+    this.#ask(now, () => differingPorts(before.ports ?? [], now.ports ?? []));
+  }
+
+  #ask(endpoint: Published, ports: () => readonly PortMapping[]): void {
+    this.#asked.push({ endpoint, ports });
+    this.#running ??= this.#run();
+  }
+
+  /** What was asked for since the last time, by family and protocol. */
+  #takeGroups(): Map<string, FlowGroup> {
+    const groups = new Map<string, FlowGroup>();
+    for (const { endpoint, ports } of this.#asked.splice(0)) {
+      for (const mapping of ports()) {
+        for (const address of portAddresses(mapping, endpoint)) {
+          const family = address.includes(':') ? 6 : 4;
+          const key = `${family} ${mapping.protocol}`;
+          const group = groups.get(key);
+          if (group === undefined) groups.set(key, { family, protocol: mapping.protocol, mappings: [mapping] });
+          else group.mappings.push(mapping);
+        }
       }
     }
-    if (this.#groups.size > 0) this.#running ??= this.#run();
+    return groups;
   }
 
   /** Resolves when all that was asked for has been done. */
@@ -69,12 +92,12 @@ export class StaleFlows {
     try {
       // The caller's answer goes first.
       await setImmediate();
-      while (this.#groups.size > 0) {
+      while (this.#asked.length > 0) {
         const leftMs = this.#restUntilMs - performance.now();
         if (leftMs > 0) await delay(leftMs);
         const startedMs = performance.now();
-        const groups = this.#groups;
-        this.#groups = new Map();
+        const groups = this.#takeGroups();
+        if (groups.size === 0) continue;
         const own = await listHostAddresses(this.#options.connection);
         const isOwn = (address: string): boolean => own.has(address) || isLoopback(parseAddr(address));
         for (const group of groups.values()) await this.#dropGroup(group, isOwn);
@@ -93,9 +116,12 @@ export class StaleFlows {
     const { family, protocol, mappings } = group;
     const count = mappings.reduce((sum, each) => sum + each.hostPortEnd - each.hostPort + 1, 0);
     const ports: (number | undefined)[] = count > askedSingly ? [undefined] : portsOf(mappings);
+    const pages = pagesOf(mappings);
     for (const dstPort of new Set(ports)) {
       const flows = await conntrackList(conntrack, { family, protocol, ...(dstPort === undefined ? {} : { dstPort }) });
-      const stale = flows.filter((flow) => mappings.some((mapping) => covers(mapping, flow, isOwn)));
+      const stale = flows.filter((flow) =>
+        pages.get(flow.dstPort >> pageBits)?.some((mapping) => covers(mapping, flow, isOwn)),
+      );
       if (stale.length > 0) await conntrackDelete(conntrack, family, stale);
     }
   }
@@ -114,4 +140,26 @@ function portsOf(mappings: readonly PortMapping[]): number[] {
   return mappings.flatMap(({ hostPort, hostPortEnd }) =>
     Array.from({ length: hostPortEnd - hostPort + 1 }, (_, offset) => hostPort + offset),
   );
+}
+
+function pagesOf(mappings: readonly PortMapping[]): ReadonlyMap<number, readonly PortMapping[]> {
+  const pages = new Map<number, PortMapping[]>();
+  for (const mapping of mappings) {
+    for (let page = mapping.hostPort >> pageBits; page <= mapping.hostPortEnd >> pageBits; page++) {
+      const some = pages.get(page);
+      if (some === undefined) pages.set(page, [mapping]);
+      else some.push(mapping);
+    }
+  }
+  return pages;
+}
+
+/** Mappings that stand in one of two lists only. */
+function differingPorts(old: readonly PortMapping[], fresh: readonly PortMapping[]): PortMapping[] {
+  const differing = new Map(old.map((mapping) => [formatPort(mapping), mapping]));
+  for (const mapping of fresh) {
+    const text = formatPort(mapping);
+    if (!differing.delete(text)) differing.set(text, mapping);
+  }
+  return [...differing.values()];
 }

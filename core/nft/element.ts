@@ -85,20 +85,23 @@ export interface ReplyPath {
   readonly isElsewhere: boolean;
 }
 
-function mappingElements(mapping: PortMapping, address: string): TableElement[] {
+/** Hundreds are made at once: hence texts put together without lists. */
+function addMappingElements(elements: TableElement[], mapping: PortMapping, address: string): void {
   const family = familyOf(address);
   const { hostAddress, hostPort, hostPortEnd, port, protocol } = mapping;
-  const at = hostAddress === null ? '' : '-at';
-  const key = (ports: string | number): string =>
-    hostAddress === null ? join(protocol, ports) : join(hostAddress, protocol, ports);
   if (hostPort !== hostPortEnd && hostPort === port) {
-    return [{ set: `range${at}${family}`, key: key(`${hostPort}-${hostPortEnd}`), value: address }];
+    const ports = `${hostPort}-${hostPortEnd}`;
+    elements.push(
+      hostAddress === null
+        ? { set: `range-${protocol}${family}`, key: ports, value: address }
+        : { set: `range-at${family}`, key: `${hostAddress} . ${protocol} . ${ports}`, value: address },
+    );
+    return;
   }
-  const elements: TableElement[] = [];
-  for (let offset = 0; offset <= hostPortEnd - hostPort; offset++) {
-    elements.push({ set: `port${at}${family}`, key: key(hostPort + offset), value: join(address, port + offset) });
-  }
-  return elements;
+  const set: SetName = hostAddress === null ? `port${family}` : `port-at${family}`;
+  const before = hostAddress === null ? `${protocol} . ` : `${hostAddress} . ${protocol} . `;
+  for (let offset = 0; offset <= hostPortEnd - hostPort; offset++)
+    elements.push({ set, key: before + String(hostPort + offset), value: `${address} . ${port + offset}` });
 }
 
 /**
@@ -110,7 +113,7 @@ export function portElements(endpoint: Pick<Endpoint, 'addresses' | 'ports'>, pa
   const reached = new Set<string>();
   for (const mapping of endpoint.ports ?? []) {
     for (const address of portAddresses(mapping, endpoint)) {
-      elements.push(...mappingElements(mapping, address));
+      addMappingElements(elements, mapping, address);
       reached.add(address);
     }
   }

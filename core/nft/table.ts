@@ -1,3 +1,5 @@
+import type { PortProtocol } from '../model.js';
+
 /**
  * The table of a host: `inet tsnet`. Rules are few and never change with records; records are
  * elements of sets and maps, so that neither a packet nor a change pays for how many there are.
@@ -49,7 +51,7 @@ type PerFamily =
   | 'masq'
   | 'source'
   | 'port'
-  | 'range'
+  | `range-${PortProtocol}`
   | 'port-at'
   | 'range-at'
   | 'detour'
@@ -70,6 +72,7 @@ export type SetName =
   | `${PerFamily}${'4' | '6'}`;
 
 const portKey = ['inet_proto', 'inet_service'] as const;
+const protocols: readonly PortProtocol[] = ['tcp', 'udp', 'sctp'];
 
 function familySets({ suffix, type }: (typeof families)[number]): TableSet[] {
   return [
@@ -85,7 +88,10 @@ function familySets({ suffix, type }: (typeof families)[number]): TableSet[] {
     { name: `source${suffix}`, key: [type], value: [type], interval: true },
     // Single and shifted ports, ranges that keep their numbers; on all addresses and on one.
     { name: `port${suffix}`, key: portKey, value: [type, 'inet_service'] },
-    { name: `range${suffix}`, key: portKey, value: [type], interval: true },
+    // Of one part each: the kernel keeps ranges of several parts in a structure where each that goes costs a walk of all.
+    ...protocols.map((protocol): TableSet => {
+      return { name: `range-${protocol}${suffix}`, key: ['inet_service'], value: [type], interval: true };
+    }),
     { name: `port-at${suffix}`, key: [type, ...portKey], value: [type, 'inet_service'] },
     { name: `range-at${suffix}`, key: [type, ...portKey], value: [type], interval: true },
     // Endpoints whose replies do not come back through this host by themselves: never, and to other networks.
@@ -178,7 +184,7 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'dnat IP to IP daddr . meta l4proto . th dport map @port-at#',
           'dnat IP to meta l4proto . th dport map @port#',
           'dnat IP to IP daddr . meta l4proto . th dport map @range-at#',
-          'dnat IP to meta l4proto . th dport map @range#',
+          ...protocols.map((protocol) => `dnat IP to ${protocol} dport map @range-${protocol}#`),
         ),
       },
       {

@@ -39,6 +39,16 @@ function named(what: string, numbers: Readonly<Record<string, number>>): PartTyp
   };
 }
 
+function parsePort(text: string): number {
+  let port = text === '' ? -1 : 0;
+  for (let at = 0; at < text.length && port >= 0; at++) {
+    const digit = text.charCodeAt(at) - 0x30;
+    port = digit < 0 || digit > 9 || port > 6553 ? -1 : port * 10 + digit;
+  }
+  if (port < 0 || port > 0xffff || text.length > 5) throw new EncodeError('inet_service', text);
+  return port;
+}
+
 function inet(bytes: 4 | 16): PartType {
   return { bytes, hasRanges: true, write: writeInet };
 }
@@ -50,9 +60,7 @@ const partTypes: Readonly<Record<string, PartType>> = {
     bytes: 2,
     hasRanges: true,
     write(writer, text) {
-      const port = Number(text);
-      if (!/^\d{1,5}$/.test(text) || port > 0xffff) throw new EncodeError('inet_service', text);
-      writer.u16be(port);
+      writer.u16be(parsePort(text));
     },
   },
   ipv4_addr: inet(4),
@@ -91,6 +99,19 @@ function partType(type: string): PartType {
   return known;
 }
 
+const separator = ' . ';
+/** Of the types of tables' sets, which are there for good: looked up once, not for each of thousands of elements. */
+const knownParts = new WeakMap<readonly string[], readonly PartType[]>();
+
+function partsOf(types: readonly string[]): readonly PartType[] {
+  let parts = knownParts.get(types);
+  if (parts === undefined) {
+    parts = types.map(partType);
+    knownParts.set(types, parts);
+  }
+  return parts;
+}
+
 /** Sets the bits behind the first `length` ones. */
 function fillBits(bytes: Uint8Array, length: number): void {
   for (let index = length >> 3; index < bytes.length; index++) {
@@ -99,11 +120,11 @@ function fillBits(bytes: Uint8Array, length: number): void {
   }
 }
 
-const isRange = /[-/]/;
+const isRange = (text: string): boolean => text.includes('-') || text.includes('/');
 
 function writePart(writer: Writer, type: PartType, text: string, end: RangeEnd): void {
   const start = writer.length;
-  if (type.hasRanges !== true || !isRange.test(text)) type.write(writer, text);
+  if (type.hasRanges !== true || !isRange(text)) type.write(writer, text);
   else {
     const [first = '', last = first] = text.split('-');
     const [address = '', length] = first.split('/');
@@ -121,19 +142,23 @@ function writePart(writer: Writer, type: PartType, text: string, end: RangeEnd):
  * Errors: EncodeError for text that is not of these types.
  */
 export function writeParts(writer: Writer, types: readonly string[], text: string, end: RangeEnd): void {
-  const texts = types.length === 1 ? [text] : text.split(' . ');
-  if (texts.length !== types.length) throw new EncodeError('nft element', text, `has not ${types.length} parts`);
-  for (const [index, type] of types.entries()) {
-    const part = partType(type);
-    writePart(writer, part, texts[index] ?? '', end);
-    if (types.length > 1) writer.zeros(-part.bytes & 3);
+  const parts = partsOf(types);
+  let from = 0;
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index];
+    const isLast = index === parts.length - 1;
+    const until = isLast ? text.length : text.indexOf(separator, from);
+    if (part === undefined || until < 0) throw new EncodeError('nft element', text, `has not ${types.length} parts`);
+    writePart(writer, part, text.slice(from, until), end);
+    if (parts.length > 1) writer.zeros(-part.bytes & 3);
+    from = until + separator.length;
   }
 }
 
-/** The key behind the last one of a range; undefined where there is none. Errors: EncodeError. */
-export function keyBehind(type: string, text: string): Uint8Array | undefined {
+/** The key of one part behind the last one of a range; undefined where there is none. Errors: EncodeError. */
+export function keyBehind(types: readonly string[], text: string): Uint8Array | undefined {
   const writer = new Writer(ifnameBytes);
-  writeParts(writer, [type], text, 'last');
+  writeParts(writer, types, text, 'last');
   const bytes = writer.written();
   for (let index = bytes.length - 1; index >= 0; index--) {
     const next = (bytes[index] ?? 0) + 1;

@@ -65,8 +65,7 @@ function writeElement(writer: Writer, set: NftSet, element: NftElement, verdicts
     else writeData(writer, NFTA_SET_ELEM_DATA, { types: valueTypes, text: value, end: 'first' });
   }
   attrEnd(writer, mark);
-  const [type] = types;
-  const behind = isRange && type !== undefined && types.length === 1 ? keyBehind(type, key) : undefined;
+  const behind = isRange && types.length === 1 ? keyBehind(types, key) : undefined;
   if (behind === undefined) return;
   nested(writer, NFTA_LIST_ELEM, () => {
     payload(writer, NFTA_SET_ELEM_KEY, () => writer.bytes(behind));

@@ -183,7 +183,7 @@ function decide(
   const narrow = `${packet.to} . ${wide}`;
   const exact = find('port-at', narrow) ?? find('port', wide);
   if (exact !== undefined) return exact;
-  const ranged = find('range-at', narrow) ?? find('range', wide);
+  const ranged = find('range-at', narrow) ?? find(`range-${packet.protocol}`, '');
   return ranged === undefined ? null : `${ranged} . ${packet.port}`;
 }
 
