@@ -5,13 +5,17 @@
  *   npm test                      everything
  *   npm test -- unit cluster/1    only test files whose path has one of these words; no lint
  *   npm run test:long             the tests that take minutes, and only those
+ *
+ * A file that fails beside others is run once more at the end, alone. When it passes then, it is told as unsteady and the
+ * last line has a fourth number, `N unsteady`; `--once` leaves that out. Whole outputs of failed files are in build/test/failed/.
  */
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lint } from './lint.mjs';
 import { projectRoot, runTool, setUp } from './setup.mjs';
 import { elapsed, say, SetupError } from './setup/progress.mjs';
-import { runFiles, tell } from './setup/test-pool.mjs';
+import { runFiles, runSteadily } from './setup/test-pool.mjs';
+import { TestReport } from './setup/test-report.mjs';
 
 const outputs = join(projectRoot, 'build', 'test');
 const timesPath = join(outputs, 'times.json');
@@ -39,19 +43,22 @@ async function main() {
   const times = readTimes();
   const files = longestFirst(testFiles(kind, words), times);
   say('test', `${files.length} files`);
-  const points = [];
-  const status = await runFiles(files.map(compiled), {
+  const report = new TestReport(projectRoot);
+  const run = args.includes('--once') ? runOnce : runSteadily;
+  const { results, status } = await run(files.map(compiled), {
     ...kind,
     classOf: (file) => (clusterFolders.includes(file.split('/')[3]) ? 'cluster' : 'part'),
     cwd: projectRoot,
-    onEnd: (result) => {
-      tell(result);
-      for (const key of Object.keys(totals)) totals[key] += result.counted[key];
-      if (result.counted.failed === 0) times[result.file] = Math.round(result.ms);
-      const point = `${result.counted.failed > 0 ? 'not ok' : 'ok'} ${points.length + 1} - ${result.file}`;
-      points.push(`# Subtest: ${result.file}\n${result.indented}${point} # time=${result.ms.toFixed(0)}ms\n\n`);
-    },
+    onEnd: (result) => report.ended(result),
+    onEndAlone: (result) => report.endedAlone(result),
   });
+  const points = [];
+  for (const { file, counted, ms, indented } of results) {
+    for (const key of Object.keys(totals)) totals[key] += counted[key];
+    if (counted.failed === 0) times[file] = Math.round(ms);
+    const point = `${counted.failed > 0 ? 'not ok' : 'ok'} ${points.length + 1} - ${file}`;
+    points.push(`# Subtest: ${file}\n${indented}${point} # time=${ms.toFixed(0)}ms\n\n`);
+  }
   mkdirSync(outputs, { recursive: true });
   writeFileSync(join(outputs, 'all.tap'), `TAP version 14\n1..${points.length}\n${points.join('')}`);
   writeFileSync(timesPath, JSON.stringify(times));
@@ -62,9 +69,20 @@ async function main() {
     process.exitCode = 1;
   }
   if (totals.passed + totals.failed === 0) throw new SetupError('There was no test to run.');
-  process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`);
+  process.stderr.write(report.summary());
+  const unsteady = report.unsteady > 0 ? `, ${report.unsteady} unsteady` : '';
+  process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped${unsteady}\n`);
   if (totals.failed > 0) process.exitCode = 1;
   if (status !== undefined) process.exitCode = status;
+}
+
+async function runOnce(files, options) {
+  const results = [];
+  const onEnd = (result) => {
+    results.push(result);
+    options.onEnd(result);
+  };
+  return { status: await runFiles(files, { ...options, onEnd }), results };
 }
 
 /** From the sources, so that what is left in build/ of a deleted test is not run. */

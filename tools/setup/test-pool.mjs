@@ -1,11 +1,32 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
-import { say } from './progress.mjs';
 import { countTap } from './tap-count.mjs';
 
 const graceMs = 20_000;
 const pipesMs = 2000;
+/** Where more files fail than these, the fault is not that they ran side by side. */
+const mostAgain = 8;
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/**
+ * Runs test files side by side, and those that fail beside others once more at the end, each alone. `onEnd` hears of each
+ * run, `onEndAlone` of the second ones. Resolves with the last result of each file, and the status to exit with where a
+ * signal has ended it.
+ */
+export async function runSteadily(files, { onEnd, onEndAlone, ...options }) {
+  const last = new Map();
+  const keep = (tell) => (result) => {
+    last.set(result.file, result);
+    tell(result);
+  };
+  let status = await runFiles(files, { ...options, onEnd: keep(onEnd) });
+  const again = [...last.values()].filter(({ counted, wasBeside }) => counted.failed > 0 && wasBeside);
+  if (status === undefined && again.length <= mostAgain) {
+    const alone = again.map(({ file }) => file);
+    status = await runFiles(alone, { ...options, jobs: 1, onEnd: keep(onEndAlone) });
+  }
+  return { results: [...last.values()], status };
+}
 
 /**
  * Runs test files side by side, in the order given, and calls `onEnd` with each one's result as it ends. Files are run
@@ -15,6 +36,7 @@ const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 export async function runFiles(files, { jobs, most, classOf, timeoutMs, cwd, onEnd }) {
   const waiting = [...files];
   const running = new Map();
+  const beside = new Set();
   let stopped;
   const stop = (signal) => {
     stopped = signal;
@@ -30,10 +52,11 @@ export async function runFiles(files, { jobs, most, classOf, timeoutMs, cwd, onE
         if (at < 0) break;
         const [file] = waiting.splice(at, 1);
         running.set(file, runFile(file, { timeoutMs, cwd }));
+        if (running.size > 1) for (const one of running.keys()) beside.add(one);
       }
       const result = await Promise.race([...running.values()].map(({ ended }) => ended));
       running.delete(result.file);
-      onEnd(result);
+      onEnd({ ...result, wasBeside: beside.has(result.file) });
     }
   } finally {
     for (const signal of stopSignals) process.off(signal, stop);
@@ -85,11 +108,4 @@ function verdict(text, code, signal) {
   const why = signal ?? (code === 0 ? (isCut ? 'ended before its tests did' : undefined) : `status ${code}`);
   if (why !== undefined && counted.failed === 0) counted.failed = 1;
   return { indented, counted, why };
-}
-
-/** One line for a file that passed, everything it said for one that did not. */
-export function tell({ file, text, errors, ms, counted, why }) {
-  const seconds = `${(ms / 1000).toFixed(1)} s`.padStart(8);
-  if (counted.failed === 0) say('test', `${seconds}  ${file}`);
-  else say('FAILED', `${seconds}  ${file}: ${why}\n${text}${errors}`);
 }
