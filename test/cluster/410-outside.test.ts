@@ -128,7 +128,9 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
       await lab
         .host(1)
         .waitForAgent('no warning', ({ warnings }) => !warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
-      t.match((await lab.host(1).exec('iptables', '-S', 'DOCKER-USER')).stdout, /--comment tsnet -j ACCEPT/);
+      await waitFor('its rule', async () =>
+        /--comment tsnet -j ACCEPT/.test((await lab.host(1).exec('iptables', '-S', 'DOCKER-USER')).stdout),
+      );
     });
 
     await lab.host(1).detach('front', web.sandbox);
@@ -137,9 +139,15 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
       'the table to go with the last network',
       async () => !/tsnet/.test((await lab.host(1).exec('nft', 'list', 'ruleset')).stdout),
     );
-    t.equal(await sysctl(lab, 1, 'net.ipv4.conf.eth0.forwarding'), '0', 'forwarding is as before');
-    t.equal(await sysctl(lab, 1, 'net.ipv6.conf.all.forwarding'), '0', 'over IPv6 as well');
-    t.equal(await sysctl(lab, 1, 'net.ipv6.conf.eth0.accept_ra'), acceptRa);
+    for (const [name, value] of [
+      ['net.ipv4.conf.eth0.forwarding', '0'],
+      ['net.ipv6.conf.all.forwarding', '0'],
+      ['net.ipv6.conf.eth0.accept_ra', acceptRa],
+    ] as const)
+      await t.resolves(
+        waitFor(name, async () => (await sysctl(lab, 1, name)) === value),
+        `${name} is as before`,
+      );
   });
 });
 

@@ -172,7 +172,7 @@ t.test('an endpoint sends from its own MAC and addresses only', async (t) => {
 
     await t.test('also after the rules were flushed, and the agent was killed', async (t) => {
       await lab.host(1).exec('nft', 'flush', 'ruleset');
-      await waitFor('the table', async () => (await rulesOf(lab, 1)).includes(attacker.endpoint.mac), 2000);
+      await waitFor('the table', async () => (await rulesOf(lab, 1)).includes(attacker.endpoint.mac));
       await checkHeld(t, attacker, beside, far);
       await lab.host(1).agent.kill();
       await lab.host(1).startAgent();

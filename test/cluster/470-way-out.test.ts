@@ -47,15 +47,24 @@ t.test('a network leaves by the address that was chosen for it, where the host h
     t.match(await seen(far, 6), underlayAddress6(12));
     const warned = async (host = host1): Promise<number> =>
       (await host.status()).warnings.filter(({ code }) => code === 'ERR_MASQUERADE_SOURCE').length;
-    t.equal(await warned(host2), 2, 'which says so, for each family');
+    await t.resolves(
+      waitFor('warnings', async () => (await warned(host2)) === 2),
+      'which says so, for each family',
+    );
     t.equal(await warned(), 0);
 
     await addr('del');
     await waitFor('the warning', async () => (await warned()) === 2);
-    t.equal(await seen(web, 4), underlayAddress(11), 'without the address it leaves by another one');
+    await t.resolves(
+      waitFor('another source', async () => (await seen(web, 4)) === underlayAddress(11)),
+      'without the address it leaves by another one',
+    );
     await addr('add');
     await waitFor('no warning', async () => (await warned()) === 0);
-    t.equal(await seen(web, 4), chosen[4], 'and with it again as before');
+    await t.resolves(
+      waitFor('the source', async () => (await seen(web, 4)) === chosen[4]),
+      'and with it again as before',
+    );
     for (const host of [host1, host2]) for (const { sandbox } of [web, far]) await host.detach('front', sandbox);
     await waitFor(
       'its elements to go',

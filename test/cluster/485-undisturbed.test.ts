@@ -120,6 +120,7 @@ t.test('a restart of the agent leaves no moment without its rules', async (t) =>
       argv: [...place(lab, 'h1').enter, 'stdbuf', '-oL', 'nft', 'monitor'],
       env: {},
     });
+    await monitor.listens();
     const attacks = [victim4, victim6].map((address, index) =>
       lab.startDaemon({
         name: `attack ${index}`,

@@ -36,16 +36,16 @@ t.test('a backend whose health check fails gets no connections until it passes a
     const made = await lab.host(1).api.call<ServiceView>('POST', '/v1/services', { body: { ...body, health } });
     const to = { address: made.addresses[0] ?? '', count: 30 };
     await waitForStates(lab, ['web-1 ready', 'web-2 ready']);
-    await waitFor('both to answer', async () => (await namesHeard(ask(client, to))).length === 2, 10_000);
+    await waitFor('both to answer', async () => (await namesHeard(ask(client, to))).length === 2, 30_000);
     two.program.say('fail');
     await waitForStates(lab, ['web-1 ready', 'web-2 failing']);
-    await waitFor('one to answer', async () => (await namesHeard(ask(client, to))).join() === 'web-1', 10_000);
+    await waitFor('one to answer', async () => (await namesHeard(ask(client, to))).join() === 'web-1', 30_000);
     two.program.say('recover');
     await waitForStates(lab, ['web-1 ready', 'web-2 ready']);
-    await waitFor('both to answer', async () => (await namesHeard(ask(client, to))).length === 2, 10_000);
+    await waitFor('both to answer', async () => (await namesHeard(ask(client, to))).length === 2, 30_000);
     one.program.kill();
     await waitForStates(lab, ['web-1 failing', 'web-2 ready']);
-    await waitFor('one to answer', async () => (await namesHeard(ask(client, to))).join() === 'web-2', 10_000);
+    await waitFor('one to answer', async () => (await namesHeard(ask(client, to))).join() === 'web-2', 30_000);
     for (const { program } of [one, two]) await program.end();
   });
 });
@@ -65,7 +65,7 @@ t.test('a backend is replaced under load without one failed request', async (t) 
     await waitFor(
       'both to answer',
       async () => (await namesHeard(ask(client, { address, count: 20 }))).length === 2,
-      10_000,
+      30_000,
     );
     const load = new ServiceProgram(client.enter, ['load', address, 80, 4]);
     await load.line(0);
@@ -78,7 +78,7 @@ t.test('a backend is replaced under load without one failed request', async (t) 
     await waitFor(
       'no new connection to it',
       async () => (await namesHeard(ask(client, { address, count: 30 }))).join() === 'web-2,web-3',
-      10_000,
+      30_000,
     );
     await waitFor(
       'what was connected to be ended at the deadline',

@@ -6,14 +6,14 @@ import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
 async function dig(from: Sandbox, server: string, ...words: string[]): Promise<string[]> {
-  const { stdout } = await execIn(from, 'dig', '+short', '+tries=2', '+time=1', `@${server}`, ...words);
+  const { stdout } = await execIn(from, 'dig', '+short', '+tries=2', '+time=5', `@${server}`, ...words);
   return stdout
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith(';'))
     .sort();
 }
 
-const soon = (what: string, ask: () => Promise<boolean>): Promise<unknown> => waitFor(what, ask, 10_000);
+const soon = (what: string, ask: () => Promise<boolean>): Promise<unknown> => waitFor(what, ask, 30_000);
 
 t.test('the name of a service is its address, or with dnsrr those of its healthy backends', async (t) => {
   await withLab(t, { hosts: 2, agentArgs: ['--dns-upstream', '127.0.0.1#9'] }, async (lab) => {

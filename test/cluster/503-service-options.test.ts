@@ -47,7 +47,7 @@ t.test('with affinity a client keeps its backend while others come and go', asyn
     const kept = new Map<string, string>();
     for (const client of clients) {
       for (const address of made.addresses) {
-        await waitFor('an answer', async () => (await heardBy(client, address)).length > 0, 10_000);
+        await waitFor('an answer', async () => (await heardBy(client, address)).length > 0, 30_000);
         const names = await heardBy(client, address);
         t.equal(names.length, 1, `${client.name} hears one backend at ${address}`);
         kept.set(`${client.name} ${address}`, names[0] ?? '');
@@ -64,7 +64,7 @@ t.test('with affinity a client keeps its backend while others come and go', asyn
         await waitFor(
           'the one that is gone to be left',
           async () => !(await heardBy(client, address)).includes('web-2'),
-          10_000,
+          30_000,
         );
         const now = await heardBy(client, address);
         if (before !== 'web-2') t.same(now, [before], `${client.name} keeps ${before ?? ''}`);

@@ -36,7 +36,7 @@ t.test('services go on while an agent is restarted, and while a policy is there'
     const address = made.addresses[0] ?? '';
     const both = async (): Promise<boolean> =>
       Object.keys((await ask(client, { address, count: 20 })).answers).length === 2;
-    await waitFor('both backends', both, 10_000);
+    await waitFor('both backends', both, 30_000);
     const load = new ServiceProgram(client.enter, ['load', address, 80, 5]);
     await load.line(0);
     for (const host of [one, two]) {
@@ -78,7 +78,7 @@ t.test('backends of a host that dies are left within the liveness bound', async 
       Object.keys((await ask(client, to)).answers)
         .sort()
         .join();
-    await waitFor('both backends', async () => (await names()) === 'web-1,web-2', 10_000);
+    await waitFor('both backends', async () => (await names()) === 'web-1,web-2', 30_000);
     await lab.host(2).cut();
     await waitFor(
       'the living one alone',
@@ -110,7 +110,7 @@ t.test('a bridge network has services on its host', async (t) => {
       body: { ...body, selector: undefined, backends: ['web-1', 'web-2'] },
     });
     for (const [at, address] of made.addresses.entries()) {
-      await waitFor('the service', async () => (await ask(client, { address, count: 1 })).failed === 0, 10_000);
+      await waitFor('the service', async () => (await ask(client, { address, count: 1 })).failed === 0, 30_000);
       const heard = await ask(client, { address, count: 30 });
       t.same([heard.failed, Object.keys(heard.answers).length], [0, 2], address);
       t.same(heard.clients, [endpoint.addresses[at]], 'the backend sees the client');
@@ -119,13 +119,13 @@ t.test('a bridge network has services on its host', async (t) => {
     await waitFor(
       'nobody to listen',
       async () => (await ask(client, { address: made.addresses[0] ?? '', count: 1 })).failed === 1,
-      10_000,
+      30_000,
     );
     for (const { sandbox } of backends) await one.detach('front', sandbox);
     await waitFor(
       'no backend to be known',
       async () => (await one.api.call<ServiceView>('GET', '/v1/services/web')).endpoints.length === 0,
-      10_000,
+      30_000,
     );
     const heard = await ask(client, { address: made.addresses[0] ?? '', count: 1 });
     t.match(heard.errors, [/ECONNREFUSED/], 'refused, not left waiting');

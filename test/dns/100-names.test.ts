@@ -5,7 +5,7 @@ import { withLab } from '../lab/with-lab.js';
 
 /** What dig prints for one question, answers only. */
 async function dig(from: Sandbox, server: string, ...words: string[]): Promise<string[]> {
-  const { stdout } = await execIn(from, 'dig', '+short', '+tries=2', '+time=1', `@${server}`, ...words);
+  const { stdout } = await execIn(from, 'dig', '+short', '+tries=2', '+time=5', `@${server}`, ...words);
   return stdout
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith(';'))
@@ -14,9 +14,9 @@ async function dig(from: Sandbox, server: string, ...words: string[]): Promise<s
 
 /** The whole of dig's output. */
 const digAll = (from: Sandbox, server: string, ...words: string[]): Promise<string> =>
-  mustExecIn(from, 'dig', '+tries=2', '+time=1', `@${server}`, ...words);
+  mustExecIn(from, 'dig', '+tries=2', '+time=5', `@${server}`, ...words);
 
-const soon = <T>(what: string, ask: () => Promise<T>): Promise<NonNullable<T>> => waitFor(what, ask, 10_000);
+const soon = <T>(what: string, ask: () => Promise<T>): Promise<NonNullable<T>> => waitFor(what, ask, 30_000);
 
 t.test('a sandbox resolves the names of its networks, wherever they are, and no others', async (t: Test) => {
   await withLab(t, { hosts: 2, agentArgs: ['--dns-upstream', '127.0.0.1#9'] }, async (lab) => {

@@ -46,6 +46,7 @@ t.test('a running container resolves by its own resolv.conf, which is put back i
     const { target } = container;
     t.equal(await connect(h1, 'front', target, '--name', 'web'), '');
     t.match(await container.read(), front);
+    await h1.published();
     t.match(await h1.json('inspect', 'web'), [
       { name: 'web', resolver: { nameservers: [/^10\./], search: ['front.tsnet.internal'], options: [/timeout/] } },
     ]);

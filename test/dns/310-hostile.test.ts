@@ -100,7 +100,7 @@ socket.on('message', (query, from) => {
   answer.writeUInt32BE(0, 8);
   socket.send(answer, from.port, from.address);
 });
-socket.bind(Number(port), '127.0.0.1');
+socket.bind(Number(port), '127.0.0.1', () => process.stdout.write('ready\\n'));
 `;
 
 t.test("a network's own upstream is asked instead of the host's", async (t: Test) => {
@@ -113,12 +113,13 @@ t.test("a network's own upstream is asked instead of the host's", async (t: Test
       ['5301', '203.0.113.8'],
     ] as const;
     for (const upstream of upstreams) {
-      lab.startDaemon({
+      const daemon = lab.startDaemon({
         name: `upstream ${upstream[0]}`,
         logPath: lab.logPath(`upstream-${upstream[0]}`),
         argv: [...enterArgs(netnsPath(h1.netns)), process.execPath, file, ...upstream],
         env: {},
       });
+      await waitFor('the upstream to be ready', () => daemon.log().includes('ready'));
     }
     const [own, others] = [
       await h1.create({ name: 'own', options: { dns: '127.0.0.1#5301' } }),

@@ -31,7 +31,7 @@ function newVersion(folder: string, other: string): string {
 }
 
 const short = async (from: Sandbox, server: string, name: string): Promise<string> =>
-  (await execIn(from, 'dig', '+short', '+tries=2', '+time=2', `@${server}`, name)).stdout.trim();
+  (await execIn(from, 'dig', '+short', '+tries=2', '+time=5', `@${server}`, name)).stdout.trim();
 
 /** Processes that have the sockets, and the sockets' own numbers. */
 async function holders(host: LabHost): Promise<{ readonly pids: string[]; readonly sockets: string[] }> {

@@ -27,7 +27,7 @@ t.test('links, entries and addresses that somebody removes or changes are repair
     for (const harm of harms) {
       await t.test(harm.join(' '), async (t) => {
         t.equal((await host.exec(...harm)).status, 0);
-        await settlesTo(t, () => host.snapshot(), whole, 5000);
+        await settlesTo(t, () => host.snapshot(), whole);
         await reaches(near, address);
       });
     }
@@ -52,6 +52,7 @@ t.test(
       const title = 'ip monitor h1';
       const argv = ['ip', '-n', host.netns, 'monitor', 'link', 'address', 'route', 'neigh'];
       const monitor = lab.startDaemon({ name: title, logPath: lab.logPath(title), argv, env: {} });
+      await monitor.listens();
       await host.agent.kill();
       await host.startAgent();
       await host.published();

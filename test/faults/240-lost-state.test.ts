@@ -105,17 +105,17 @@ t.test('a store that lost everything gets its services back as they were, and th
     await waitFor(
       'all of them',
       async () => (await services()).every(({ endpoints }) => endpoints.length === 2),
-      10_000,
+      30_000,
     );
     const before = await services();
     const addresses = before.flatMap((service) => service.addresses);
     t.equal(addresses.length, 4);
     for (const address of addresses)
-      await waitFor(address, async () => (await ask(client, { address, count: 1 })).failed === 0, 10_000);
+      await waitFor(address, async () => (await ask(client, { address, count: 1 })).failed === 0, 30_000);
     const web = before.find(({ name }) => name === 'web')?.addresses[0] ?? '';
     const drains = async (): Promise<boolean> =>
       (await ask(client, { address: web, count: 20 })).answers['web-2'] === 20;
-    await waitFor('the drain to hold', drains, 10_000);
+    await waitFor('the drain to hold', drains, 30_000);
     const load = new ServiceProgram(client.enter, ['load', web, 80, 20]);
     await load.line(0);
     for (const each of lab.hosts) await each.published();
@@ -135,7 +135,7 @@ t.test('a store that lost everything gets its services back as they were, and th
     await one.api.call('PATCH', '/v1/services/web', { body: { undrain: ['web-1'] } });
     const both = async (): Promise<boolean> =>
       Object.keys((await ask(client, { address: web, count: 20 })).answers).length === 2;
-    await waitFor('changes to be heard', both, 10_000);
+    await waitFor('changes to be heard', both, 30_000);
     for (const { name } of before) await one.api.call('DELETE', `/v1/services/${name}`);
     await one.attach('front', await lab.sandbox(), { addresses: [fixed] });
     for (const { program } of [old, kept]) await program.end();

@@ -73,6 +73,18 @@ export class Daemon {
     return this.ended(deadlineMs);
   }
 
+  /** Waits until it hears what the kernel tells: monitors of netlink. What happens before they do not tell. */
+  async listens(): Promise<void> {
+    await waitFor(`${this.options.name} to listen`, () =>
+      readFileSync(`/proc/${this.pid}/net/netlink`, 'utf8')
+        .split('\n')
+        .some((line) => {
+          const [, , portId, groups] = line.split(/\s+/);
+          return portId === String(this.pid) && groups !== '00000000';
+        }),
+    );
+  }
+
   async kill(): Promise<void> {
     this.signal('SIGKILL');
     await this.ended();

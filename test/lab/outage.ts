@@ -35,7 +35,7 @@ export async function outage(t: Test, { livenessMs, awayMs }: OutageOptions): Pr
 
     const echo = await listenIn(second, 'listen-udp', port);
     const steady = await listenIn(first, 'steady', toSecond[0] ?? '', port, 20);
-    const monitors = startMonitors(lab);
+    const monitors = await startMonitors(lab);
 
     await Promise.all([...lab.controllers.map(({ daemon }) => daemon.kill()), lab.etcd?.kill()]);
     const awaySinceMs = performance.now();
@@ -86,18 +86,19 @@ export async function outage(t: Test, { livenessMs, awayMs }: OutageOptions): Pr
 }
 
 /** What the kernel tells of neighbours and forwarding entries on each host, as logs. */
-function startMonitors(lab: Lab): readonly (() => string)[] {
-  return lab.hosts.flatMap(({ name, netns }) =>
+async function startMonitors(lab: Lab): Promise<readonly (() => string)[]> {
+  const daemons = lab.hosts.flatMap(({ name, netns }) =>
     [
       ['bridge', 'monitor', 'fdb'],
       ['ip', 'monitor', 'neigh'],
     ].map((argv) => {
       const title = `${argv.join(' ')} ${name}`;
       const enter = enterArgs(netnsPath(netns));
-      const daemon = lab.startDaemon({ name: title, logPath: lab.logPath(title), argv: [...enter, ...argv], env: {} });
-      return () => daemon.log();
+      return lab.startDaemon({ name: title, logPath: lab.logPath(title), argv: [...enter, ...argv], env: {} });
     }),
   );
+  for (const daemon of daemons) await daemon.listens();
+  return daemons.map((daemon) => () => daemon.log());
 }
 
 /** Entries that somebody removed; neighbours that the kernel itself had learned on the wire may expire. */

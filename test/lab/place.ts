@@ -8,10 +8,15 @@ export function place(lab: Lab, name: string): Sandbox {
   return { name, target: `netns:${netnsPath(netns)}`, enter: enterArgs(netnsPath(netns)) };
 }
 
-/** Reports whether a TCP connection is accepted within a second. */
-export async function connects(from: Sandbox, address: string, port: number): Promise<boolean> {
+/** Reports whether a TCP connection is accepted within a second: for what is not to be. */
+export async function connects(from: Sandbox, address: string, port: number, patienceSec = 1): Promise<boolean> {
   const open = `exec 3<>/dev/tcp/${address}/${port}`;
-  return (await execIn(from, 'busybox', 'timeout', '1', 'bash', '-c', open)).status === 0;
+  return (await execIn(from, 'busybox', 'timeout', String(patienceSec), 'bash', '-c', open)).status === 0;
+}
+
+/** The same for what is to be accepted, which may take its time on a busy machine. */
+export function isOpen(from: Sandbox, address: string, port: number): Promise<boolean> {
+  return connects(from, address, port, 10);
 }
 
 /** The address that one place sees another's datagrams come from. */

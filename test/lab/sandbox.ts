@@ -5,7 +5,7 @@ import { waitFor } from './wait.js';
 export interface PingOptions {
   /** Bytes of the whole IP packet, sent with "do not fragment"; default 84. */
   readonly packetBytes?: number;
-  /** How long to wait for the one answer; default 1000 ms. */
+  /** How long to wait for the one answer; default 5000 ms: what is to be answered may take its time on a busy machine. */
   readonly timeoutMs?: number;
 }
 
@@ -36,7 +36,7 @@ export function mustExecIn(sandbox: Sandbox, ...argv: string[]): Promise<string>
 export async function canPing(sandbox: Sandbox, address: string, options: PingOptions = {}): Promise<boolean> {
   const family = address.includes(':') ? 6 : 4;
   const payloadBytes = (options.packetBytes ?? 84) - headerBytes[family];
-  const waitSec = String((options.timeoutMs ?? 1000) / 1000);
+  const waitSec = String((options.timeoutMs ?? 5000) / 1000);
   const args = ['-n', '-q', '-c', '1', '-W', waitSec, '-M', 'do', '-s', String(payloadBytes), address];
   return (await execIn(sandbox, 'ping', `-${family}`, ...args)).status === 0;
 }

@@ -16,6 +16,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { connect, createServer, isIPv6 } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { setTimeout as wait } from 'node:timers/promises';
 
 const any = '::';
 
@@ -91,23 +92,25 @@ function sendUdp(address: string, port: number, sizeBytes: number, fromPort: num
 function listenGroup(group: string, port: number, ifname: string): void {
   const socket = openUdp(isIPv6(group) ? 6 : 4);
   socket.on('message', (message, from) => print({ text: message.toString('utf8'), from: from.address }));
-  socket.bind(port, isIPv6(group) ? any : '0.0.0.0', () => {
-    if (isMulticast(group)) socket.addMembership(group, multicastInterface(group, ifname));
+  const listen = async (): Promise<void> => {
+    if (isMulticast(group)) socket.addMembership(group, await multicastInterface(group, ifname));
     print({ ready: true });
-  });
+  };
+  socket.bind(port, isIPv6(group) ? any : '0.0.0.0', () => void listen());
   untilStdinEnds(() => process.exit(0));
 }
 
 function sendGroup(group: string, port: number, ifname: string, text: string): void {
   const socket = openUdp(isIPv6(group) ? 6 : 4);
-  socket.bind(0, () => {
-    if (isMulticast(group)) socket.setMulticastInterface(multicastInterface(group, ifname));
+  const begin = async (): Promise<void> => {
+    if (isMulticast(group)) socket.setMulticastInterface(await multicastInterface(group, ifname));
     else if (!isIPv6(group)) socket.setBroadcast(true);
     const send = (): void => socket.send(text, port, group, (error) => (error === null ? undefined : fail(error)));
     send();
     setInterval(send, 50);
     print({ ready: true });
-  });
+  };
+  socket.bind(0, () => void begin());
   untilStdinEnds(() => process.exit());
 }
 
@@ -115,13 +118,22 @@ function isMulticast(group: string): boolean {
   return isIPv6(group) ? /^ff/i.test(group) : /^2(2[4-9]|3[0-9])\./.test(group);
 }
 
-/** libuv wants the interface as one of its addresses (IPv4) or as a zone (IPv6). */
-function multicastInterface(group: string, ifname: string): string {
+/**
+ * libuv wants the interface as one of its addresses (IPv4) or as a zone (IPv6). It lists an interface once the kernel
+ * has noted that it runs, which may be some time after its first packets.
+ */
+async function multicastInterface(group: string, ifname: string): Promise<string> {
   if (isIPv6(group)) return `::%${ifname}`;
-  const own = networkInterfaces()[ifname]?.find(({ family }) => family === 'IPv4');
-  if (own === undefined) throw new Error(`${ifname} has no IPv4 address`);
-  return own.address;
+  for (let left = 1000; left > 0; left -= 1) {
+    const own = networkInterfaces()[ifname]?.find(({ family }) => family === 'IPv4');
+    if (own !== undefined) return own.address;
+    await wait(20);
+  }
+  throw new Error(`${ifname} has no IPv4 address`);
 }
+
+/** So long the answers that are still on their way at the end are waited for. */
+const lastAnswersMs = 1000;
 
 function steady(address: string, port: number, periodMs: number): void {
   const socket = openUdp(isIPv6(address) ? 6 : 4);
@@ -129,24 +141,42 @@ function steady(address: string, port: number, periodMs: number): void {
   let received = 0;
   let lastMs = 0;
   let longestSilenceMs = 0;
+  let tickedMs = performance.now();
+  // While this program did not have the processor nobody was silent.
+  let pausedMs = 0;
   const note = (): void => {
     const nowMs = performance.now();
-    if (received > 0) longestSilenceMs = Math.max(longestSilenceMs, nowMs - lastMs);
-    lastMs = nowMs;
+    if (received > 0) longestSilenceMs = Math.max(longestSilenceMs, nowMs - lastMs - pausedMs);
+    [lastMs, pausedMs] = [nowMs, 0];
+  };
+  let isOver = false;
+  const endWhenAnswered = (): void => {
+    if (received < sent) return;
+    print({ sent, received, longestSilenceMs });
+    process.exit();
   };
   socket.on('message', () => {
-    note();
+    if (!isOver) note();
     if (received === 0) print({ ready: true });
     received += 1;
+    if (isOver) endWhenAnswered();
   });
-  setInterval(() => {
+  const timer = setInterval(() => {
+    const lateMs = performance.now() - tickedMs - periodMs;
+    if (lateMs > 2 * periodMs) pausedMs += lateMs;
+    tickedMs = performance.now();
     sent += 1;
     socket.send(Buffer.from(String(sent)), port, address, () => undefined);
   }, periodMs);
   untilStdinEnds(() => {
     note();
-    print({ sent, received, longestSilenceMs });
-    process.exit();
+    isOver = true;
+    clearInterval(timer);
+    setTimeout(() => {
+      print({ sent, received, longestSilenceMs });
+      process.exit();
+    }, lastAnswersMs);
+    endWhenAnswered();
   });
 }
 

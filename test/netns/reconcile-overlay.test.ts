@@ -20,7 +20,7 @@ t.test('an overlay is in the kernel as its driver describes it', async (t) => {
   reconciler.setDesired('network', driver.networkObjects(ctx));
   reconciler.setDesired('carrier/h2', driver.carrierObjects(ctx, testCarrier(2)));
   reconciler.setDesired('endpoint/remote', driver.endpointObjects(ctx, testEndpoint(2), '198.18.0.2'));
-  for (const owner of ['network', 'carrier/h2', 'endpoint/remote']) await reconciler.settled(owner, 10_000);
+  for (const owner of ['network', 'carrier/h2', 'endpoint/remote']) await reconciler.settled(owner, 30_000);
 
   const [br] = host.ipJson('link', 'show', 'dev', bridge);
   t.match(br, {
@@ -79,7 +79,7 @@ t.test('an overlay is in the kernel as its driver describes it', async (t) => {
   t.same(reconciler.status().failing, [], 'nothing fails');
 
   for (const owner of ['endpoint/remote', 'carrier/h2', 'network']) reconciler.setDesired(owner, []);
-  await reconciler.settled('network', 10_000);
+  await reconciler.settled('network', 30_000);
   t.equal(host.ip('link', 'show'), before, 'all links are gone');
   t.same(host.ipJson('route'), [], 'all routes are gone');
 });
@@ -111,7 +111,7 @@ for (const remote of [true, false]) {
       const reconciler = await startReconciler(t, host);
       const owners = tellHost(reconciler, n, ctx, { remote });
       sandboxes.push(await newSandbox(t, host, ctx, testEndpoint(n)));
-      for (const owner of owners) await reconciler.settled(owner, 10_000);
+      for (const owner of owners) await reconciler.settled(owner, 30_000);
       t.equal(host.ipJson('link', 'show', 'dev', vethName(testEndpoint(n).id))[0]?.['master'], bridge);
     }
     const [one, two] = sandboxes;

@@ -85,7 +85,7 @@ t.test('changes from outside are repaired within two seconds, each by its event'
   addVeth(host);
   const reconciler = await startReconciler(t, host, { log });
   reconciler.setDesired('all', wanted);
-  await reconciler.settled('all', 10_000);
+  await reconciler.settled('all', 30_000);
   const right = snapshot(host);
 
   const damages: readonly (readonly [name: string, tool: 'ip' | 'bridge', ...args: string[]])[] = [
@@ -185,14 +185,14 @@ t.test('a restart sends nothing for what is right', async (t) => {
   addVeth(host);
   const first = await startReconciler(t, host);
   first.setDesired('all', wanted);
-  await first.settled('all', 10_000);
+  await first.settled('all', 30_000);
   first.close();
   const right = snapshot(host);
 
   const counting = countingNative();
   const second = await startReconciler(t, host, { native: counting.native });
   second.setDesired('all', wanted);
-  await second.settled('all', 10_000);
+  await second.settled('all', 30_000);
   second.prune();
   await second.audit();
   t.same(counting.sent, [], 'no request that changes anything');
@@ -200,7 +200,7 @@ t.test('a restart sends nothing for what is right', async (t) => {
   t.equal(second.status().repairs, 0);
 
   second.setDesired('more', driver.endpointObjects(ctx, testEndpoint(2, 6), '198.18.0.2'));
-  await second.settled('more', 10_000);
+  await second.settled('more', 30_000);
   t.equal(counting.sent.length, 4, 'one endpoint more costs its four objects');
   t.equal(counting.sends(), 1, 'in one send');
 });
@@ -210,7 +210,7 @@ t.test('a link is marked by the same send that creates it', async (t) => {
   const { native, datagrams } = countingNative();
   const reconciler = await startReconciler(t, host, { native });
   reconciler.setDesired('network', driver.networkObjects(ctx));
-  await reconciler.settled('network', 10_000);
+  await reconciler.settled('network', 30_000);
   t.same(
     datagrams[0],
     [RTM_NEWLINK, RTM_SETLINK, RTM_NEWLINK, RTM_SETLINK],
@@ -224,7 +224,7 @@ t.test('a fight with another program is reported and not fought at full speed', 
   const reconciler = await startReconciler(t, host);
   reconciler.setDesired('network', driver.networkObjects(ctx));
   reconciler.setDesired('remote', driver.endpointObjects(ctx, remote, '198.18.0.2'));
-  await reconciler.settled('remote', 10_000);
+  await reconciler.settled('remote', 30_000);
   const isThere = (): boolean => host.ip('neigh', 'show', 'nud', 'permanent').includes('10.64.2.5');
   await waitFor('it is given up for a while', async () => {
     if (isThere()) host.ip('neigh', 'del', '10.64.2.5', 'dev', bridge);
@@ -241,7 +241,7 @@ t.test('the audit finds what no notification tells of', async (t) => {
   const host = await newNetns(t, 'audit');
   const reconciler = await startReconciler(t, host);
   reconciler.setDesired('network', driver.networkObjects(ctx));
-  await reconciler.settled('network', 10_000);
+  await reconciler.settled('network', 30_000);
   reconciler.prune();
   host.exec('sysctl', '-q', '-w', `net.ipv6.conf.${bridge}.accept_ra=2`);
   host.bridge('fdb', 'append', '02:00:00:00:00:77', 'dev', vxlan, 'dst', '198.18.0.7', 'self', 'permanent');
@@ -263,12 +263,12 @@ t.test('what nobody wants any more after a restart is removed, not before prune'
   host.ip('link', 'add', 'foreign0', 'type', 'bridge');
   const first = await startReconciler(t, host);
   first.setDesired('all', wanted);
-  await first.settled('all', 10_000);
+  await first.settled('all', 30_000);
   first.close();
 
   const second = await startReconciler(t, host);
   second.setDesired('network', driver.networkObjects(ctx));
-  await second.settled('network', 10_000);
+  await second.settled('network', 30_000);
   t.match(host.bridge('fdb', 'show', 'dev', vxlan), remote.mac, 'before');
   second.prune();
   await waitFor('the entries are gone', () => !host.bridge('fdb', 'show', 'dev', vxlan).includes(remote.mac));
@@ -302,7 +302,7 @@ t.test('lost notifications lead to a full comparison', async (t) => {
   };
   const reconciler = await startReconciler(t, host, { native: lossy, log });
   reconciler.setDesired('all', wanted);
-  await reconciler.settled('all', 10_000);
+  await reconciler.settled('all', 30_000);
   const right = snapshot(host);
   loseAll = true;
   host.ip('neigh', 'del', '10.64.2.5', 'dev', bridge);
@@ -310,7 +310,7 @@ t.test('lost notifications lead to a full comparison', async (t) => {
   loseAll = false;
   await new Promise((resolve) => setImmediate(resolve));
   report?.();
-  await waitFor('all is repaired', () => snapshot(host) === right, 5000);
+  await waitFor('all is repaired', () => snapshot(host) === right, 30_000);
   t.ok(
     lines.some(({ msg }) => String(msg).startsWith('netlink notifications were lost')),
     'the loss is in the log',
