@@ -1,5 +1,6 @@
 import swagger from '@fastify/swagger';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, RouteOptions } from 'fastify';
+import { TsnetError } from '../core/errors.js';
 import { version } from '../core/version.js';
 import { newHttpServer } from '../lib/http/server.js';
 import { settingsOf, type ControllerContext } from './context.js';
@@ -31,6 +32,7 @@ export async function newApp(context: ControllerContext, tokens: PrincipalOption
     },
   });
   await app.register(async (routes) => {
+    routes.addHook('onRoute', checkBodiesLazily);
     statusRoutes(routes, context);
     networkRoutes(routes, context);
     policyRoutes(routes, context);
@@ -42,4 +44,21 @@ export async function newApp(context: ControllerContext, tokens: PrincipalOption
     routes.get('/openapi.json', { config: { access: 'any' }, schema: { hide: true } }, () => app.swagger());
   });
   return app;
+}
+
+type Check = ReturnType<NonNullable<FastifyInstance['validatorCompiler']>>;
+
+/** Bodies' schemas are compiled when the first body comes: compiling all of them would be a third of the start. */
+function checkBodiesLazily(this: FastifyInstance, route: RouteOptions): void {
+  if (route.schema?.body === undefined) return;
+  route.validatorCompiler = (part) => {
+    let check: Check | undefined;
+    return (value: unknown) => {
+      // The usual one, which is there by then: other routes have schemas as well.
+      check ??= this.validatorCompiler?.(part);
+      if (check === undefined) throw new TsnetError('ERR_INTERNAL', 'no schema can be compiled');
+      const result: unknown = check(value);
+      return result === false ? { error: check.errors ?? [] } : true;
+    };
+  };
 }

@@ -15,8 +15,7 @@ const from = (role: string): { endpoints: { matchLabels: { role: string } } } =>
 });
 
 /** Whether a connection that is to go on does: on a busy machine an answer may be late. */
-const isWell = (say: () => Promise<boolean>): Promise<boolean> =>
-  waitFor('an answer', say, 20_000).catch(() => false);
+const isWell = (say: () => Promise<boolean>): Promise<boolean> => waitFor('an answer', say, 20_000).catch(() => false);
 
 async function goOn(t: Test, isTracked: boolean): Promise<void> {
   await withLab(t, { hosts: 2 }, async (lab) => {
