@@ -9,14 +9,15 @@ import type { Logger } from '../lib/log.js';
 import { placesOf, reachablePlaces, type Place } from '../lib/places.js';
 import { Closers } from '../lib/sync/closers.js';
 import { newApp } from './app.js';
+import { ensureControllerId } from './controller-id.js';
 import { settingsOf, type ControllerContext } from './context.js';
 import { lockDataDir } from '../lib/data-dir-lock.js';
 import { startEtcd, type EtcdChild } from './etcd-child.js';
 import { downHosts } from './liveness.js';
+import { PlaceKeeper } from './guarded-places.js';
 import { Mirror } from './mirror.js';
 import type { ControllerOptions } from './options.js';
 import { SkyDns } from './skydns.js';
-import { ensureSettings } from './store/settings.js';
 import { ensureToken } from './store/tokens.js';
 import { ensureTokenFile, hashToken } from './token-files.js';
 import { WatchHub } from './watch-hub.js';
@@ -63,7 +64,8 @@ export async function startController(options: ControllerOptions, log: Logger): 
     if (etcd !== undefined) closers.push(etcd.stop);
     const client = new EtcdClient({ endpoints: etcd === undefined ? options.etcd : [etcd.endpoint] });
     closers.push(() => client.close());
-    const context = newContext({ options, pools, log, client, tokens, closers });
+    const id = await ensureControllerId(options.dataDir);
+    const context = newContext({ id, options, pools, log, client, tokens, closers });
     const app = await newApp(context, tokens);
     closers.push(() => app.close());
     const listening: Listening[] = [];
@@ -90,6 +92,7 @@ function pidOf(etcd: EtcdChild | undefined): () => number | undefined {
 }
 
 function newContext(parts: {
+  readonly id: string;
   readonly options: ControllerOptions;
   readonly pools: readonly SubnetPool[];
   readonly log: Logger;
@@ -97,15 +100,14 @@ function newContext(parts: {
   readonly tokens: { readonly admin: string; readonly host: string };
   readonly closers: Closers;
 }): ControllerContext {
-  const { options, log, client, tokens, closers } = parts;
+  const { id, options, log, client, tokens, closers } = parts;
   const stopping = new AbortController();
   const mirror: Mirror = new Mirror({
     client,
     log,
     signal: stopping.signal,
     prepare: async () => {
-      const guarded = await guardedPlaces(options, client);
-      await transact(client, (txn) => ensureSettings(txn, { ...options, guarded }), { what: 'settings' });
+      await places.prepare();
       for (const role of ['admin', 'host'] as const) {
         await transact(client, (txn) => ensureToken(txn, role, hashToken(tokens[role])), { what: 'tokens' });
       }
@@ -113,6 +115,17 @@ function newContext(parts: {
   });
   const keeper = new LeaseKeeper(client);
   closers.push(() => keeper.close());
+  const places = new PlaceKeeper({
+    id,
+    ownPlaces: () => ownPlaces(options, client),
+    settings: options,
+    client,
+    keeper,
+    mirror,
+    keepMs: placesKeptMs,
+    log,
+  });
+  closers.push(() => places.close());
   const hub = new WatchHub({
     mirror,
     log,
@@ -135,8 +148,11 @@ function newContext(parts: {
   return { options, pools: parts.pools, log, client, keeper, mirror, hub };
 }
 
+/** How long a controller may be gone until its places are no longer guarded: longer than anybody repairs a machine. */
+const placesKeptMs = 7 * 24 * 3_600_000;
+
 /** Where this controller listens, and where etcd does; those that cannot be found out are left out. */
-async function guardedPlaces(options: ControllerOptions, client: EtcdClient): Promise<Place[]> {
+async function ownPlaces(options: ControllerOptions, client: EtcdClient): Promise<Place[]> {
   const members = await client.memberUrls().catch(() => []);
   return reachablePlaces(await placesOf([...options.listen, ...options.etcd, ...members]));
 }

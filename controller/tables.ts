@@ -12,6 +12,7 @@ import type {
 } from '../core/model.js';
 import type { Key } from '../core/keys.js';
 import type { CarveReply } from './store/carves.js';
+import type { ControllerPlaces } from './store/controllers.js';
 import type { Liveness } from './store/hosts.js';
 
 /** A record with the revision that it was last changed at. */
@@ -34,6 +35,7 @@ export interface KindMap {
   readonly policy: Policy;
   readonly service: Service;
   readonly token: RecordBase;
+  readonly controller: ControllerPlaces;
   readonly 'carve-answer': CarveReply;
 }
 
@@ -106,6 +108,7 @@ export function newTables(): Tables {
     policy: new Table<Policy>(),
     service: new Table<Service>(),
     token: new Table<RecordBase>(),
+    controller: new Table<ControllerPlaces>(),
     'carve-answer': new Table<CarveReply>(),
   };
 }
@@ -114,7 +117,8 @@ export function newTables(): Tables {
 export function placeOf(key: Key): { readonly kind: Kind; readonly group: string; readonly id: string } | undefined {
   switch (key.kind) {
     case 'network':
-      return { kind: 'network', group: '', id: key.id };
+    case 'controller':
+      return { kind: key.kind, group: '', id: key.id };
     case 'host':
     case 'liveness':
       return { kind: key.kind, group: '', id: key.host };

@@ -15,6 +15,8 @@ export const settingsKey = `${root}settings`;
 export const skyDnsKey = `${root}skydns`;
 /** Read and written by whatever adds or removes subnets, of any network. */
 export const subnetsGuardKey = `${root}guards/subnets`;
+/** Read and written by whatever says which places controllers and their store have. */
+export const placesGuardKey = `${root}guards/places`;
 
 export const networkKey = (id: string): string => `${root}networks/${id}`;
 export const nameKey = (name: string): string => `${root}names/${name}`;
@@ -23,6 +25,8 @@ export const vniKey = (vni: number): string => `${root}vnis/${vni}`;
 export const blocksGuardKey = (network: string): string => `${root}guards/blocks/${network}`;
 export const blockKey = (network: string, cidr: string): string => `${root}blocks/${network}/${cidr.replace('/', '_')}`;
 export const hostKey = (host: string): string => `${root}hosts/${host}`;
+/** Places of a controller and its store, bound to a lease; or such that no controller of today names. */
+export const controllerKey = (id: string): string => `${root}controllers/${id}`;
 export const policyKey = (name: string): string => `${root}policies/${name}`;
 export const serviceKey = (network: string, name: string): string => `${root}services/${network}/${name}`;
 /** The only key bound to a host's lease. */
@@ -43,6 +47,7 @@ export const tokenKey = (role: string, hash: string): string => `${root}tokens/$
 export const tokenPrefix = (role: string): string => `${root}tokens/${role}/`;
 
 export const networksPrefix = `${root}networks/`;
+export const controllersPrefix = `${root}controllers/`;
 export const blocksPrefix = (network: string): string => `${root}blocks/${network}/`;
 export const carriersPrefix = (network: string): string => `${root}carriers/${network}/`;
 export const endpointsPrefix = (network: string): string => `${root}endpoints/${network}/`;
@@ -52,8 +57,8 @@ export const macsPrefix = (network: string): string => `${root}macs/${network}/`
 
 /** A key taken apart. */
 export type Key =
-  | { readonly kind: 'epoch' | 'settings' | 'subnets-guard' }
-  | { readonly kind: 'network'; readonly id: string }
+  | { readonly kind: 'epoch' | 'settings' | 'subnets-guard' | 'places-guard' }
+  | { readonly kind: 'network' | 'controller'; readonly id: string }
   | { readonly kind: 'name' | 'policy'; readonly name: string }
   | { readonly kind: 'vni'; readonly vni: number }
   | { readonly kind: 'blocks-guard'; readonly network: string }
@@ -95,8 +100,10 @@ function parseShort(table: string, a: string): Key | undefined {
       return { kind: 'liveness', host: a };
     case 'removed':
       return { kind: 'removed', network: a };
+    case 'controllers':
+      return { kind: 'controller', id: a };
     case 'guards':
-      return a === 'subnets' ? { kind: 'subnets-guard' } : undefined;
+      return a === 'subnets' || a === 'places' ? { kind: `${a}-guard` } : undefined;
     default:
       return undefined;
   }

@@ -1,6 +1,7 @@
 import { settingsKey } from '../../core/keys.js';
 import type { ClusterSettings } from '../../core/model.js';
 import type { Txn } from '../../lib/etcd/txn.js';
+import type { GuardedPlaces } from './controllers.js';
 import { decodeRecord, encodeRecord } from './record.js';
 
 /**
@@ -34,15 +35,34 @@ export async function ensureSettings(
   return settings;
 }
 
-type Places = NonNullable<ClusterSettings['guarded']>;
+/** Takes guarded places away. */
+export async function removeGuarded(txn: Txn, gone: GuardedPlaces): Promise<void> {
+  const kv = await txn.get(settingsKey);
+  if (kv === undefined) return;
+  const { guarded: before = [], ...held } = decodeRecord<ClusterSettings>(kv);
+  const guarded = placesWithout(before, gone);
+  if (guarded.length === before.length) return;
+  const settings = { ...held, generation: held.generation + 1, ...(guarded.length === 0 ? {} : { guarded }) };
+  txn.put(settingsKey, encodeRecord(settings));
+}
 
 /** Beyond so many the oldest go. */
 const maxGuarded = 256;
 
-function merged(held: Places, own: Places): Places {
-  const fresh = own.filter((place, at) => {
-    const isSame = (other: Places[number]): boolean => other.address === place.address && other.port === place.port;
-    return !held.some(isSame) && own.findIndex(isSame) === at;
-  });
+function merged(held: GuardedPlaces, own: GuardedPlaces): GuardedPlaces {
+  const fresh = placesWithout(own, held).filter(
+    (place, at, all) => all.findIndex((other) => isSamePlace(other, place)) === at,
+  );
   return [...held, ...fresh].slice(-maxGuarded);
+}
+
+type Place = GuardedPlaces[number];
+
+function isSamePlace(a: Place, b: Place): boolean {
+  return a.address === b.address && a.port === b.port;
+}
+
+/** Places that are not among others. */
+export function placesWithout(places: GuardedPlaces, others: GuardedPlaces): GuardedPlaces {
+  return places.filter((place) => !others.some((other) => isSamePlace(other, place)));
 }
