@@ -8,7 +8,7 @@ import { planRelease } from '../core/ipam-return.js';
 import type { Block, Carve, Network } from '../core/model.js';
 import { nextAddress, serviceOwner } from '../core/service/address.js';
 import type { Txn } from '../lib/etcd/txn.js';
-import { commit, networkUnknown, newId, requireReady, settingsOf, type ControllerContext } from './context.js';
+import { commit, commitInTurn, networkUnknown, newId, requireReady, settingsOf, type ControllerContext } from './context.js';
 import { requireHost } from './hosts.js';
 import { hostState } from './liveness.js';
 import { getNextGeneration, listBlocks, putBlockChange } from './store/blocks.js';
@@ -76,7 +76,8 @@ async function planGrant(
   asked: { readonly request: BlockRequest; readonly refusedBy: ReadonlySet<string> },
 ): Promise<BlockPlan> {
   const { request, refusedBy } = asked;
-  return commit(context, `blocks of network ${request.network}`, async (txn) => {
+  const turn = { guard: blocksGuardKey(request.network), what: `blocks of network ${request.network}` };
+  return commitInTurn(context, turn, async (txn) => {
     await txn.load([hostKey(host), networkKey(request.network), blocksGuardKey(request.network)]);
     if (host !== serviceOwner) await requireHost(txn, host);
     const network = await requireNetwork(txn, request.network);
@@ -207,7 +208,8 @@ async function giveAway(txn: Txn, carve: Carve, address: string): Promise<void> 
 export async function releaseBlock(context: ControllerContext, host: string, request: BlockRelease): Promise<void> {
   requireReady(context);
   const cidr = canonicalPrefix(request.cidr, 'cidr');
-  await commit(context, `block ${cidr}`, async (txn) => {
+  const turn = { guard: blocksGuardKey(request.network), what: `block ${cidr}` };
+  await commitInTurn(context, turn, async (txn) => {
     const network = await requireNetwork(txn, request.network);
     const state = {
       network,

@@ -7,6 +7,7 @@ import type { EtcdClient } from '../lib/etcd/client.js';
 import type { LeaseKeeper } from '../lib/etcd/lease.js';
 import { transact, type Txn } from '../lib/etcd/txn.js';
 import type { Logger } from '../lib/log.js';
+import { KeyedQueue } from '../lib/sync/keyed-queue.js';
 import type { Mirror } from './mirror.js';
 import type { ControllerOptions } from './options.js';
 import { getNetwork, getNetworkIdByName } from './store/networks.js';
@@ -39,6 +40,26 @@ export async function commit<T>(
 ): Promise<T> {
   const { result, revision } = await transact(context.client, decide, { what });
   await context.mirror.reached(revision);
+  return result;
+}
+
+/** By store: each controller has its own. */
+const turns = new WeakMap<EtcdClient, KeyedQueue>();
+
+/**
+ * As `commit`. Decisions under one guard key wait for each other: of many that come at once only one could be committed, and
+ * all others would be made again, each time.
+ */
+export async function commitInTurn<T>(
+  context: ControllerContext,
+  { guard, what }: { readonly guard: string; readonly what: string },
+  decide: (txn: Txn) => Promise<T>,
+): Promise<T> {
+  const { client, mirror } = context;
+  const queue = turns.get(client) ?? new KeyedQueue();
+  turns.set(client, queue);
+  const { result, revision } = await queue.run(guard, () => transact(client, decide, { what }));
+  await mirror.reached(revision);
   return result;
 }
 

@@ -2,13 +2,14 @@ import { randomInt } from 'node:crypto';
 import type { NetworkCreate, NetworkUpdate } from '../core/api.js';
 import { TsnetError } from '../core/errors.js';
 import { checkJoin, withJoined, withoutJoined } from '../core/join.js';
+import { subnetsGuardKey } from '../core/keys.js';
 import type { Network } from '../core/model.js';
 import { applyLabels, checkLabels, parseNetworkName } from '../core/name.js';
 import { planMoreSubnets, planSubnets, type SubnetContext } from '../core/subnets.js';
 import { chooseVni, firstVni, lastVni } from '../core/vni.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import {
-  commit,
+  commitInTurn,
   findNetwork,
   networkUnknown,
   newId,
@@ -51,7 +52,7 @@ export async function createNetwork(context: ControllerContext, request: Network
   }
   const hostRoutes = await readHostRoutes();
   const id = newId('network');
-  return commit(context, `network ${name}`, async (txn) => {
+  return commitInTurn(context, { guard: subnetsGuardKey, what: `network ${name}` }, async (txn) => {
     await touchSubnetsGuard(txn);
     const held = await loadNetworkKeys(txn, { id, name, vni: null });
     if (held.name !== undefined) throw nameInUse(name);
@@ -81,7 +82,7 @@ export async function createNetwork(context: ControllerContext, request: Network
 export async function updateNetwork(context: ControllerContext, ref: string, request: NetworkUpdate): Promise<Network> {
   requireReady(context);
   const hostRoutes = await readHostRoutes();
-  return commit(context, `network ${ref}`, async (txn) => {
+  return commitInTurn(context, { guard: subnetsGuardKey, what: `network ${ref}` }, async (txn) => {
     const network = await requireNetwork(txn, ref);
     const labels = applyLabels(network.labels, request.labels ?? {});
     checkLabels(labels);
@@ -137,7 +138,7 @@ async function moreSubnets(
 export async function removeNetwork(context: ControllerContext, ref: string): Promise<void> {
   await findNetwork(context, ref);
   const { leaseId } = await context.client.leaseGrant(tombstoneMs);
-  await commit(context, `network ${ref}`, async (txn) => {
+  await commitInTurn(context, { guard: subnetsGuardKey, what: `network ${ref}` }, async (txn) => {
     const network = await requireNetwork(txn, ref);
     const endpoints = await listEndpoints(txn, network.id);
     if (endpoints.length > 0) {

@@ -34,6 +34,14 @@ void t.test('networks', async (t) => {
     await call('DELETE', '/v1/networks/frontend');
   });
 
+  await t.test('are all made and removed when many are asked for at once', async (t) => {
+    const names = Array.from({ length: 200 }, (_, number) => `n${number}`);
+    const made = await Promise.all(names.map((name) => create({ name })));
+    t.equal(new Set(made.flatMap(({ subnets }) => subnets.map(({ subnet }) => subnet))).size, names.length);
+    await Promise.all(names.map((name) => call('DELETE', `/v1/networks/${name}`)));
+    t.same(await call('GET', '/v1/networks'), []);
+  });
+
   await t.test('have the families asked for', async (t) => {
     const both = await create({ name: 'both', ipv6: true });
     t.same(
