@@ -1,7 +1,8 @@
 import type { Addr } from './addr.js';
 import { addrWidth, formatAddr, formatPrefix, parseAddr, parsePrefix } from './addr.js';
+import { Demand } from './demand.js';
 import { TsnetError } from './errors.js';
-import { blockContaining, isCarvedBlock, isGridBlock } from './grid.js';
+import { blockContaining, isCarvedBlock, isGridBlock, usableCount } from './grid.js';
 import type { Grid } from './grid.js';
 import { parseFixedAddr } from './ipam.js';
 import type { Block, Carve } from './model.js';
@@ -26,6 +27,12 @@ const GONE_KEPT = 1024;
 /** Under this part of the newest block free, the host asks for another block. */
 const LOW_PART = 0.25;
 
+/** A host keeps free what it has given out in this time, so that a burst of attaches does not wait for blocks one by one … */
+const DEMAND_MS = 10_000;
+/** … up to this part of the subnet, and no more than this. */
+const DEMAND_PART = 1 / 16;
+const DEMAND_MOST = 256;
+
 /**
  * The addresses of one subnet that a host gives out without asking anyone: its blocks, and which of
  * their addresses are in use or rest after use. Lives in memory; the caller's journal says what to take
@@ -38,12 +45,15 @@ export class AddressPool {
   private readonly blocks = new Map<string, PoolBlock>();
   /** Generations of blocks given up, so that a late copy of an old record does not bring one back. */
   private readonly gone = new Map<string, number>();
+  private readonly demand = new Demand(DEMAND_MS);
+  private readonly mostDemand: number;
   private current: PoolBlock | null = null;
   private newest: PoolBlock | null = null;
 
   constructor(grid: Grid, quarantineMs: number) {
     this.grid = grid;
     this.quarantineMs = quarantineMs;
+    this.mostDemand = Math.min(DEMAND_MOST, Math.floor(Number(usableCount(grid)) * DEMAND_PART));
   }
 
   /** The block records held, in the order they came. */
@@ -104,6 +114,7 @@ export class AddressPool {
     const found = this.findOpenBlock(nowMs);
     this.current = found;
     const addr = found?.takeNext() ?? null;
+    if (addr !== null) this.demand.add(nowMs);
     return addr === null ? null : formatAddr(addr);
   }
 
@@ -190,7 +201,8 @@ export class AddressPool {
 
   /** Reports whether it is time to ask for another block. */
   isLow(nowMs: number): boolean {
-    return this.counts(nowMs).free < this.lowWater();
+    const wanted = Math.min(this.demand.count(nowMs), this.mostDemand);
+    return this.counts(nowMs).free < Math.max(this.lowWater(), wanted);
   }
 
   /**

@@ -95,10 +95,13 @@ export class AddressSupply {
     pool.ahead = this.#request(pool, { ahead: true }).finally(() => {
       pool.ahead = undefined;
     });
-    pool.ahead.catch((error: unknown) => {
-      pool.aheadAfterMs = this.#options.nowMs() + aheadPauseMs;
-      this.#options.log.debug({ code: toTsnetError(error).code }, `no block ahead: ${toTsnetError(error).message}`);
-    });
+    pool.ahead.then(
+      () => this.refillWhenLow(pool),
+      (error: unknown) => {
+        pool.aheadAfterMs = this.#options.nowMs() + aheadPauseMs;
+        this.#options.log.debug({ code: toTsnetError(error).code }, `no block ahead: ${toTsnetError(error).message}`);
+      },
+    );
   }
 
   async #request(

@@ -197,12 +197,28 @@ t.test('a pool is low before its newest block is full', (t) => {
   const pool = new AddressPool(grid, 0);
   t.ok(pool.isLow(0), 'an empty one always');
   pool.addBlock(blockOf('10.1.0.8/29'));
-  for (let count = 0; count < 6; count++) pool.allocate(0);
-  t.notOk(pool.isLow(0), 'two of eight left');
-  pool.allocate(0);
-  t.ok(pool.isLow(0), 'one of eight left');
+  const minute = 60_000;
+  for (let count = 0; count < 6; count++) pool.allocate(count * minute);
+  t.notOk(pool.isLow(6 * minute), 'two of eight left');
+  pool.allocate(6 * minute);
+  t.ok(pool.isLow(7 * minute), 'one of eight left');
   pool.addBlock(blockOf('10.1.0.16/29'));
-  t.notOk(pool.isLow(0));
+  t.notOk(pool.isLow(7 * minute));
+  t.end();
+});
+
+t.test('a pool is low with less than was given out a moment ago, up to a sixteenth of its subnet', (t) => {
+  const pool = new AddressPool(grid, 0);
+  pool.addBlock(blockOf('10.1.0.8/29'));
+  for (let count = 0; count < 5; count++) pool.allocate(0);
+  t.ok(pool.isLow(0), 'three left after five');
+  t.notOk(pool.isLow(20_000), 'which are enough when nobody asks for more');
+  for (const block of ['10.1.0.16/29', '10.1.0.24/29', '10.1.0.32/29', '10.1.0.40/29', '10.1.0.48/29'])
+    pool.addBlock(blockOf(block));
+  for (let count = 0; count < 28; count++) pool.allocate(20_000);
+  t.notOk(pool.isLow(20_000), 'fifteen left after 28: enough for a subnet of 254');
+  pool.allocate(20_000);
+  t.ok(pool.isLow(20_000));
   t.end();
 });
 
