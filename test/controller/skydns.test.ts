@@ -1,7 +1,5 @@
 import t, { type Test } from 'tap';
 import type { NetworkView } from '../../core/api.js';
-import { EtcdClient } from '../../lib/etcd/client.js';
-import { until } from '../store/real-etcd.js';
 import {
   grant,
   newController,
@@ -12,46 +10,12 @@ import {
   registerHost,
   type RunningController,
 } from './running-controller.js';
+import { openStore, settlesTo, theirs } from './skydns-store.js';
 
 t.setTimeout(120_000);
 
 const skyDns = { prefix: '/skydns', domain: 'tsnet.internal' };
 const front = '/skydns/internal/tsnet/front';
-const theirs: Readonly<Record<string, string>> = {
-  '/skydns/internal/tsnet/front/theirs/x': '{"host":"198.18.0.99"}',
-  '/skydns/arpa/in-addr/198/18/0/99': '{"host":"theirs.example."}',
-};
-
-interface Store {
-  readonly client: EtcdClient;
-  /** Ours, values without what is always the same. */
-  readonly records: () => Promise<Record<string, unknown>>;
-}
-
-function openStore(t: Test, endpoint: string): Store {
-  const client = new EtcdClient({ endpoints: [endpoint] });
-  t.teardown(() => client.close());
-  const records = async (): Promise<Record<string, unknown>> => {
-    const { kvs } = await client.list('/skydns/');
-    return Object.fromEntries(
-      kvs.flatMap(({ key, value }) => {
-        if (key in theirs) return [];
-        const { host, port, ttl } = JSON.parse(value.toString()) as { host: string; port?: number; ttl: number };
-        t.equal(ttl, 5);
-        return [[key, port === undefined ? host : `${host}:${port}`]];
-      }),
-    );
-  };
-  return { client, records };
-}
-
-async function settlesTo(t: Test, store: Store, wanted: Record<string, unknown>, what: string): Promise<void> {
-  let last: Record<string, unknown> = {};
-  const sorted = (value: object): string => JSON.stringify(Object.entries(value).sort());
-  await until(async () => sorted((last = await store.records())) === sorted(wanted), 20_000, what).catch(() =>
-    t.same(last, wanted, what),
-  );
-}
 
 async function joinHost(t: Test, one: RunningController, index: number): Promise<() => void> {
   await registerHost(one, index);
