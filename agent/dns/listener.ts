@@ -1,11 +1,14 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { NativeApi, NetnsRef } from '../../native/api.js';
+import type { ConnectionShare } from './connection-share.js';
 import type { Asker, Responder } from './responder.js';
 import type { Scope } from './tables.js';
 
 export interface ListenOptions {
   readonly native: NativeApi;
   readonly responder: Responder;
+  /** One for all places. */
+  readonly connections: ConnectionShare;
   readonly address: string;
   readonly port: number;
   /** The name server's own when absent. */
@@ -27,28 +30,24 @@ export interface Listener {
 
 /** Opens a TCP place, or goes on with an open one. Errors: NativeError. */
 export async function listenTcp(options: ListenOptions): Promise<Listener> {
-  const { native, address, port, netns, onError, inherited } = options;
+  const { native, address, port, netns, scopeOf, connections, onError, inherited } = options;
   const open = { type: 'tcp', address, port, ...(netns === undefined ? {} : { netns }) } as const;
   const fd = inherited ?? (await native.inetOpen(open));
   const sockets = new Set<Socket>();
-  const perClient = new Map<string, number>();
   // Half-open: a client that has sent all its queries may close its side and wait for the answers.
   const server: Server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
-    const client = socket.remoteAddress ?? '';
-    const own = perClient.get(client) ?? 0;
-    if (own >= mostOfClient || sockets.size >= mostConnections) {
+    const address = socket.remoteAddress ?? '';
+    const client = scopeOf(address)?.client ?? address;
+    if (sockets.size >= mostConnections || !connections.take(client)) {
       socket.destroy();
       return;
     }
-    perClient.set(client, own + 1);
     sockets.add(socket);
     socket.on('close', () => {
       sockets.delete(socket);
-      const left = (perClient.get(client) ?? 1) - 1;
-      if (left === 0) perClient.delete(client);
-      else perClient.set(client, left);
+      connections.give(client);
     });
-    serveTcp(socket, client, options);
+    serveTcp(socket, address, options);
   });
   server.on('error', onError);
   await new Promise<void>((resolve) => server.listen({ fd }, resolve));
@@ -64,7 +63,6 @@ export async function listenTcp(options: ListenOptions): Promise<Listener> {
   };
 }
 
-const mostOfClient = 20;
 const mostConnections = 500;
 /** Answers under way for one connection; beyond that it is not read. */
 const mostPending = 50;
@@ -73,9 +71,9 @@ const mostUnsentBytes = 256 * 1024;
 const idleMs = 10_000;
 
 /** Serves one connection: queries one after the other or all at once, answers as they come (RFC 7766 §6.2.1). */
-function serveTcp(socket: Socket, client: string, options: ListenOptions): void {
+function serveTcp(socket: Socket, address: string, options: ListenOptions): void {
   const { responder, scopeOf } = options;
-  const asker: Asker = { address: client, scope: () => scopeOf(client), transport: 'tcp' };
+  const asker: Asker = { address, scope: () => scopeOf(address), transport: 'tcp' };
   let received: Buffer = Buffer.alloc(0);
   let pending = 0;
   let ended = false;

@@ -3,6 +3,7 @@ import { insideAddress } from '../../core/dns/resolver.js';
 import type { Logger } from '../../lib/log.js';
 import type { NativeApi, NetnsHandle, NetnsRef } from '../../native/api.js';
 import { parseTarget } from '../attach/target.js';
+import { ConnectionShare } from './connection-share.js';
 import { listenTcp, type Listener, type ListenOptions } from './listener.js';
 import type { DnsPlace } from './protocol.js';
 import type { Responder } from './responder.js';
@@ -49,6 +50,7 @@ export class Places {
   #networks: ReadonlyMap<string, string> = new Map();
   readonly #ports = new Map<string, readonly DnsPlace[]>();
   readonly #failed = new Map<string, string>();
+  readonly #connections = new ConnectionShare();
   readonly #sweepTimer: NodeJS.Timeout;
   #retryTimer: NodeJS.Timeout | undefined;
 
@@ -229,11 +231,12 @@ export class Places {
     }
   }
 
-  #base(): Pick<ListenOptions, 'native' | 'responder' | 'onError'> {
+  #base(): Pick<ListenOptions, 'native' | 'responder' | 'connections' | 'onError'> {
     const { native, responder, log } = this.#options;
     return {
       native,
       responder,
+      connections: this.#connections,
       onError: (error) => log.warn({ error: error.message }, 'on a socket of the name server'),
     };
   }

@@ -58,9 +58,9 @@ export class Responder {
    */
   respond(bytes: Buffer, asker: Asker): Buffer | Promise<Buffer> | null {
     this.#queries += 1;
-    if (!this.#share.take(asker.address, performance.now())) return null;
-    const isUdp = asker.transport === 'udp';
     const scope = asker.scope();
+    if (!this.#share.take(scope?.client ?? asker.address, performance.now())) return null;
+    const isUdp = asker.transport === 'udp';
     if (isUdp && scope !== null) {
       const known = this.#memory.get(bytes, scope.view, this.#options.tables.revision);
       if (known !== null) return known;

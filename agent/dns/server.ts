@@ -1,7 +1,6 @@
 import { statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
@@ -12,6 +11,7 @@ import { explain } from './explain.js';
 import { sayReady, startSuccessor, takeInherited } from './handover.js';
 import { Forwarder } from './forwarder.js';
 import { Places } from './places.js';
+import { goFirst } from './precedence.js';
 import { newLineReader, type ToAgent, type ToServer } from './protocol.js';
 import { Responder } from './responder.js';
 import { DnsTables } from './tables.js';
@@ -33,15 +33,6 @@ const lookMs = 2000;
 const noAgentMs = 10_000;
 /** Until questions that were forwarded are answered: the sockets are read by the successor. */
 const lingerMs = 5000;
-
-/** Answers take microseconds and are waited for: the work of an attach can go after them. Without the right to say so they take turns. */
-function goFirst(log: Logger): void {
-  try {
-    setPriority(constants.priority.PRIORITY_ABOVE_NORMAL);
-  } catch (error) {
-    log.debug({ error: String(error) }, 'the name server has no precedence');
-  }
-}
 
 /** Where agent and name server meet. */
 export function dnsSocketPath(runDir: string): string {

@@ -1,5 +1,5 @@
 import { formatAddr, parseAddr, type Addr } from '../addr.js';
-import type { Labels, PortMapping, PortProtocol } from '../model.js';
+import type { Endpoint, PortProtocol } from '../model.js';
 
 /** Which names an endpoint is found by, and which ports are known by name. */
 
@@ -9,14 +9,8 @@ const LONG_ID = /^[0-9a-f]{64}$/;
 const shortIdLength = 12;
 const longestHostName = 200;
 
-export interface NamedEndpoint {
-  readonly id: string;
-  readonly name: string | null;
-  readonly aliases: readonly string[];
-  readonly callerId: string;
-  readonly labels: Labels;
-  readonly ports?: readonly PortMapping[];
-}
+/** What names are made of. */
+export type NamedEndpoint = Pick<Endpoint, 'id' | 'name' | 'aliases' | 'callerId' | 'labels' | 'ports'>;
 
 /** All names of an endpoint in its network, lower case: name, aliases, its id, and the container's id where that can be a name. */
 export function endpointNames(endpoint: NamedEndpoint): string[] {

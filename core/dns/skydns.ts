@@ -1,4 +1,5 @@
 import { backendState, isSelectedBy } from '../service/backend.js';
+import { isListed } from '../found-endpoint.js';
 import type { Endpoint, Service } from '../model.js';
 import { canonicalName, endpointNames, reverseOf, servicePorts } from './names.js';
 
@@ -86,10 +87,6 @@ export function skyDnsRecords(
     }
   }
   return records;
-}
-
-function isListed({ state }: Endpoint): boolean {
-  return state === 'attached' || state === 'linked';
 }
 
 interface Leaves {

@@ -1,4 +1,5 @@
 import { containsAddr, parseAddr, parsePrefix, type Prefix } from '../addr.js';
+import { isListed, type FoundEndpoint } from '../found-endpoint.js';
 import type { Endpoint, Network } from '../model.js';
 import { addressOfReverse, canonicalName, endpointNames, servicePorts } from './names.js';
 import type { DnsRecord } from './record.js';
@@ -7,28 +8,16 @@ import type { DnsRecord } from './record.js';
 export type ZoneNetwork = Pick<Network, 'id' | 'name'> & { readonly subnets: readonly string[] };
 
 /** What discovery needs of an endpoint. */
-export type ZoneEndpoint = Pick<
-  Endpoint,
-  | 'id'
-  | 'network'
-  | 'host'
-  | 'addresses'
-  | 'name'
-  | 'aliases'
-  | 'labels'
-  | 'state'
-  | 'callerId'
-  | 'generation'
-  | 'ports'
-> & {
-  /** A service's part in the zone: it goes before endpoints of its name. */
-  readonly service?: {
-    /** Name in the network that has the same addresses, for SRV. */
-    readonly target: string;
-    /** Whether the addresses are the service's own, or its backends'. */
-    readonly isOwner: boolean;
+export type ZoneEndpoint = FoundEndpoint &
+  Pick<Endpoint, 'generation' | 'ports'> & {
+    /** A service's part in the zone: it goes before endpoints of its name. */
+    readonly service?: {
+      /** Name in the network that has the same addresses, for SRV. */
+      readonly target: string;
+      /** Whether the addresses are the service's own, or its backends'. */
+      readonly isOwner: boolean;
+    };
   };
-};
 
 export interface ZoneOptions {
   /** The domain below which all names are, lower case: `tsnet.internal`. */
@@ -406,9 +395,11 @@ export class Zone {
   }
 }
 
-/** Reports whether an endpoint has an interface: a reserved one answers nothing yet, a detaching one no longer. */
-export function isListed(endpoint: Pick<Endpoint, 'state'>): boolean {
-  return endpoint.state === 'attached' || endpoint.state === 'linked';
+/** A record without what discovery does not need, and without anything of the sandbox. */
+export function zoneEndpoint(record: Endpoint): ZoneEndpoint {
+  const { id, network, host, addresses, name, aliases, labels, state, callerId, generation, ports } = record;
+  const endpoint = { id, network, host, addresses, name, aliases, labels, state, callerId, generation };
+  return ports === undefined ? endpoint : { ...endpoint, ports };
 }
 
 /** Where a service has a name, endpoints of that name are not answered. */

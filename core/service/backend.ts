@@ -1,20 +1,8 @@
+import type { FoundEndpoint } from '../found-endpoint.js';
 import type { Endpoint, Service } from '../model.js';
 
 /** What services look at of an endpoint. */
-export type BackendEndpoint = Pick<
-  Endpoint,
-  | 'id'
-  | 'network'
-  | 'host'
-  | 'addresses'
-  | 'name'
-  | 'aliases'
-  | 'labels'
-  | 'callerId'
-  | 'state'
-  | 'passing'
-  | 'draining'
->;
+export type BackendEndpoint = FoundEndpoint & Pick<Endpoint, 'passing' | 'draining'>;
 
 export type BackendState = 'ready' | 'failing' | 'draining' | 'down';
 

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -41,6 +41,14 @@ async function holders(host: LabHost): Promise<{ readonly pids: string[]; readon
   return { pids: all(/pid=(\d+)/g), sockets: all(/ino:(\d+)/g) };
 }
 
+/** A process's nice value, and that of its session where the kernel shares out the processor by sessions. */
+function precedenceOf(pid: string): readonly (string | undefined)[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const own = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16];
+  const path = `/proc/${pid}/autogroup`;
+  return existsSync(path) ? [own, /nice (-?\d+)/.exec(readFileSync(path, 'latin1'))?.[1]] : [own];
+}
+
 t.test('a name server of another version goes on with the same sockets, and no query fails', async (t: Test) => {
   await withLab(t, { hosts: 1, agentArgs: ['--dns-upstream', '127.0.0.1#9'] }, async (lab) => {
     const h1 = lab.host(1);
@@ -72,6 +80,11 @@ t.test('a name server of another version goes on with the same sockets, and no q
           return now.pids.length === 1 && now.pids[0] !== pids[0];
         },
         30_000,
+      );
+      const [pid = ''] = (await holders(h1)).pids;
+      t.ok(
+        precedenceOf(pid).every((nice) => nice === '-7'),
+        `process and session go first: ${precedenceOf(pid).join()}`,
       );
       const later = await lab.sandbox();
       const name = `later-${later.name}`;

@@ -3,6 +3,7 @@ import { createSocket } from 'node:dgram';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { ConnectionShare } from '../../agent/dns/connection-share.js';
 import { Forwarder } from '../../agent/dns/forwarder.js';
 import { listenTcp } from '../../agent/dns/listener.js';
 import { Responder } from '../../agent/dns/responder.js';
@@ -91,7 +92,8 @@ async function startServer(t: Test, { servers = [] as readonly string[], ours = 
     const addresses = [`10.1.0.${index + 10}`];
     tables.apply({ do: 'endpoint', value: { id, ...names, addresses, labels: {}, ports: [] } });
   }
-  tables.apply({ do: 'own', value: { endpoint: 'e0', sandbox: '1', inside: null } });
+  for (const [endpoint, sandbox] of ['1', '2'].entries())
+    tables.apply({ do: 'own', value: { endpoint: `e${endpoint}`, sandbox, inside: null } });
   tables.apply({ do: 'end' });
   const forwarder = new Forwarder({ isOurs: (address) => address === ours, tryMs: 200 });
   const responder = new Responder({ tables, forwarder, hostServers: () => servers });
@@ -100,17 +102,21 @@ async function startServer(t: Test, { servers = [] as readonly string[], ours = 
     responder,
     address: '127.0.0.1',
     port: 0,
-    scopeOf: () => tables.scopeOf('e0'),
+    connections: new ConnectionShare(),
+    // One sandbox has several addresses.
+    scopeOf: (address: string) => tables.scopeOf(address.startsWith('127.0.1.') ? 'e1' : 'e0'),
     onError: (error: Error) => {
       throw error;
     },
   };
   const [udp, tcp] = [await listenUdp(options), await listenTcp({ ...options, address: '0.0.0.0' })];
+  const other = await listenTcp({ ...options, address: '0.0.0.0' });
   t.teardown(() => {
     udp.close();
     tcp.close();
+    other.close();
   });
-  return { udpPort: udp.port, tcpPort: tcp.port };
+  return { udpPort: udp.port, tcpPort: tcp.port, otherTcpPort: other.port };
 }
 
 /** A client with a UDP socket: sends anything, and asks. */
@@ -202,19 +208,31 @@ t.test('pipelined queries are all answered, also after the client has closed its
   );
 });
 
-t.test('connections that never say anything cost their client only', async (t) => {
-  const { tcpPort } = await startServer(t);
-  const held = Array.from({ length: 40 }, () =>
-    connect({ host: '127.0.0.1', port: tcpPort, localAddress: '127.0.0.2' }),
+t.test('connections that never say anything cost their client only, whatever address they come from', async (t) => {
+  const { tcpPort, otherTcpPort } = await startServer(t);
+  const held = Array.from({ length: 40 }, (_, index) =>
+    connect({
+      host: '127.0.0.1',
+      port: index % 3 === 0 ? otherTcpPort : tcpPort,
+      localAddress: index % 2 === 0 ? '127.0.0.2' : '127.0.0.3',
+    }),
   );
   t.teardown(() => held.forEach((socket) => socket.destroy()));
   for (const socket of held) socket.on('error', () => undefined).resume();
   for (const socket of held) socket.write(Buffer.of(0, 40, 1));
-  await waitFor('those beyond the limit to be closed', () => held.filter(({ destroyed }) => destroyed).length === 20);
-  const socket = connect({ host: '127.0.0.1', port: tcpPort });
-  const messages = messagesOf(socket);
-  socket.end(framed(question('web', 1)));
-  t.same((await messages).map(dataOf), [['10.1.0.10']], 'another client');
+  const closed = (): number => held.filter(({ destroyed }) => destroyed).length;
+  await waitFor('those beyond the limit to be closed', () => closed() === 20);
+  const ask = async (localAddress: string): Promise<(string | null)[][]> => {
+    const socket = connect({ host: '127.0.0.1', port: tcpPort, localAddress });
+    const messages = messagesOf(socket);
+    socket.end(framed(question('web', 1)));
+    return (await messages.catch(() => [])).map(dataOf);
+  };
+  t.same(await ask('127.0.1.1'), [['10.1.0.10']], 'another client');
+  t.same(await ask('127.0.0.4'), [], 'the same client, from one more address');
+  t.equal(closed(), 20, 'its others are still there');
+  held.find(({ destroyed }) => !destroyed)?.destroy();
+  await waitFor('the place of a closed one to be free', async () => (await ask('127.0.0.4')).length === 1);
 });
 
 t.test('a silent upstream is passed over, and a truncated answer is fetched by TCP', async (t) => {
