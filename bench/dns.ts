@@ -9,7 +9,7 @@ import type { Sandbox } from '../test/lab/sandbox.js';
 import { inLab } from './bench-lab.js';
 import { gatewayOf, namedOf, startServers, type Named } from './dns-servers.js';
 import { NameWatch } from './dns-watch.js';
-import { dnsperf, type ServerPlace } from './dnsperf.js';
+import { dnsperf, type PerfOptions, type ServerPlace } from './dnsperf.js';
 import type { Benchmark, Samples, Subject } from './harness.js';
 import { KeptConnection } from './kept-connection.js';
 import { quantile } from './stats.js';
@@ -135,10 +135,10 @@ class Attacher {
 
 const tsnetPlace = ({ network }: World): ServerPlace => ({ address: gatewayOf(network), port: 53 });
 
-/** Asks at a steady rate until it is ended. */
-function asking({ client, questions, ...world }: World, rate: number, seconds: number): Promise<readonly number[]> {
-  const place = tsnetPlace({ client, questions, ...world });
-  return dnsperf(client, place, { questions, seconds, rate }).then(({ latenciesMs }) => latenciesMs);
+/** Asks at a steady rate, and how long each answer took. */
+async function asking(world: World, how: Omit<PerfOptions, 'questions'>): Promise<readonly number[]> {
+  const { client, questions } = world;
+  return (await dnsperf(client, tsnetPlace(world), { questions, ...how })).latenciesMs;
 }
 
 /** Both subjects attach in the same way; beside one of them the name server is asked all the time. */
@@ -156,7 +156,7 @@ function attachingWhileAsked(world: World): Benchmark {
     units: { 'attach ms': 'ms', 'attach p99': 'ms' },
     subjects: [
       { name: 'without', round: () => measure(async () => undefined) },
-      { name: busy, round: () => measure(() => asking(world, busyPerSecond, seconds)) },
+      { name: busy, round: () => measure(() => asking(world, { rate: busyPerSecond, seconds })) },
     ],
     rounds,
     warmups: 2,
@@ -168,7 +168,7 @@ function askedWhileAttaching(world: World): Benchmark {
   const attacher = new Attacher(world);
   const seconds = Math.ceil((attachesPerRound * attachPeriodMs) / 1000);
   const measure = async (): Promise<Samples> => {
-    const latenciesMs = await asking(world, calmPerSecond, seconds);
+    const latenciesMs = await asking(world, { rate: calmPerSecond, seconds, onTime: true });
     return { 'answer p99': [quantile(latenciesMs, 0.99)], 'answer p50': [quantile(latenciesMs, 0.5)] };
   };
   const busy = `at ${1000 / attachPeriodMs} attaches/s`;
