@@ -78,6 +78,7 @@ function filled(text: string | undefined): string | undefined {
 
 /** Containers may have names that are no DNS names: those go without. */
 function endpointName(text: string): string | null {
+  if (text === '') return null;
   try {
     return parseEndpointName(text);
   } catch {
