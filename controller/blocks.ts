@@ -8,7 +8,15 @@ import { planRelease } from '../core/ipam-return.js';
 import type { Block, Carve, Network } from '../core/model.js';
 import { nextAddress, serviceOwner } from '../core/service/address.js';
 import type { Txn } from '../lib/etcd/txn.js';
-import { commit, commitInTurn, networkUnknown, newId, requireReady, settingsOf, type ControllerContext } from './context.js';
+import {
+  commit,
+  commitInTurn,
+  networkUnknown,
+  newId,
+  requireReady,
+  settingsOf,
+  type ControllerContext,
+} from './context.js';
 import { requireHost } from './hosts.js';
 import { hostState } from './liveness.js';
 import { getNextGeneration, listBlocks, putBlockChange } from './store/blocks.js';
