@@ -146,7 +146,8 @@ function utf8Length(text: string): number {
 /**
  * Reads the name of a network interface.
  *
- * Source: dev_valid_name() in net/core/dev.c; also without "%" and control characters, which the
+ * Source: dev_valid_name() in net/core/dev.c, and inetdev_valid_name() in net/ipv4/devinet.c for `all` and `default`, which are
+ * no links below /proc/sys/net/ipv4/conf; also without "%" and control characters, which the
  * kernel or its tools would take for a pattern or garble.
  * Errors: ERR_INVALID_IFNAME.
  */
@@ -155,8 +156,7 @@ export function parseIfname(text: string, field = 'ifname'): string {
   const isValid =
     bytes >= 1 &&
     bytes <= nameLimits.ifnameBytes &&
-    text !== '.' &&
-    text !== '..' &&
+    !['.', '..', 'all', 'default'].includes(text) &&
     !/[\s/:%]/.test(text) &&
     !CONTROL.test(text);
   if (isValid) return text;

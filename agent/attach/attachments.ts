@@ -1,8 +1,9 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import type { AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api.js';
 import type { Family } from '../../core/addr.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
-import type { Network } from '../../core/model.js';
+import type { Endpoint, Network } from '../../core/model.js';
 import { applyLabels, parseAliases } from '../../core/name.js';
 import { checkPorts, isSameBandwidth, isSamePorts } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
@@ -26,6 +27,8 @@ export interface AttachmentsOptions {
   readonly network: (ref: string) => Promise<Network>;
   /** A network this host knows, by id. */
   readonly knownNetwork: (id: string) => Network | undefined;
+  /** Who has a MAC of a network on another host, as far as the cluster has said. */
+  readonly macHolder: (network: string, mac: string) => Endpoint | undefined;
   readonly bootId: string;
   readonly log: Logger;
 }
@@ -34,6 +37,9 @@ export interface AttachmentsOptions {
 const endpointsPerHost = { overlay: 1022, bridge: 1023, macvlan: Infinity } as const;
 /** How many of eth0, eth1, … are tried where the caller names none. */
 const ifnameTries = 64;
+/** How long a MAC is waited for that was on another host until just now. */
+const macWaitMs = 1000;
+const macLookMs = 50;
 
 /**
  * The verbs on own endpoints. One caller's id on one network is worked on in order, everything else in parallel; each
@@ -43,6 +49,8 @@ export class Attachments {
   readonly #options: AttachmentsOptions;
   readonly #queue = new KeyedQueue();
   readonly #ports = new Map<string, number>();
+  /** By network and MAC that somebody chose. */
+  readonly #macs = new KeyedQueue();
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
@@ -79,8 +87,10 @@ export class Attachments {
       if (known !== undefined) return this.#assertSame(known, checked);
       await this.#options.steps.checkPorts(network, checked);
       const ifname = checked.ifname ?? 'eth0';
-      const entry = await this.#reserve(network, { checked, callerId, ifname });
-      return this.#options.own.put({ ...entry, step: null });
+      return this.#byMac(network, checked.mac, async () => {
+        const entry = await this.#reserve(network, { checked, callerId, ifname });
+        return this.#options.own.put({ ...entry, step: null });
+      });
     });
   }
 
@@ -284,7 +294,12 @@ export class Attachments {
     if (known?.record.state === 'reserved') {
       return this.#link(network, known, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: true });
     }
-    return this.#attachFresh(network, request);
+    return this.#byMac(network, checked.mac, () => this.#attachFresh(network, request));
+  }
+
+  /** Those who choose one MAC wait for each other: whether it is free shows once the one before has its record. */
+  #byMac<T>(network: Network, mac: string | null, task: () => Promise<T>): Promise<T> {
+    return mac === null ? task() : this.#macs.run(`${network.id}/${mac}`, task);
   }
 
   /** Where the caller leaves the interface's name open, one that somebody else has taken is passed over. */
@@ -316,12 +331,12 @@ export class Attachments {
     request: { checked: CheckedRequest; callerId: string; ifname: string },
   ): Promise<OwnEndpoint> {
     const { own, steps } = this.#options;
+    if (request.checked.mac !== null) await this.#assertMacFree(network, request.checked.mac);
     const pending = this.#ports.get(network.id) ?? 0;
     if (own.countOf(network.id) + pending >= endpointsPerHost[network.driver]) {
       const message = `network ${network.name} has ${own.countOf(network.id)} endpoints on this host, as many as bridge ${bridgeName(network.id)} has ports`;
       throw new TsnetError('ERR_PORTS_EXHAUSTED', message, { details: { network: network.name } });
     }
-    this.#assertMacFree(network, request.checked.mac);
     this.#ports.set(network.id, pending + 1);
     try {
       const { checked, callerId, ifname } = request;
@@ -333,13 +348,22 @@ export class Attachments {
     }
   }
 
-  /** A bridge has one port for a MAC. What other hosts have is for the controller to say when it hears of the endpoint. */
-  #assertMacFree(network: Network, mac: string | null): void {
-    if (mac === null) return;
-    const holder = this.#options.own.ofNetwork(network.id).find(({ record }) => record.mac === mac);
+  /**
+   * A bridge has one port for a MAC, and leads it to one host. Where two hosts choose it at once, the controller has the last
+   * word when it hears of the endpoints.
+   */
+  async #assertMacFree(network: Network, mac: string): Promise<void> {
+    const { own, macHolder } = this.#options;
+    const here = own.ofNetwork(network.id).find(({ record }) => record.mac === mac)?.record;
+    let holder = here ?? macHolder(network.id, mac);
+    for (let waitedMs = 0; here === undefined && holder !== undefined && waitedMs < macWaitMs; waitedMs += macLookMs) {
+      await wait(macLookMs);
+      holder = macHolder(network.id, mac);
+    }
     if (holder === undefined) return;
-    throw new TsnetError('ERR_MAC_IN_USE', `MAC ${mac} is that of endpoint ${holder.record.id} on ${network.name}`, {
-      details: { field: 'mac', value: mac, network: network.name, endpoint: holder.record.id },
+    const message = `MAC ${mac} is that of endpoint ${holder.id} on ${network.name}, on host ${holder.host}`;
+    throw new TsnetError('ERR_MAC_IN_USE', message, {
+      details: { field: 'mac', value: mac, network: network.name, endpoint: holder.id, host: holder.host },
     });
   }
 

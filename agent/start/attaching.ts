@@ -65,6 +65,8 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     carry,
     network: (ref) => networks.find(ref),
     knownNetwork: (id) => networks.known(id),
+    macHolder: (network, mac) =>
+      [...state.endpointsOf(network)].find((endpoint) => endpoint.mac === mac && endpoint.host !== host.name),
     bootId,
     log,
   });

@@ -81,9 +81,9 @@ t.test('an address that lives on another host is refused, and the error says whe
   });
 });
 
-t.test('a MAC that another endpoint of the network has on this host is refused', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
-    const [first, second] = [await lab.sandbox(), await lab.sandbox()];
+t.test('a MAC that another endpoint of the network has is refused', async (t) => {
+  await withLab(t, { hosts: 2 }, async (lab) => {
+    const [first, second, third] = [await lab.sandbox(), await lab.sandbox(), await lab.sandbox()];
     const mac = '02:00:00:00:00:0a';
     for (const name of ['one', 'two']) await lab.host(1).create({ name });
     const endpoint = await lab.host(1).attach('one', first, { mac });
@@ -91,5 +91,16 @@ t.test('a MAC that another endpoint of the network has on this host is refused',
     await lab.host(1).attach('two', second, { mac });
     await lab.host(1).detach('one', first);
     t.equal((await lab.host(1).attach('one', second, { mac })).mac, mac, 'free again');
+
+    await lab.host(1).published();
+    const refused = lab.host(2).attach('one', third, { mac });
+    await t.rejects(refused, { code: 'ERR_MAC_IN_USE', message: /on host h1/ }, 'also where it is on another host');
+    await lab.host(1).detach('one', second);
+    t.equal((await lab.host(2).attach('one', third, { mac })).mac, mac, 'which may have let go of it just now');
+
+    const both = await Promise.allSettled(
+      [first, second].map((sandbox) => lab.host(1).attach('two', sandbox, { mac: '02:00:00:00:00:0b' })),
+    );
+    t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'of two at once one has it');
   });
 });

@@ -82,6 +82,8 @@ t.test('interface names are what the kernel takes', (t) => {
     '',
     '.',
     '..',
+    'all',
+    'default',
     'a'.repeat(16),
     'a/b',
     'a:b',
