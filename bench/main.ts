@@ -9,7 +9,10 @@ import { withPolicy } from './policy.js';
 import { withPorts } from './ports.js';
 import { withServices } from './services.js';
 
-type WithBenchmark = (run: (benchmark: Benchmark) => Promise<boolean>) => Promise<boolean>;
+type WithBenchmark = (
+  run: (benchmark: Benchmark) => Promise<boolean>,
+  isWanted: (part: string) => boolean,
+) => Promise<boolean>;
 
 const benchmarks: Readonly<Record<string, WithBenchmark>> = {
   attach: withAttach,
@@ -23,12 +26,17 @@ const benchmarks: Readonly<Record<string, WithBenchmark>> = {
 };
 const outputFolder = fileURLToPath(new URL('../../bench', import.meta.url));
 
-const [name = ''] = process.argv.slice(2);
+const [name = '', ...parts] = process.argv.slice(2);
+const isWanted = (part: string): boolean => parts.length === 0 || parts.includes(part);
 const withBenchmark = Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
 if (withBenchmark === undefined) {
   process.stderr.write(`error: "${name}" is no benchmark\nhint: Known are: ${Object.keys(benchmarks).join(', ')}.\n`);
   process.exitCode = 2;
 } else {
-  const kept = await withBenchmark((benchmark) => runBenchmark(name, benchmark, outputFolder));
+  const run = (benchmark: Benchmark): Promise<boolean> =>
+    benchmark.part === undefined || isWanted(benchmark.part)
+      ? runBenchmark(name, benchmark, outputFolder)
+      : Promise.resolve(true);
+  const kept = await withBenchmark(run, isWanted);
   process.exitCode = kept ? 0 : 1;
 }
