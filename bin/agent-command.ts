@@ -68,6 +68,10 @@ export const agentCommand: CommandSpec<AgentFlags> = {
       .env('TSNET_DNS_UPSTREAM'),
     logLevelOption(agentDefaults.logLevel),
   ],
+  contradictions: [
+    ['no-dns', 'dns-domain'],
+    ['no-dns', 'dns-upstream'],
+  ],
   examples: [
     { does: 'Beside a controller on the same machine', line: 'tsnet agent' },
     {

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { CommandSpec } from '../cli/command.js';
 import { collectList, formatDuration, parseDurationMs, parseServer, parseWhole } from '../cli/parse.js';
 import { controllerDefaults, type ControllerOptions } from '../controller/options.js';
+import { TsnetError } from '../core/errors.js';
 import { parseHostName } from '../core/name.js';
 import type { LogLevel } from '../lib/log.js';
 import { logLevelOption } from './options.js';
@@ -84,6 +85,10 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
   ],
   common: 'none',
   act: async ({ options, cli }) => {
+    if (options.skydns === undefined && options.skydnsDomain !== skyDnsDefaults.domain)
+      throw new TsnetError('ERR_USAGE', '--skydns-domain says nothing without --skydns', {
+        hint: 'Give --skydns as well; see `tsnet help controller`.',
+      });
     const controller: ControllerOptions = {
       listen: (options.listen ?? controllerDefaults.listen).map((place) => parseServer(place, cli.cwd)),
       dataDir: resolve(cli.cwd, options.dataDir),

@@ -1,4 +1,5 @@
 import { Argument, type Command, Option } from 'commander';
+import { refuseContradictions, type Contradiction } from './contradictions.js';
 import { asTsnetError, printError } from './errors.js';
 import { Connections } from './connection.js';
 import type { CliContext } from './context.js';
@@ -35,6 +36,8 @@ export interface CommandSpec<Options = unknown> {
   readonly common: 'calls' | 'output' | 'none';
   /** Options after the first argument belong to the command named there. */
   readonly passThrough?: boolean;
+  /** Options that exclude each other on one line, beside each and its `--no-` form. */
+  readonly contradictions?: readonly Contradiction[];
   /** It looks at the other commands, so they have to be made as well. */
   readonly wholeTree?: boolean;
   /** Runs it; the exit code where it is not 0. Errors are thrown. */
@@ -102,6 +105,7 @@ export function addCommand<Options>(
   for (const option of spec.options?.() ?? []) command.addOption(option);
   if (spec.common !== 'none') command.addOption(outputOption());
   if (spec.common === 'calls') for (const option of callOptions()) command.addOption(option);
+  refuseContradictions(command, spec.contradictions ?? [], helpOf(command));
   command.helpOption('-h, --help', 'show this help').addHelpText('after', () => formatExamples(spec.examples));
   command.usage(usageOf(spec));
   if (spec.passThrough === true) command.passThroughOptions();
@@ -137,6 +141,11 @@ export async function runCommand<Options>(
 /** The words that lead to a command, `tsnet endpoint ls`. */
 export function pathOf(command: Command): string {
   return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
+}
+
+/** The command that explains a command, `tsnet help endpoint ls`. */
+export function helpOf(command: Command): string {
+  return pathOf(command).replace(/^tsnet/, 'tsnet help');
 }
 
 function rootOf(command: Command): Command {

@@ -1,5 +1,5 @@
 import { CommanderError, type Command } from 'commander';
-import { pathOf, runCommand, type TreeSpec } from './command.js';
+import { helpOf, runCommand, type TreeSpec } from './command.js';
 import type { CliContext } from './context.js';
 import { asTsnetError, fromCommander, printError } from './errors.js';
 import { newProgram, newTree } from './tree.js';
@@ -55,7 +55,7 @@ function helpFor(program: Command, argv: readonly string[]): string {
     if (next === undefined) break;
     command = next;
   }
-  return pathOf(command).replace(/^tsnet/, 'tsnet help');
+  return helpOf(command);
 }
 
 /** The format asked for on a line that could not be parsed. */

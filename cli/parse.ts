@@ -24,7 +24,15 @@ export function collectPairs(
 ): Readonly<Record<string, string>> {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('Write KEY=VALUE.');
-  return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+  const [key, value] = [text.slice(0, at), text.slice(at + 1)];
+  refuseTwice(before, key, value);
+  return { ...before, [key]: value };
+}
+
+/** Which of two values is meant, nobody can tell. */
+function refuseTwice(before: Readonly<Record<string, string | null>>, key: string, value: string | null): void {
+  if (Object.hasOwn(before, key) && before[key] !== value)
+    throw new InvalidArgumentError(`${key} is there already with another value.`);
 }
 
 /** Collects ports to publish. Errors: ERR_INVALID_PORT, ERR_INVALID_ADDRESS. */
@@ -40,9 +48,13 @@ export function collectLabelChanges(
   if (!text.includes('=')) {
     if (text.length < 2 || !text.endsWith('-'))
       throw new InvalidArgumentError('Write KEY=VALUE to set, KEY- to remove.');
-    return { ...before, [text.slice(0, -1)]: null };
+    const key = text.slice(0, -1);
+    refuseTwice(before, key, null);
+    return { ...before, [key]: null };
   }
-  return { ...before, ...collectPairs(text) };
+  const [[key, value] = ['', '']] = Object.entries(collectPairs(text));
+  refuseTwice(before, key, value);
+  return { ...before, [key]: value };
 }
 
 /** A reader of whole numbers within bounds. */

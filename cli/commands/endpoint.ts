@@ -21,6 +21,7 @@ const lsCommand: CommandSpec<LsOptions> = {
     new Option('--local', "this host's own, as its agent knows them: needs no controller").conflicts('host'),
     new Option('-q, --quiet', 'ids only'),
   ],
+  contradictions: [['local', 'controller']],
   examples: [
     { does: 'Who is on frontend, on all hosts', line: 'tsnet endpoint ls frontend' },
     { does: 'What this host has, while the cluster is away', line: 'tsnet endpoint ls --local -o wide' },

@@ -186,6 +186,12 @@ const updateCommand: CommandSpec<UpdateOptions> = {
         hint: 'Give --label, --subnet, --join or --unjoin; see `tsnet help update`.',
       });
     }
+    const both = options.join?.find((network) => options.unjoin?.includes(network) === true);
+    if (both !== undefined) {
+      throw new TsnetError('ERR_USAGE', `--join and --unjoin: ${both} is named by both`, {
+        hint: 'Say which of them is meant; see `tsnet help update`.',
+      });
+    }
     const body = present<NetworkUpdate>({
       labels: options.label,
       addSubnets: subnets.length === 0 ? undefined : subnets,

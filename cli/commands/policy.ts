@@ -56,6 +56,7 @@ function parsePortText(text: string): PolicyPort {
 
 function ruleOf(peers: readonly string[] | undefined, ports: readonly string[] | undefined): PolicyRule {
   const parsed = (peers ?? []).map(parsePeerText);
+  if (parsed.includes(null) && parsed.length > 1) usage('"any" leaves nothing for another peer to add: give it alone');
   return {
     ...(parsed.length === 0 || parsed.includes(null) ? {} : { peers: parsed.filter((peer) => peer !== null) }),
     ...(ports === undefined ? {} : { ports: ports.map(parsePortText) }),
@@ -75,6 +76,8 @@ function policyOfOptions(name: string, options: CreateOptions): PolicyBody {
   };
   if (ingress === undefined && egress === undefined)
     usage('nothing is said of ingress or egress: give --from, --to, --deny-ingress or --deny-egress');
+  if (port !== undefined && from === undefined && to === undefined)
+    usage('--port is for what is permitted, and nothing is: give --from or --to');
   try {
     return parsePolicy(body);
   } catch (error) {
@@ -119,6 +122,10 @@ const createCommand: CommandSpec<CreateOptions> = {
     new Option('--deny-ingress', 'permit nothing that comes in').conflicts('from'),
     new Option('--deny-egress', 'permit nothing that goes out').conflicts('to'),
   ],
+  contradictions: (['network', 'select', 'from', 'to', 'port', 'deny-ingress', 'deny-egress'] as const).map((name) => [
+    'file',
+    name,
+  ]),
   examples: [
     {
       does: 'Nobody reaches the stores of backend',
