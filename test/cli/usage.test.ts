@@ -49,7 +49,7 @@ const wrong: readonly (readonly string[])[] = [
   ['controller', '--skydns-domain', 'example.net'],
   ['agent', '--no-dns', '--dns-domain', 'example.net'],
   ['dns', 'query', 'web', '--type', 'BOGUS'],
-  ['completion', 'fish'],
+  ['completion', 'tcsh'],
   ['help', 'endpoint', 'nope'],
   ['ls', '--controller', 'https://a'],
   ['ls', '--controller', 'unix:/nonexistent', '--token-file', '/nonexistent'],
