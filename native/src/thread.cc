@@ -26,7 +26,7 @@ struct Start {
 
 /** A thread that has ended its task takes another for so long. */
 constexpr auto idleTime = std::chrono::seconds(2);
-constexpr size_t maxIdle = 2;
+constexpr size_t maxIdle = 8;
 
 /** Never destroyed: threads may wait in it while the process ends. */
 struct Pool {
