@@ -80,11 +80,23 @@ export async function startController(options: ControllerOptions, log: Logger): 
     if (etcd !== undefined) await context.mirror.until(() => context.mirror.isConnected, 10_000);
     const urls = listening.map(({ url }) => url);
     log.info({ urls, etcd: client.endpoints }, 'controller listens');
+    warnOfLoopback(options, urls, log);
     return { urls, context, app, etcdPid: pidOf(etcd), close: () => closers.close() };
   } catch (error) {
     await closers.close();
     throw error;
   }
+}
+
+/** Whoever connects from a loopback address is asked for no token, at whatever address of this machine. */
+function warnOfLoopback(options: ControllerOptions, urls: readonly string[], log: Logger): void {
+  const open = urls.filter((url) => !url.startsWith('unix:'));
+  if (options.requireLoopbackToken || open.length === 0) return;
+  log.warn(
+    { urls: open },
+    'every user of this machine, and every container on its network, may do everything here without a token: ' +
+      'ask for one with --require-loopback-token, or listen on a unix socket (--listen unix:PATH)',
+  );
 }
 
 function pidOf(etcd: EtcdChild | undefined): () => number | undefined {

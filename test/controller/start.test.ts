@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { startController } from '../../controller/main.js';
-import { controllerDefaults } from '../../controller/options.js';
+import { controllerDefaults, type ControllerOptions } from '../../controller/options.js';
 import { newLogger } from '../../lib/log.js';
 import { newTestEtcd } from './running-controller.js';
 
@@ -27,4 +27,25 @@ void t.test('a controller whose port is taken says so and ends, whatever it was 
   const late = new Promise((resolve) => (timer = setTimeout(() => resolve('still not ended'), 20_000)));
   t.match(await Promise.race([started, late]), { code: 'ERR_LISTEN', message: String(port) });
   clearTimeout(timer);
+});
+
+void t.test('a controller says at its start whom it asks for no token', async (t) => {
+  const etcd = await newTestEtcd(t);
+  const said = async (options: Partial<ControllerOptions>): Promise<string[]> => {
+    const dataDir = await mkdtemp(join(tmpdir(), 'tsnet-controller-'));
+    const warnings: string[] = [];
+    const log = newLogger('controller', 'silent');
+    log.warn = (_fields: unknown, message?: string) => void warnings.push(message ?? '');
+    const controller = await startController(
+      { ...controllerDefaults, listen: [`unix:${dataDir}/a.sock`], etcd: [etcd.endpoint], dataDir, ...options },
+      log,
+    );
+    await controller.close();
+    await rm(dataDir, { recursive: true, force: true });
+    return warnings.filter((message) => message.includes('without a token'));
+  };
+  const listen = ['http://127.0.0.1:0'];
+  t.match(await said({ listen }), [/--require-loopback-token.*unix:PATH/]);
+  t.same(await said({ listen, requireLoopbackToken: true }), [], 'not where it asks for one');
+  t.same(await said({}), [], 'nor on a socket that is its own');
 });
