@@ -8,7 +8,7 @@ export interface UnderlayWatchOptions {
   /** Finds it again as at the start. Errors: ERR_UNDERLAY_UNKNOWN. */
   readonly find: () => Promise<Underlay>;
   /** Whether an interface of this host has the address. */
-  readonly hasAddress: (address: string) => boolean;
+  readonly hasAddress: (address: string) => Promise<boolean>;
   readonly readMtu: (iface: string) => Promise<number>;
   readonly log: Logger;
   readonly everyMs?: number;
@@ -94,7 +94,7 @@ export class UnderlayWatch implements Underlay {
   async #find(): Promise<Underlay> {
     const { find, hasAddress, readMtu } = this.#options;
     const { iface, vtep } = this.#current;
-    return hasAddress(vtep) ? { iface, vtep, mtu: await readMtu(iface) } : find();
+    return (await hasAddress(vtep)) ? { iface, vtep, mtu: await readMtu(iface) } : find();
   }
 }
 

@@ -38,9 +38,6 @@ function byInterface(iface: string): { iface: string; vtep: string } | null {
   return chosen === undefined ? null : { iface, vtep: chosen.address };
 }
 
-/** Whether an interface of this host has the address. */
-export const hasAddress = (address: string): boolean => byAddress(address) !== null;
-
 function byAddress(address: string): { iface: string; vtep: string } | null {
   for (const [iface, addrs] of Object.entries(networkInterfaces())) {
     if (addrs?.some((addr) => addr.address === address) === true) return { iface, vtep: address };

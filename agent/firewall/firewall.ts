@@ -208,9 +208,10 @@ export class Firewall {
   }
 
   #setPorts(entry: OwnEndpoint, siblings: number): void {
-    const { record, defaultRoutes } = entry;
-    const isLinked = record.state === 'linked' || record.state === 'attached';
-    if (!isLinked || record.ports === undefined) return this.#closePorts(record);
+    const { record, defaultRoutes, step } = entry;
+    // One that is just being attached has been published already, and its record says so only when it is done.
+    const isOpen = record.state === 'linked' || record.state === 'attached' || step === 'link';
+    if (!isOpen || record.ports === undefined) return this.#closePorts(record);
     this.#options.ruleSet.setElements(
       owners.endpoint(record.id),
       portElements(record, { defaultRoutes, isElsewhere: siblings > 1 }),

@@ -11,6 +11,7 @@ import { LivingLinks } from '../attach/living-links.js';
 import { OwnIndex } from '../attach/own-index.js';
 import { rebuildJournal } from '../attach/rebuild.js';
 import { assertSameHost, readBootId } from '../identity.js';
+import { listHostAddresses } from '../firewall/surroundings.js';
 import { HostAddresses } from '../ipam/host-addresses.js';
 import { Journal } from '../journal/journal.js';
 import { claimNamespace } from '../namespace-claim.js';
@@ -21,7 +22,7 @@ import { ClusterState } from '../state/cluster-state.js';
 import { ClusterSync } from '../sync/cluster-sync.js';
 import { ControllerClient } from '../sync/controller-client.js';
 import { UnderlayWatch } from '../underlay-watch.js';
-import { findUnderlay, hasAddress } from '../underlay.js';
+import { findUnderlay } from '../underlay.js';
 
 /** What an agent works with: what this host had before, the kernel, and the way to the cluster. */
 export interface AgentHost {
@@ -87,6 +88,8 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
   // By netlink: /sys shows the namespace that it was mounted in, not the agent's own.
   const readMtu = async (iface: string): Promise<number> => (await linkGet(connection, iface)).mtu ?? 1500;
   const findAgain = () => findUnderlay(options.underlay, readMtu);
+  // Also while its link is down for a moment: what Node lists is up only.
+  const hasAddress = async (address: string): Promise<boolean> => (await listHostAddresses(connection)).has(address);
   const underlay = new UnderlayWatch({ first: await findAgain(), find: findAgain, hasAddress, readMtu, log });
   closers.push(() => underlay.close());
   const networks = new Networks(state, client);

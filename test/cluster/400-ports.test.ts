@@ -199,6 +199,30 @@ async function mended(t: Test, lab: Lab, harm: readonly string[]): Promise<void>
   t.ok(tookMs < 2000 + 4 * lookMs, `${harm.join(' ')} is mended within 2 s (${tookMs.toFixed(0)} ms with the looking)`);
 }
 
+t.test('a sandbox that joins several networks at once publishes its ports on each', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const host = lab.host(1);
+    const names = ['one', 'two', 'three', 'four'];
+    const beside = await lab.sandbox();
+    for (const name of names) {
+      await host.create({ name });
+      await host.attach(name, beside);
+    }
+    const sandbox = await lab.sandbox();
+    const server = await listenIn(sandbox, 'listen-tcp', 80);
+    for (let round = 1; round <= 3; round += 1) {
+      const join = (name: string, at: number): Promise<EndpointView> =>
+        host.attach(name, sandbox, { ifname: `e${at}`, ports: [{ hostPort: 8080 + at, port: 80 }] });
+      await Promise.all(names.map(join));
+      for (const at of names.keys())
+        t.ok(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080 + at), `round ${round}, port ${8080 + at}`);
+      await Promise.all(names.map((name) => host.detach(name, sandbox)));
+    }
+    await server.end();
+    t.notMatch(await rulesOf(lab), /808[0-3]/, 'nothing of it is left');
+  });
+});
+
 t.test('somebody else’s hand in the rules is mended', async (t) => {
   await withLab(t, { hosts: 1 }, async (lab) => {
     await lab.host(1).create({ name: 'front' });
