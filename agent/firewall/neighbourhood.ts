@@ -78,6 +78,7 @@ export class Neighbourhood {
       }
       if (chain.hook !== 'forward' || chain.policy !== 'drop' || chain.table === 'tsnet') continue;
       if (opened.has(chain.family) && chain.table === 'filter' && chain.name === 'FORWARD') continue;
+      if (await acceptsOurs(chain, rulesOf)) continue;
       warnings.push({ code: 'ERR_FORWARD_DROPPED', message: dropMessage(chain) });
     }
     this.#warnings = warnings;
@@ -108,6 +109,24 @@ export class Neighbourhood {
     this.#placed.add(program);
     return true;
   }
+}
+
+/** An accept of our mark, as nft lists it, its own rules and those of iptables. */
+const acceptRule = new RegExp(
+  `^\\s*meta mark & 0x0*${acceptedMark.toString(16)} (== 0x0*${acceptedMark.toString(16)}|!= 0x0+)( counter packets \\d+ bytes \\d+)? accept\\b`,
+  'm',
+);
+/** Chains that are looked into beside the first: front ends put their users' rules one jump away. */
+const maxJumps = 32;
+
+/** Whether the operator has done what the warning says, in the chain or in one that all packets in it are sent to. */
+async function acceptsOurs(chain: ListedChain, rulesOf: RulesOf): Promise<boolean> {
+  const rules = await rulesOf(chain);
+  if (acceptRule.test(rules)) return true;
+  const jumps = rules.matchAll(/^\s*(?:counter packets \d+ bytes \d+ )?jump ([\w-]+)$/gm);
+  for (const [, name = ''] of [...jumps].slice(0, maxJumps))
+    if (acceptRule.test(await rulesOf({ ...chain, name }))) return true;
+  return false;
 }
 
 /** A container's bridge is what Docker sends on to its chain of published ports. */

@@ -122,6 +122,16 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
         /iptables -I FORWARD -m mark --mark 0x1000\/0x1000 -j ACCEPT/,
       );
       t.notOk(await canPing(web.sandbox, outsideAddress, quick), 'it does drop');
+      const told = ['FORWARD', '-m', 'mark', '--mark', '0x1000/0x1000', '-j', 'ACCEPT'];
+      await lab.host(1).exec('iptables', '-I', ...told);
+      await lab
+        .host(1)
+        .waitForAgent('no warning', ({ warnings }) => !warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
+      t.ok(await canPing(web.sandbox, outsideAddress, quick), 'what it says opens the way, and ends the warning');
+      await lab.host(1).exec('iptables', '-D', ...told);
+      await lab
+        .host(1)
+        .waitForAgent('it again', ({ warnings }) => warnings.some(({ code }) => code === 'ERR_FORWARD_DROPPED'));
       await lab.host(1).exec('nft', 'add', 'chain', 'ip', 'filter', 'DOCKER-USER');
       await lab.host(1).exec('nft', 'add', 'rule', 'ip', 'filter', 'FORWARD', 'jump', 'DOCKER-USER');
       await waitFor('the way through DOCKER-USER', () => canPing(web.sandbox, outsideAddress, quick));

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabHost } from './host.js';
 import { ProgramError } from './program.js';
@@ -13,6 +13,15 @@ export class Ufw {
     this.#host = host;
     this.#folder = join(host.options.folder, 'ufw');
     mkdirSync(this.#folder, { recursive: true });
+  }
+
+  /** Puts lines at the end of the filter table in a file of /etc/ufw, for the next reload. */
+  addRules(name: 'before.rules' | 'before6.rules', lines: readonly string[]): void {
+    const rules = readFileSync(join('/etc/ufw', name), 'utf8').replace(/^COMMIT$/m, [...lines, 'COMMIT'].join('\n'));
+    // No overlay is there between two runs: this is its upper folder.
+    const folder = join(this.#folder, 'etc/ufw');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, name), rules, { mode: 0o640 });
   }
 
   /** Runs `ufw ARGS`, which has to succeed; its standard output. */

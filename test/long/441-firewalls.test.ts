@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { Firewalld } from '../lab/firewalld.js';
 import type { Lab } from '../lab/lab.js';
@@ -172,5 +173,45 @@ t.test('rules of the host that deny a published port are honoured, unless it say
     t.ok(await answers(lab, 8081), 'and not the other');
     await must(lab, 'iptables', '-F', 'FORWARD');
     t.ok(await answers(lab), 'nothing lasts');
+  });
+});
+
+t.test('a port is denied in ufw’s and firewalld’s own configuration, as docs/ports.md says', async (t) => {
+  await withPublished(t, async (lab) => {
+    const lines = (title: string): string[] => {
+      const docs = readFileSync(new URL('../../../../docs/ports.md', import.meta.url), 'utf8');
+      const [, block = ''] = docs.split(title)[1]?.split('\n\n') ?? [];
+      return block.split('\n').map((line) => line.trim());
+    };
+    const ufw = new Ufw(lab.host(1));
+    const added = lines('/etc/ufw/before.rules');
+    t.equal(added.length, 2, added.join('\n'));
+    ufw.addRules('before.rules', added);
+    const added6 = added.map((line) => line.replace('ufw-before-forward', 'ufw6-before-forward'));
+    ufw.addRules('before6.rules', added6);
+    await ufw.run('--force', 'enable');
+    for (const when of ['enabled', 'reloaded']) {
+      t.notOk(await answers(lab), `ufw ${when}: the port is denied`);
+      t.ok(await answers(lab, 8081), `ufw ${when}: the other is open`);
+      await ufw.run('reload');
+    }
+    await quiet(lab);
+    await ufw.run('disable');
+    t.ok(await answers(lab), 'it goes with ufw');
+
+    const firewalld = new Firewalld(lab.host(1));
+    const [command = '', ...rest] = lines('of firewalld itself');
+    t.same(rest, ['firewall-cmd --reload']);
+    try {
+      await firewalld.start();
+      t.ok(await answers(lab), 'firewalld accepts what is translated');
+      await firewalld.cmd(...command.split(' ').slice(1));
+      await firewalld.cmd('--reload');
+      t.notOk(await answers(lab), 'firewalld: the port is denied');
+      t.ok(await answers(lab, 8081), 'firewalld: the other is open');
+    } finally {
+      await firewalld.stop();
+    }
+    t.ok(await answers(lab), 'it goes with firewalld');
   });
 });
