@@ -3,6 +3,7 @@ import type { EndpointView, PortView } from '../../core/api.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { Talker } from '../lab/talker.js';
 import type { Traffic } from '../lab/traffic.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
@@ -226,10 +227,23 @@ t.test('a sandbox that joins several networks at once publishes its ports on eac
 t.test('somebody else’s hand in the rules is mended', async (t) => {
   await withLab(t, { hosts: 1 }, async (lab) => {
     await lab.host(1).create({ name: 'front' });
-    await withServer(lab, 'front', [{ hostPort: 8080, port: 80 }], async () => {
-      await mended(t, lab, ['nft', 'flush', 'ruleset']);
-      await mended(t, lab, ['nft', 'delete', 'table', 'inet', 'tsnet']);
-      await mended(t, lab, ['nft', 'flush', 'map', 'inet', 'tsnet', 'port4']);
+    const ports = [
+      { hostPort: 8080, port: 80 },
+      { hostPort: 8081, port: 81 },
+    ];
+    await withServer(lab, 'front', ports, async ({ sandbox }) => {
+      const server = await Talker.start(sandbox.enter, [81]);
+      const client = await Talker.start(place(lab, 'lan').enter, []);
+      try {
+        const say = await client.open({ protocol: 'tcp', address: host1[4], port: 8081 });
+        for (const harm of ['flush ruleset', 'delete table inet tsnet', 'flush map inet tsnet port4']) {
+          await mended(t, lab, ['nft', ...harm.split(' ')]);
+          t.ok(await say(), `${harm}: an open connection goes on`);
+        }
+      } finally {
+        await client.end();
+        await server.end();
+      }
       await mended(t, lab, ['nft', 'flush', 'chain', 'inet', 'tsnet', 'forward']);
       t.ok(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080));
       await lab.host(1).agent.kill();
