@@ -9,7 +9,7 @@ import {
   parsePrefix,
   type Prefix,
 } from '../core/addr.js';
-import type { NetworkCreate } from '../core/api.js';
+import type { NetworkCreate } from '../core/api/network.js';
 import type {
   AddressRange,
   Attached,

@@ -1,4 +1,4 @@
-import type { NetworkView } from '../core/api.js';
+import type { NetworkView } from '../core/api/network.js';
 import { TsnetError } from '../core/errors.js';
 import type { Network } from '../core/model.js';
 import type { ClusterState } from './state/cluster-state.js';

@@ -1,5 +1,6 @@
 import { callServer } from '../cli/exchange.js';
-import type { EndpointView, NetworkView } from '../core/api.js';
+import type { EndpointView } from '../core/api/endpoint.js';
+import type { NetworkView } from '../core/api/network.js';
 import { addrReplaceMessage } from '../lib/netlink/addr.js';
 import { assertBatch } from '../lib/netlink/batch.js';
 import { NetlinkConnection } from '../lib/netlink/connection.js';

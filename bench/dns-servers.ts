@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DnsNameView, NetworkView } from '../core/api.js';
+import type { DnsNameView } from '../core/api/dns.js';
+import type { NetworkView } from '../core/api/network.js';
 import type { Lab } from '../test/lab/lab.js';
 import type { LabHost } from '../test/lab/host.js';
 import { enterArgs, netnsPath } from '../test/lab/netns.js';

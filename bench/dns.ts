@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { NetworkView } from '../core/api.js';
+import type { NetworkView } from '../core/api/network.js';
 import { loadNative } from '../native/index.js';
 import type { LabHost } from '../test/lab/host.js';
 import type { Lab } from '../test/lab/lab.js';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { PolicyBody } from '../core/api.js';
+import type { PolicyBody } from '../core/api/policy.js';
 import type { Lab } from '../test/lab/lab.js';
 import { waitFor } from '../test/lab/wait.js';
 import { inLab } from './bench-lab.js';

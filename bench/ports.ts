@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { callServer } from '../cli/exchange.js';
-import type { EndpointView, PortRequest } from '../core/api.js';
+import type { EndpointView } from '../core/api/endpoint.js';
+import type { PortRequest } from '../core/api/port.js';
 import { Dockerd } from '../test/lab/dockerd.js';
 import type { LabHost } from '../test/lab/host.js';
 import type { Lab } from '../test/lab/lab.js';

@@ -1,5 +1,6 @@
 import { callServer } from '../cli/exchange.js';
-import type { EndpointView, ServiceCreate, ServiceView } from '../core/api.js';
+import type { EndpointView } from '../core/api/endpoint.js';
+import type { ServiceCreate, ServiceView } from '../core/api/service.js';
 import { serviceTableName } from '../core/service/table.js';
 import { watchNft } from '../lib/nft/monitor.js';
 import { loadNative } from '../native/index.js';

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import type { PortRequest } from '../core/api.js';
+import type { PortRequest } from '../core/api/port.js';
 import { TsnetError } from '../core/errors.js';
 import { parsePortSpec } from '../core/ports.js';
 

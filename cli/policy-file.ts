@@ -1,5 +1,5 @@
 import { isNode, LineCounter, parseAllDocuments, type Document } from 'yaml';
-import type { PolicyBody } from '../core/api.js';
+import type { PolicyBody } from '../core/api/policy.js';
 import { TsnetError } from '../core/errors.js';
 import { formatPath, parsePolicy, PolicyFault, type FieldPath } from '../core/policy/parse.js';
 

@@ -1,4 +1,4 @@
-import type { ServiceCreate } from '../core/api.js';
+import type { ServiceCreate } from '../core/api/service.js';
 import { TsnetError } from '../core/errors.js';
 import type { PortProtocol, ServiceHealth } from '../core/model.js';
 import { present } from './parse.js';

@@ -1,4 +1,4 @@
-import type { NetworkView, SubnetRequest } from '../core/api.js';
+import type { NetworkView, SubnetRequest } from '../core/api/network.js';
 import { containsAddr, containsPrefix, parseAddr, parsePrefix, type Prefix } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 

@@ -1,4 +1,4 @@
-import type { NetworkCreate, SubnetRequest } from '../core/api.js';
+import type { NetworkCreate, SubnetRequest } from '../core/api/network.js';
 import { namePattern } from './environment.js';
 import { cniCode, CniError } from './error.js';
 import { booleanOf, countOf, fieldOf, filledOf, isObject, objectOf, textOf, textsOf, type JsonObject } from './json.js';

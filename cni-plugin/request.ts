@@ -1,4 +1,4 @@
-import type { PortRequest } from '../core/api.js';
+import type { PortRequest } from '../core/api/port.js';
 import type { AddressRange, AttacherRequest, ReserveRequest } from '../core/attacher.js';
 import { checkLabels, nameLimits, parseEndpointName } from '../core/name.js';
 import type { Bandwidth, Labels, PortProtocol } from '../core/model.js';

@@ -1,4 +1,4 @@
-import type { BlockGrant, BlockRelease, BlockRequest, CarveAnswer } from '../core/api.js';
+import type { BlockGrant, BlockRelease, BlockRequest, CarveAnswer } from '../core/api/publication.js';
 import { canonicalAddr, canonicalPrefix, containsAddr, parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { newGrid, singleCidr, type Grid } from '../core/grid.js';

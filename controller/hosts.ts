@@ -1,4 +1,4 @@
-import type { HostRecords, HostRegister, HostRegistered, HostRemoval, HostToken } from '../core/api.js';
+import type { HostRecords, HostRegister, HostRegistered, HostRemoval, HostToken } from '../core/api/host.js';
 import { canonicalAddr, isMulticast, isUnspecified, parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { newGrid } from '../core/grid.js';

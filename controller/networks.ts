@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import type { NetworkCreate, NetworkUpdate } from '../core/api.js';
+import type { NetworkCreate, NetworkUpdate } from '../core/api/network.js';
 import { TsnetError } from '../core/errors.js';
 import { checkJoin, withJoined, withoutJoined } from '../core/join.js';
 import { subnetsGuardKey } from '../core/keys.js';

@@ -1,5 +1,5 @@
 import { canonicalAddr, isAddrText } from '../core/addr.js';
-import type { PolicyAnswer, PolicyBody, PolicyQuestion, PolicyView } from '../core/api.js';
+import type { PolicyAnswer, PolicyBody, PolicyQuestion, PolicyView } from '../core/api/policy.js';
 import { TsnetError } from '../core/errors.js';
 import { policyKey } from '../core/keys.js';
 import type { Endpoint, Policy } from '../core/model.js';

@@ -1,4 +1,4 @@
-import type { Publication } from '../core/api.js';
+import type { Publication } from '../core/api/publication.js';
 import { canonicalAddr, containsAddr, formatPrefix, parseAddr, type Addr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { blockContaining, newGrid, singleCidr, type Grid } from '../core/grid.js';

@@ -1,4 +1,4 @@
-import type { Publication, PublicationResult } from '../core/api.js';
+import type { Publication, PublicationResult } from '../core/api/publication.js';
 import { TsnetError } from '../core/errors.js';
 import { carrierKey, endpointKey } from '../core/keys.js';
 import { maxTxnOps } from '../lib/etcd/client.js';

@@ -1,4 +1,4 @@
-import type { ServiceUpdate, ServiceView } from '../core/api.js';
+import type { ServiceUpdate, ServiceView } from '../core/api/service.js';
 import { TsnetError } from '../core/errors.js';
 import type { Endpoint, Service } from '../core/model.js';
 import { isNamed, isSelectedBy } from '../core/service/backend.js';

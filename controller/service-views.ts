@@ -1,4 +1,4 @@
-import type { ServiceView } from '../core/api.js';
+import type { ServiceView } from '../core/api/service.js';
 import { TsnetError } from '../core/errors.js';
 import type { Endpoint, Service } from '../core/model.js';
 import { backendState, isSelectedBy } from '../core/service/backend.js';

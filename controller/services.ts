@@ -1,4 +1,4 @@
-import type { ServiceCreate, ServiceView } from '../core/api.js';
+import type { ServiceCreate, ServiceView } from '../core/api/service.js';
 import { parseAddr } from '../core/addr.js';
 import { TsnetError } from '../core/errors.js';
 import { singleCidr } from '../core/grid.js';

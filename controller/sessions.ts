@@ -1,4 +1,4 @@
-import type { WatchRequest } from '../core/api.js';
+import type { WatchRequest } from '../core/api/watch.js';
 import { TsnetError } from '../core/errors.js';
 import { EtcdFault } from '../lib/etcd/client.js';
 import { holdLease, type HeldLease } from '../lib/etcd/lease.js';

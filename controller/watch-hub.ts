@@ -1,4 +1,4 @@
-import type { InterestChange } from '../core/api.js';
+import type { InterestChange } from '../core/api/watch.js';
 import { TsnetError, type ErrorCode } from '../core/errors.js';
 import type { Logger } from '../lib/log.js';
 import { audienceOf, isHeardChange, lineFor, linesFor, type HeardChange } from './audience.js';

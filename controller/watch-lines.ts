@@ -1,4 +1,4 @@
-import type { Entry, WatchLine } from '../core/api.js';
+import type { Entry, WatchLine } from '../core/api/watch.js';
 import type { Change, Kind, KindMap, Stored } from './tables.js';
 
 /** Kinds that hosts hear of. */

@@ -1,4 +1,5 @@
-import type { AttachRequest, NetworkCreate } from './api.js';
+import type { AttachRequest } from './api/attach.js';
+import type { NetworkCreate } from './api/network.js';
 import type { Labels } from './model.js';
 
 /**

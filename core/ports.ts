@@ -1,5 +1,5 @@
 import { formatAddr, isMulticast, isUnspecified, parseAddr } from './addr.js';
-import type { PortRequest } from './api.js';
+import type { PortRequest } from './api/port.js';
 import { TsnetError } from './errors.js';
 import type { Bandwidth, Endpoint, PortMapping, PortProtocol } from './model.js';
 

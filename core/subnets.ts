@@ -1,4 +1,4 @@
-import type { SubnetRequest } from './api.js';
+import type { SubnetRequest } from './api/network.js';
 import type { Addr, Family, Prefix } from './addr.js';
 import {
   addrAt,

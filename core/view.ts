@@ -1,4 +1,6 @@
-import type { EndpointView, HostView, NetworkView } from './api.js';
+import type { EndpointView } from './api/endpoint.js';
+import type { HostView } from './api/host.js';
+import type { NetworkView } from './api/network.js';
 import type { Endpoint, Host, HostState, Network } from './model.js';
 
 /** Records as users see them. The order of the keys is the order in JSON output. */

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api.js';
+import type { AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api/attach.js';
 import type { Family } from '../../core/addr.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';

@@ -1,4 +1,4 @@
-import type { HostRecords } from '../../core/api.js';
+import type { HostRecords } from '../../core/api/host.js';
 import { containsAddr, parseAddr, parsePrefix } from '../../core/addr.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import type { LinkMark } from '../../core/ids.js';

@@ -1,4 +1,4 @@
-import type { AttachRequest } from '../../core/api.js';
+import type { AttachRequest } from '../../core/api/attach.js';
 import { canonicalAddr, containsAddr, parseAddr, parsePrefix, type Family } from '../../core/addr.js';
 import { checkFeature } from '../../core/desired/feature.js';
 import { TsnetError } from '../../core/errors.js';

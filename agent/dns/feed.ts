@@ -1,4 +1,4 @@
-import type { DnsNameView } from '../../core/api.js';
+import type { DnsNameView } from '../../core/api/dns.js';
 import { listenAddresses } from '../../core/dns/resolver.js';
 import { zoneEndpoint, type ZoneEndpoint } from '../../core/dns/zone.js';
 import type { Network } from '../../core/model.js';

@@ -1,4 +1,4 @@
-import type { DnsNameView } from '../../core/api.js';
+import type { DnsNameView } from '../../core/api/dns.js';
 import { endpointNames } from '../../core/dns/names.js';
 import type { ZoneEndpoint } from '../../core/dns/zone.js';
 import { isListed } from '../../core/found-endpoint.js';

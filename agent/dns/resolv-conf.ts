@@ -1,4 +1,4 @@
-import type { ConnectRequest } from '../../core/api.js';
+import type { ConnectRequest } from '../../core/api/attach.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { Logger } from '../../lib/log.js';

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify';
-import type { DnsNameView, DnsQueryRequest, DnsQueryView, EndpointDetails, ResolverView } from '../../core/api.js';
+import type { DnsNameView, DnsQueryRequest, DnsQueryView, ResolverView } from '../../core/api/dns.js';
+import type { EndpointDetails } from '../../core/api/endpoint.js';
 import { addressOfReverse, endpointNames } from '../../core/dns/names.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
-import { dnsQueryRequestSchema } from '../../core/schema.js';
+import { dnsQueryRequestSchema } from '../../core/schema/dns.js';
 import { endpointView } from '../../core/view.js';
 import { formatType, parseType } from '../../lib/dns/constants.js';
 import type { OwnEndpoint } from '../journal/entries.js';

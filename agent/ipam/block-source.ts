@@ -1,4 +1,4 @@
-import type { BlockGrant, BlockRelease, BlockRequest, CarveAnswer } from '../../core/api.js';
+import type { BlockGrant, BlockRelease, BlockRequest, CarveAnswer } from '../../core/api/publication.js';
 import type { Block } from '../../core/model.js';
 import type { ControllerClient } from '../sync/controller-client.js';
 

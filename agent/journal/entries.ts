@@ -3,7 +3,7 @@ import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { Family } from '../../core/addr.js';
 import type { Block, Carrier, Carve, Endpoint } from '../../core/model.js';
-import { blockSchema, carrierSchema, carveSchema, endpointSchema } from '../../core/schema-record.js';
+import { blockSchema, carrierSchema, carveSchema, endpointSchema } from '../../core/schema/record.js';
 
 /** What is under way with an endpoint, so that a restart can finish or undo it; null: nothing is. */
 export type EndpointStep = 'reserve' | 'link' | 'configure' | 'detach' | null;

@@ -1,26 +1,26 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type {
-  AgentStatus,
   AttachRequest,
   ConnectRequest,
   DetachRequest,
   EndpointUpdate,
-  PortView,
   StepRequest,
-} from '../../core/api.js';
+} from '../../core/api/attach.js';
+import type { PortView } from '../../core/api/port.js';
+import type { AgentStatus } from '../../core/api/status.js';
 import type { Network } from '../../core/model.js';
 import {
-  agentStatusSchema,
   attachRequestSchema,
   detachRequestSchema,
   detachResultSchema,
   endpointUpdateSchema,
-  endpointViewSchema,
-  portViewSchema,
   reserveRequestSchema,
   stepRequestSchema,
-} from '../../core/schema.js';
+} from '../../core/schema/attach.js';
+import { endpointViewSchema } from '../../core/schema/endpoint.js';
+import { portViewSchema } from '../../core/schema/port.js';
+import { agentStatusSchema } from '../../core/schema/status.js';
 import { endpointView } from '../../core/view.js';
 import { newHttpServer } from '../../lib/http/server.js';
 import type { Logger } from '../../lib/log.js';

@@ -1,4 +1,4 @@
-import type { PortView } from '../../core/api.js';
+import type { PortView } from '../../core/api/port.js';
 import { isLoopback, parseAddr } from '../../core/addr.js';
 import { checkFeature } from '../../core/desired/feature.js';
 import { TsnetError } from '../../core/errors.js';

@@ -1,4 +1,4 @@
-import type { ServiceCreate, ServiceUpdate } from '../../core/api.js';
+import type { ServiceCreate, ServiceUpdate } from '../../core/api/service.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network, Service } from '../../core/model.js';
 import { changeService } from '../../core/service/change.js';

@@ -1,4 +1,4 @@
-import type { AgentStatus } from '../../core/api.js';
+import type { AgentStatus } from '../../core/api/status.js';
 import type { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
 import type { AgentParts } from './interface.js';

@@ -1,4 +1,4 @@
-import type { WatchLine } from '../../core/api.js';
+import type { WatchLine } from '../../core/api/watch.js';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
 import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
 import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';

@@ -1,6 +1,7 @@
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import type { EntryKind } from '../../core/api.js';
+import type { EntryKind } from '../../core/api/watch.js';
+import { policySchema } from '../../core/schema/policy-record.js';
 import {
   blockSchema,
   carrierSchema,
@@ -9,9 +10,8 @@ import {
   cursorSchema,
   endpointSchema,
   networkSchema,
-  policySchema,
-  serviceSchema,
-} from '../../core/schema-record.js';
+} from '../../core/schema/record.js';
+import { serviceSchema } from '../../core/schema/service-record.js';
 
 /**
  * Checks of records that came over the wire or from the cache file. Properties that this version does not know are

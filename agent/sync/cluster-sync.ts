@@ -1,4 +1,6 @@
-import type { EndpointView, HostRegister, Publication, PublicationResult } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { HostRegister } from '../../core/api/host.js';
+import type { Publication, PublicationResult } from '../../core/api/publication.js';
 import { toTsnetError } from '../../core/errors.js';
 import type { Block, Carve, Cursor, Policy } from '../../core/model.js';
 import { isSelectedBy } from '../../core/service/backend.js';

@@ -1,4 +1,4 @@
-import type { InterestChange } from '../../core/api.js';
+import type { InterestChange } from '../../core/api/watch.js';
 import { toTsnetError } from '../../core/errors.js';
 import type { ControllerClient } from './controller-client.js';
 import type { Session } from './session.js';

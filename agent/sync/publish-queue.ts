@@ -1,4 +1,4 @@
-import type { Publication } from '../../core/api.js';
+import type { Publication } from '../../core/api/publication.js';
 import type { Block, Carrier, Endpoint, Network, Service } from '../../core/model.js';
 import type { Journal, OwnChange } from '../journal/journal.js';
 

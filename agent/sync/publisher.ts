@@ -1,4 +1,4 @@
-import type { Publication, PublicationResult } from '../../core/api.js';
+import type { Publication, PublicationResult } from '../../core/api/publication.js';
 import { errorRegistry, toTsnetError, type TsnetError } from '../../core/errors.js';
 import type { Network, Service } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';

@@ -1,4 +1,4 @@
-import type { WatchLine } from '../../core/api.js';
+import type { WatchLine } from '../../core/api/watch.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Block } from '../../core/model.js';
 

@@ -1,4 +1,5 @@
-import type { HostRegister, HostRegistered, WatchLine, WatchRequest } from '../../core/api.js';
+import type { HostRegister, HostRegistered } from '../../core/api/host.js';
+import type { WatchLine, WatchRequest } from '../../core/api/watch.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import type { Block, Carve } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';

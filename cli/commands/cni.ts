@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { TsnetError } from '../../core/errors.js';
 import { formatConflist, parseConfigName, parseOwnConflist, type ConflistOptions } from '../cni/conflist.js';
 import { isFolder, listConfigs, readText, removeFile, replaceFile } from '../cni/files.js';

@@ -1,12 +1,8 @@
 import { Option } from 'commander';
-import type {
-  ConnectRequest,
-  DetachRequest,
-  DetachResult,
-  EndpointView,
-  NetworkView,
-  PortRequest,
-} from '../../core/api.js';
+import type { ConnectRequest, DetachRequest, DetachResult } from '../../core/api/attach.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkView } from '../../core/api/network.js';
+import type { PortRequest } from '../../core/api/port.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels } from '../../core/model.js';
 import type { CommandSpec } from '../command.js';

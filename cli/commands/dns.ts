@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { TsnetError } from '../../core/errors.js';
 import { formatType, parseType, typeNames } from '../../lib/dns/constants.js';
-import type { DnsNameView, DnsQueryRequest, DnsQueryView, ResolverView } from '../../core/api.js';
+import type { DnsNameView, DnsQueryRequest, DnsQueryView, ResolverView } from '../../core/api/dns.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printValue } from '../output/format.js';
 import { dnsNameView, dnsRecordView } from '../output/views.js';

@@ -1,5 +1,7 @@
 import { Option } from 'commander';
-import type { EndpointUpdate, EndpointView, PortRequest } from '../../core/api.js';
+import type { EndpointUpdate } from '../../core/api/attach.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { PortRequest } from '../../core/api/port.js';
 import { TsnetError } from '../../core/errors.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printOne } from '../output/format.js';

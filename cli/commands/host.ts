@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { HostRemoval, HostToken, HostView } from '../../core/api.js';
+import type { HostRemoval, HostToken, HostView } from '../../core/api/host.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printValue } from '../output/format.js';
 import { formatTable } from '../output/table.js';

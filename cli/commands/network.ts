@@ -1,5 +1,6 @@
 import { Option } from 'commander';
-import type { EndpointDetails, EndpointView, NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api.js';
+import type { EndpointDetails, EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api/network.js';
 import { TsnetError } from '../../core/errors.js';
 import type { DriverName, Labels } from '../../core/model.js';
 import type { ArgumentSpec, CommandSpec } from '../command.js';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import type { PolicyAnswer, PolicyBody, PolicyQuestion, PolicyView } from '../../core/api.js';
+import type { PolicyAnswer, PolicyBody, PolicyQuestion, PolicyView } from '../../core/api/policy.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule } from '../../core/model.js';
 import { formatPath, parsePolicy, PolicyFault } from '../../core/policy/parse.js';

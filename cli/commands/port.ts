@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { PortView } from '../../core/api.js';
+import type { PortView } from '../../core/api/port.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList } from '../output/format.js';
 import { portView } from '../output/views.js';

@@ -1,5 +1,6 @@
 import { Option } from 'commander';
-import type { NetworkView, PortRequest } from '../../core/api.js';
+import type { NetworkView } from '../../core/api/network.js';
+import type { PortRequest } from '../../core/api/port.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels } from '../../core/model.js';
 import type { Call, CommandSpec } from '../command.js';

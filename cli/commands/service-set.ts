@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { ServiceUpdate, ServiceView } from '../../core/api.js';
+import type { ServiceUpdate, ServiceView } from '../../core/api/service.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Labels, ServiceAffinity } from '../../core/model.js';
 import type { CommandSpec } from '../command.js';

@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { ServiceCreate, ServiceUpdate, ServiceView } from '../../core/api.js';
+import type { ServiceCreate, ServiceUpdate, ServiceView } from '../../core/api/service.js';
 import type { Labels, ServiceAffinity, ServiceMode } from '../../core/model.js';
 import type { ArgumentSpec, CommandSpec, GroupSpec } from '../command.js';
 import { printList, printOne, printRecords, printValue } from '../output/format.js';

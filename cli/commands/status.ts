@@ -1,4 +1,4 @@
-import type { AgentStatus, ControllerStatus } from '../../core/api.js';
+import type { AgentStatus, ControllerStatus } from '../../core/api/status.js';
 import type { Call, CommandSpec } from '../command.js';
 import { asTsnetError, printError } from '../errors.js';
 import { printValue } from '../output/format.js';

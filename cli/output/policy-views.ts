@@ -1,4 +1,4 @@
-import type { PolicyAnswer, PolicyView } from '../../core/api.js';
+import type { PolicyAnswer, PolicyView } from '../../core/api/policy.js';
 import type { LabelSelector } from '../../core/model.js';
 import type { View } from './format.js';
 

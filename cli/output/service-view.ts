@@ -1,4 +1,4 @@
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import type { View } from './format.js';
 
 function formatHealth({ health }: ServiceView): string {

@@ -1,12 +1,8 @@
-import type {
-  DnsNameView,
-  DnsRecordView,
-  EndpointDetails,
-  EndpointView,
-  HostView,
-  NetworkView,
-  PortView,
-} from '../../core/api.js';
+import type { DnsNameView, DnsRecordView } from '../../core/api/dns.js';
+import type { EndpointDetails, EndpointView } from '../../core/api/endpoint.js';
+import type { HostView } from '../../core/api/host.js';
+import type { NetworkView } from '../../core/api/network.js';
+import type { PortView } from '../../core/api/port.js';
 import { formatPort } from '../../core/ports.js';
 import type { View } from './format.js';
 

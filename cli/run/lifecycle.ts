@@ -1,5 +1,7 @@
 import { constants as osConstants } from 'node:os';
-import type { AttachRequest, DetachRequest, DetachResult, EndpointView, ResolverView } from '../../core/api.js';
+import type { AttachRequest, DetachRequest, DetachResult } from '../../core/api/attach.js';
+import type { ResolverView } from '../../core/api/dns.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { attachTimeoutMs } from '../commands/connect.js';
 import type { Connections } from '../connection.js';
 import type { CliContext } from '../context.js';

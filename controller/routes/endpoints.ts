@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Endpoint } from '../../core/model.js';
 import { parseHostName } from '../../core/name.js';
-import { endpointQuerySchema, endpointViewSchema } from '../../core/schema.js';
+import { endpointQuerySchema, endpointViewSchema } from '../../core/schema/endpoint.js';
 import { endpointView } from '../../core/view.js';
 import { findNetwork, requireReady, type ControllerContext } from '../context.js';
 import type { Stored } from '../tables.js';

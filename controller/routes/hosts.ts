@@ -1,25 +1,23 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type {
-  BlockGrant,
-  BlockRelease,
-  BlockRequest,
-  CarveAnswer,
   HostRecords,
   HostRegister,
   HostRegistered,
   HostRemoval,
   HostToken,
   HostView,
+} from '../../core/api/host.js';
+import type {
+  BlockGrant,
+  BlockRelease,
+  BlockRequest,
+  CarveAnswer,
   Publication,
   PublicationResult,
-} from '../../core/api.js';
+} from '../../core/api/publication.js';
 import { parseHostName } from '../../core/name.js';
 import {
-  blockGrantSchema,
-  blockReleaseSchema,
-  blockRequestSchema,
-  carveAnswerSchema,
   hostRecordsSchema,
   hostRegisterSchema,
   hostRegisteredSchema,
@@ -28,10 +26,16 @@ import {
   hostTokenRequestSchema,
   hostTokenSchema,
   hostViewSchema,
+} from '../../core/schema/host.js';
+import {
+  blockGrantSchema,
+  blockReleaseSchema,
+  blockRequestSchema,
+  carveAnswerSchema,
   publicationResultSchema,
   publicationSchema,
-} from '../../core/schema.js';
-import { idText } from '../../core/schema-part.js';
+} from '../../core/schema/publication.js';
+import { idText } from '../../core/schema/part.js';
 import { hostView } from '../../core/view.js';
 import { answerCarve, releaseBlock, requestBlock } from '../blocks.js';
 import { requireReady, settingsOf, type ControllerContext } from '../context.js';

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import type { NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api.js';
+import type { NetworkCreate, NetworkUpdate, NetworkView } from '../../core/api/network.js';
 import type { Network } from '../../core/model.js';
-import { networkRef } from '../../core/schema-part.js';
-import { networkCreateSchema, networkUpdateSchema, networkViewSchema } from '../../core/schema.js';
+import { networkRef } from '../../core/schema/part.js';
+import { networkCreateSchema, networkUpdateSchema, networkViewSchema } from '../../core/schema/network.js';
 import { networkView } from '../../core/view.js';
 import { findNetwork, requireReady, type ControllerContext } from '../context.js';
 import { createNetwork, removeNetwork, updateNetwork } from '../networks.js';

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import type { PolicyAnswer, PolicyQuestion, PolicyView } from '../../core/api.js';
-import { text } from '../../core/schema-part.js';
-import { policyAnswerSchema, policyQuestionSchema, policyViewSchema } from '../../core/schema.js';
+import type { PolicyAnswer, PolicyQuestion, PolicyView } from '../../core/api/policy.js';
+import { text } from '../../core/schema/part.js';
+import { policyAnswerSchema, policyQuestionSchema, policyViewSchema } from '../../core/schema/policy.js';
 import type { ControllerContext } from '../context.js';
 import { createPolicy, explainPolicies, findPolicy, listPolicies, removePolicy, replacePolicy } from '../policies.js';
 import { routeOptions } from './route.js';

@@ -1,7 +1,7 @@
 import type { FastifySchema } from 'fastify';
 import { Type, type TSchema } from 'typebox';
-import { errorBodySchema } from '../../core/schema.js';
-import { hostName } from '../../core/schema-part.js';
+import { errorBodySchema } from '../../core/schema/error.js';
+import { hostName } from '../../core/schema/part.js';
 import type { Access } from '../principal.js';
 
 export interface RouteSchema {

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import type { ServiceCreate, ServiceUpdate } from '../../core/api.js';
-import { networkRef, text } from '../../core/schema-part.js';
-import { serviceCreateSchema, serviceUpdateSchema, serviceViewSchema } from '../../core/schema.js';
+import type { ServiceCreate, ServiceUpdate } from '../../core/api/service.js';
+import { networkRef, text } from '../../core/schema/part.js';
+import { serviceCreateSchema, serviceUpdateSchema, serviceViewSchema } from '../../core/schema/service.js';
 import type { ControllerContext } from '../context.js';
 import { findService, listServiceViews } from '../service-views.js';
 import { updateService } from '../service-update.js';

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
-import type { ControllerStatus } from '../../core/api.js';
-import { controllerStatusSchema } from '../../core/schema.js';
+import type { ControllerStatus } from '../../core/api/status.js';
+import { controllerStatusSchema } from '../../core/schema/status.js';
 import { version } from '../../core/version.js';
 import type { ControllerContext } from '../context.js';
 import { routeOptions } from './route.js';

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
-import type { InterestChange, WatchRequest } from '../../core/api.js';
+import type { InterestChange, WatchRequest } from '../../core/api/watch.js';
 import { TsnetError } from '../../core/errors.js';
 import { parseHostName } from '../../core/name.js';
-import { interestChangeSchema, watchLineSchema, watchRequestSchema } from '../../core/schema.js';
+import { interestChangeSchema, watchLineSchema, watchRequestSchema } from '../../core/schema/watch.js';
 import { isStreaming } from '../../lib/http/server.js';
 import { requireReady, settingsOf, type ControllerContext } from '../context.js';
 import { openSession, type HostSession } from '../sessions.js';

@@ -1,5 +1,5 @@
 import { containsAddr, parseAddr, parsePrefix, type Addr } from '../addr.js';
-import type { PolicyAnswer, PolicyVerdict } from '../api.js';
+import type { PolicyAnswer, PolicyVerdict } from '../api/policy.js';
 import type { Policy, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule } from '../model.js';
 import { isSelected, matchesLabels, NetworkRefs, type PolicyEndpoint, type PolicyWorld } from './selector.js';
 

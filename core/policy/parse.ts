@@ -1,5 +1,5 @@
 import { containsPrefix, formatPrefix, parsePrefix } from '../addr.js';
-import type { PolicyBody } from '../api.js';
+import type { PolicyBody } from '../api/policy.js';
 import { TsnetError } from '../errors.js';
 import { parseNetworkName } from '../name.js';
 

@@ -1,4 +1,4 @@
-import type { ServiceCreate, ServiceUpdate } from '../api.js';
+import type { ServiceCreate, ServiceUpdate } from '../api/service.js';
 import type { Network, Service } from '../model.js';
 import { parseService, type ServiceDefinition } from './parse.js';
 

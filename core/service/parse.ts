@@ -1,5 +1,5 @@
 import { canonicalAddr } from '../addr.js';
-import type { ServiceCreate } from '../api.js';
+import type { ServiceCreate } from '../api/service.js';
 import { checkFeature } from '../desired/feature.js';
 import { TsnetError } from '../errors.js';
 import type { Labels, Network, Service, ServiceHealth, ServicePort, ServicePublish } from '../model.js';

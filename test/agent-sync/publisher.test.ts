@@ -1,6 +1,6 @@
 import { scheduler } from 'node:timers/promises';
 import t from 'tap';
-import type { Publication } from '../../core/api.js';
+import type { Publication } from '../../core/api/publication.js';
 import {
   endpointId,
   fullSet,

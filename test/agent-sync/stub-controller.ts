@@ -1,13 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type {
-  EndpointView,
-  InterestChange,
-  Publication,
-  PublicationResult,
-  WatchLine,
-  WatchRequest,
-} from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { Publication, PublicationResult } from '../../core/api/publication.js';
+import type { InterestChange, WatchLine, WatchRequest } from '../../core/api/watch.js';
 import type { ErrorBody, ErrorCode } from '../../core/errors.js';
 import { TsnetError } from '../../core/errors.js';
 import { hello, settings } from '../unit/agent/records.js';

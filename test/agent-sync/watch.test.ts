@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { WatchLine } from '../../core/api.js';
+import type { WatchLine } from '../../core/api/watch.js';
 import {
   endpointId,
   fullSet,

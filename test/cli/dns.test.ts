@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { DnsQueryRequest } from '../../core/api.js';
+import type { DnsQueryRequest } from '../../core/api/dns.js';
 import { tsnet } from './program.js';
 import { answerCluster, openStubApi } from './stub-api.js';
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import t from 'tap';
-import type { AttachRequest, DetachRequest } from '../../core/api.js';
+import type { AttachRequest, DetachRequest } from '../../core/api/attach.js';
 import { TsnetError } from '../../core/errors.js';
 import { isForeground, startTimeOf } from '../../cli/run/sandbox.js';
 import { waitFor } from '../lab/wait.js';

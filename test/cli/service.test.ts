@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { tsnet } from './program.js';
 import { openStubApi } from './stub-api.js';
 

@@ -3,7 +3,9 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import type { EndpointView, HostView, NetworkView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { HostView } from '../../core/api/host.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { TsnetError } from '../../core/errors.js';
 
 export interface StubRequest {

@@ -1,5 +1,6 @@
 import t from 'tap';
-import type { EndpointView, NetworkCreate, NetworkView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkCreate, NetworkView } from '../../core/api/network.js';
 import { canPing, echoBytes, listenIn, reaches, type Sandbox } from '../lab/sandbox.js';
 import { withLab } from '../lab/with-lab.js';
 

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { isErrorBody, type ErrorBody } from '../../core/errors.js';
 import type { LabHost } from '../lab/host.js';
 import { reaches } from '../lab/sandbox.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { execIn, mustExecIn, reaches } from '../lab/sandbox.js';
 import { withLab } from '../lab/with-lab.js';
 

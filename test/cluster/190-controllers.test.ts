@@ -1,5 +1,6 @@
 import t from 'tap';
-import type { HostView, NetworkView } from '../../core/api.js';
+import type { HostView } from '../../core/api/host.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
-import type { EndpointView, PortView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { PortView } from '../../core/api/port.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';

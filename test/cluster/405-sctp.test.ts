@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from '../lab/lab.js';
 import { place } from '../lab/place.js';
 import { canPing, mustExecIn, type Sandbox } from '../lab/sandbox.js';

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
-import type { EndpointView, PolicyBody, PolicyView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { PolicyBody, PolicyView } from '../../core/api/policy.js';
 import type { Labels } from '../../core/model.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { PolicyBody } from '../../core/api.js';
+import type { PolicyBody } from '../../core/api/policy.js';
 import type { Lab } from '../lab/lab.js';
 import { Talker } from '../lab/talker.js';
 import { waitFor } from '../lab/wait.js';

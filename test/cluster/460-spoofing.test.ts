@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { linkLocalOf } from '../../core/nft/origin.js';
 import type { Lab } from '../lab/lab.js';
 import { canPing, mustExecIn, type Sandbox } from '../lab/sandbox.js';

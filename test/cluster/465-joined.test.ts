@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
-import type { EndpointView, NetworkView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkView } from '../../core/api/network.js';
 import type { Lab } from '../lab/lab.js';
 import { canPing, echoBytes, listenIn, mustExecIn, reaches, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from '../lab/lab.js';
 import { connects, isOpen, place } from '../lab/place.js';
 import { canPing, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';

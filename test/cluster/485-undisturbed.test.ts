@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { loadNative } from '../../native/index.js';
 import { conntrackList, NETLINK_NETFILTER } from '../../lib/netlink/conntrack.js';
 import { NetlinkConnection } from '../../lib/netlink/connection.js';

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import type { Lab } from '../lab/lab.js';
 import { ask, newBackend, ServiceProgram, type Heard } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';

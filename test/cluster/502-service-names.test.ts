@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { execIn, type Sandbox } from '../lab/sandbox.js';
 import { newBackend } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import type { Lab } from '../lab/lab.js';
 import type { Sandbox } from '../lab/sandbox.js';

@@ -1,5 +1,7 @@
 import t from 'tap';
-import type { DetachResult, EndpointView, ServiceView } from '../../core/api.js';
+import type { DetachResult } from '../../core/api/attach.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { ServiceView } from '../../core/api/service.js';
 import type { Lab } from '../lab/lab.js';
 import { ask, newBackend, ServiceProgram, type Backend, type Heard } from '../lab/service.js';
 import type { Sandbox } from '../lab/sandbox.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { ask, newBackend, ServiceProgram, type Heard } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceView } from '../../core/api.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { ask, newBackend, ServiceProgram } from '../lab/service.js';
 import { place } from '../lab/place.js';
 import { underlayAddress } from '../lab/underlay.js';

@@ -6,7 +6,7 @@ import { CniError } from '../../cni-plugin/error.js';
 import { encodeFrame, type CniCall } from '../../cni-plugin/frame.js';
 import { CniPlugin, type CniAnswer } from '../../cni-plugin/plugin.js';
 import { Spool } from '../../cni-plugin/spool.js';
-import type { NetworkCreate } from '../../core/api.js';
+import type { NetworkCreate } from '../../core/api/network.js';
 import type {
   Attached,
   Attacher,

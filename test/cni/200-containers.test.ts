@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { netnsPath } from '../lab/netns.js';
 import { canPing, execIn, mustExecIn, reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';

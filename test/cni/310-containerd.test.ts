@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { mustRun } from '../lab/program.js';
 import { echoBytes, listenIn, reaches } from '../lab/sandbox.js';

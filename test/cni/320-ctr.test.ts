@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import { ProgramError } from '../lab/program.js';
 import { reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';

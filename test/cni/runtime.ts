@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { LabHost } from '../lab/host.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { mustExecIn, type Sandbox } from '../lab/sandbox.js';

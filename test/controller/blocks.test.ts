@@ -1,5 +1,7 @@
 import t from 'tap';
-import type { EndpointView, HostRecords, HostView, NetworkView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { HostRecords, HostView } from '../../core/api/host.js';
+import type { NetworkView } from '../../core/api/network.js';
 import type { Block } from '../../core/model.js';
 import { until } from '../store/real-etcd.js';
 import {

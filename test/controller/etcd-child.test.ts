@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { NetworkView } from '../../core/api.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { until } from '../store/real-etcd.js';
 import { newController } from './running-controller.js';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { HostView } from '../../core/api.js';
+import type { HostView } from '../../core/api/host.js';
 import { until } from '../store/real-etcd.js';
 import {
   newController,

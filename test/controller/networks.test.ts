@@ -1,6 +1,6 @@
 import t from 'tap';
 import { formatPrefix } from '../../core/addr.js';
-import type { NetworkView } from '../../core/api.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { readHostRoutes } from '../../controller/host-routes.js';
 import { grant, newController, newEndpoint, newTestEtcd, publish, registerHost } from './running-controller.js';
 

@@ -4,7 +4,7 @@ import t from 'tap';
 import { authorize, type Access } from '../../controller/principal.js';
 import { newHttpServer } from '../../lib/http/server.js';
 import { newLogger } from '../../lib/log.js';
-import type { HostToken } from '../../core/api.js';
+import type { HostToken } from '../../core/api/host.js';
 import { hashToken } from '../../controller/token-files.js';
 import { until } from '../store/real-etcd.js';
 import { callWith, hostBody, newController, newTestEtcd } from './running-controller.js';

@@ -1,5 +1,6 @@
 import t from 'tap';
-import type { EndpointView, NetworkView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { EtcdClient } from '../../lib/etcd/client.js';
 import { grant, newController, newEndpoint, newTestEtcd, publish, registerHost } from './running-controller.js';
 

@@ -1,5 +1,6 @@
 import t from 'tap';
-import type { NetworkView, ServiceView } from '../../core/api.js';
+import type { NetworkView } from '../../core/api/network.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { settingsOf } from '../../controller/context.js';
 import { ensureSettings } from '../../controller/store/settings.js';
 import type { Block, Service } from '../../core/model.js';

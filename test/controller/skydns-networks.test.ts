@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { NetworkView } from '../../core/api.js';
+import type { NetworkView } from '../../core/api/network.js';
 import { networkKey } from '../../core/keys.js';
 import {
   newController,

@@ -1,6 +1,8 @@
 import { request as httpRequest } from 'node:http';
 import t from 'tap';
-import type { HostView, NetworkView, WatchLine } from '../../core/api.js';
+import type { HostView } from '../../core/api/host.js';
+import type { NetworkView } from '../../core/api/network.js';
+import type { WatchLine } from '../../core/api/watch.js';
 import { newCuttingProxy } from '../store/cutting-proxy.js';
 import { until } from '../store/real-etcd.js';
 import {

@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from '../lab/lab.js';
 import type { LabHost } from '../lab/host.js';
 import { waitFor } from '../lab/wait.js';

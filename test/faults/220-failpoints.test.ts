@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { LabHost } from '../lab/host.js';
 import { listenIn, reaches, type Sandbox } from '../lab/sandbox.js';
 import { settlesTo } from '../lab/snapshot.js';

@@ -1,7 +1,8 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { EndpointView, ServiceView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { canPing, reaches } from '../lab/sandbox.js';
 import { ask, newBackend, ServiceProgram, type Heard } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';

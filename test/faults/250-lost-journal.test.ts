@@ -1,7 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import type { EndpointView, HostView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { HostView } from '../../core/api/host.js';
 import type { LabHost } from '../lab/host.js';
 import type { Lab } from '../lab/lab.js';
 import { listenIn, mustExecIn, reaches, type Sandbox } from '../lab/sandbox.js';

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, cpSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { EndpointView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
 import type { TsnetError } from '../../core/errors.js';
 import type { LabHost } from '../lab/host.js';
 import { mustExecIn, reaches } from '../lab/sandbox.js';

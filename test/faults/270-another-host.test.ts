@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import t from 'tap';
-import type { AgentStatus, HostView } from '../../core/api.js';
+import type { HostView } from '../../core/api/host.js';
+import type { AgentStatus } from '../../core/api/status.js';
 import { reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';

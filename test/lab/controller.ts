@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ControllerStatus } from '../../core/api.js';
+import type { ControllerStatus } from '../../core/api/status.js';
 import { HttpClient } from '../../lib/http/client.js';
 import { type Daemon } from './daemon.js';
 import { enterArgs, netnsPath } from './netns.js';

@@ -1,13 +1,9 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type {
-  AgentStatus,
-  AttachRequest,
-  DetachResult,
-  EndpointView,
-  NetworkCreate,
-  NetworkView,
-} from '../../core/api.js';
+import type { AttachRequest, DetachResult } from '../../core/api/attach.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { NetworkCreate, NetworkView } from '../../core/api/network.js';
+import type { AgentStatus } from '../../core/api/status.js';
 import { HttpClient } from '../../lib/http/client.js';
 import { type Daemon } from './daemon.js';
 import { enterArgs, ipBatch, netnsPath } from './netns.js';

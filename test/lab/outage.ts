@@ -1,5 +1,6 @@
 import type { Test } from 'tap';
-import type { EndpointView, HostView } from '../../core/api.js';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { HostView } from '../../core/api/host.js';
 import type { Lab } from './lab.js';
 import { enterArgs, netnsPath } from './netns.js';
 import { listenIn, reaches } from './sandbox.js';

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { PortBook, type FindListener } from '../../agent/ports/port-book.js';
 import { checkPorts } from '../../core/ports.js';
-import type { PortRequest } from '../../core/api.js';
+import type { PortRequest } from '../../core/api/port.js';
 
 const newBook = (findListener: FindListener = () => Promise.resolve(null)): PortBook =>
   new PortBook({ findListener, nameOf: (id) => `endpoint ${id}` });

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { WatchLine } from '../../../core/api.js';
+import type { WatchLine } from '../../../core/api/watch.js';
 import type { Service } from '../../../core/model.js';
 import {
   ClusterState,

@@ -1,4 +1,4 @@
-import type { BlockRelease, BlockRequest, CarveAnswer } from '../../../core/api.js';
+import type { BlockRelease, BlockRequest, CarveAnswer } from '../../../core/api/publication.js';
 import { TsnetError } from '../../../core/errors.js';
 import { newGrid, type Grid } from '../../../core/grid.js';
 import { planRefill } from '../../../core/ipam-refill.js';

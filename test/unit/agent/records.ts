@@ -1,4 +1,4 @@
-import type { WatchLine } from '../../../core/api.js';
+import type { WatchLine } from '../../../core/api/watch.js';
 import type { Block, Carrier, ClusterSettings, Endpoint, Network, Service } from '../../../core/model.js';
 import type { OwnEndpoint } from '../../../agent/journal/entries.js';
 

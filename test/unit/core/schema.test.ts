@@ -1,8 +1,21 @@
 import Fastify from 'fastify';
 import t from 'tap';
 import type { Endpoint, Host, Network } from '../../../core/model.js';
-import * as records from '../../../core/schema-record.js';
-import * as api from '../../../core/schema.js';
+import * as attachSchemas from '../../../core/schema/attach.js';
+import * as dnsSchemas from '../../../core/schema/dns.js';
+import * as endpointSchemas from '../../../core/schema/endpoint.js';
+import * as errorSchemas from '../../../core/schema/error.js';
+import * as hostSchemas from '../../../core/schema/host.js';
+import * as networkSchemas from '../../../core/schema/network.js';
+import * as policySchemas from '../../../core/schema/policy.js';
+import * as policyRecordSchemas from '../../../core/schema/policy-record.js';
+import * as portSchemas from '../../../core/schema/port.js';
+import * as publicationSchemas from '../../../core/schema/publication.js';
+import * as recordSchemas from '../../../core/schema/record.js';
+import * as serviceSchemas from '../../../core/schema/service.js';
+import * as serviceRecordSchemas from '../../../core/schema/service-record.js';
+import * as statusSchemas from '../../../core/schema/status.js';
+import * as watchSchemas from '../../../core/schema/watch.js';
 import { endpointView, hostView, networkView } from '../../../core/view.js';
 
 const network: Network = {
@@ -51,7 +64,25 @@ const host: Host = {
   lastSeen: '2026-01-01T00:00:00.000Z',
 };
 
-const schemas = new Map(Object.entries({ ...api, ...records }));
+const schemas = new Map(
+  Object.entries({
+    ...attachSchemas,
+    ...dnsSchemas,
+    ...endpointSchemas,
+    ...errorSchemas,
+    ...hostSchemas,
+    ...networkSchemas,
+    ...policySchemas,
+    ...portSchemas,
+    ...publicationSchemas,
+    ...serviceSchemas,
+    ...statusSchemas,
+    ...watchSchemas,
+    ...policyRecordSchemas,
+    ...recordSchemas,
+    ...serviceRecordSchemas,
+  }),
+);
 
 /** A server with one route a schema, which sends back what it takes. */
 const server = Fastify({

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { ServiceCreate } from '../../../core/api.js';
+import type { ServiceCreate } from '../../../core/api/service.js';
 import type { Block, Network, Service } from '../../../core/model.js';
 import { nextAddress, serviceBlocks, serviceOwner, servicePlaces } from '../../../core/service/address.js';
 import { backendState, isSelectedBy, mostExact, slotsOf, type BackendEndpoint } from '../../../core/service/backend.js';

@@ -1,7 +1,7 @@
 import { Type } from 'typebox';
 import type { Static, TSchema } from 'typebox';
-import { idBytes, type IdKind } from './ids.js';
-import { nameLimits } from './name.js';
+import { idBytes, type IdKind } from '../ids.js';
+import { nameLimits } from '../name.js';
 
 /**
  * The pieces that schemas are made of. Schemas bound size and shape; what a text means is checked by
@@ -115,3 +115,6 @@ export const driverOptions = Type.Record(mapKey, labelValue, {
   description: 'Options of the driver',
   examples: [{ parent: 'eth1' }],
 });
+
+/** What every record begins with. */
+export const recordBase = { v: recordVersion, generation };

@@ -1,3 +1,4 @@
+/** JSON Schemas of the records in `model.ts`, as they stand in the store and go over the wire. */
 import { Type } from 'typebox';
 import type {
   Bandwidth,
@@ -9,26 +10,12 @@ import type {
   Endpoint,
   HeldPort,
   Host,
-  LabelRequirement,
-  LabelSelector,
   Network,
-  Policy,
-  PolicyPeer,
-  PolicyPort,
-  PolicyRule,
   PortMapping,
-  Service,
-  ServiceHealth,
-  ServicePort,
-  ServicePublish,
   Subnet,
-} from './model.js';
-import * as part from './schema-part.js';
-import { closed, orNull, shapeOf, text } from './schema-part.js';
-
-/** JSON Schemas of the records in `model.ts`, as they stand in the store and go over the wire. */
-
-const recordBase = { v: part.recordVersion, generation: part.generation };
+} from '../model.js';
+import * as part from './part.js';
+import { closed, orNull, shapeOf, text } from './part.js';
 
 export const subnetSchema = shapeOf<Subnet>()(
   Type.Object(
@@ -44,7 +31,7 @@ export const subnetSchema = shapeOf<Subnet>()(
 export const networkSchema = shapeOf<Network>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       id: part.networkId,
       name: part.networkName,
       driver: part.driver,
@@ -64,7 +51,7 @@ export const networkSchema = shapeOf<Network>()(
 export const hostSchema = shapeOf<Host>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       name: part.hostName,
       vtep: part.addrText,
       underlayMtu: part.mtu,
@@ -81,7 +68,7 @@ export const hostSchema = shapeOf<Host>()(
 export const blockSchema = shapeOf<Block>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       network: part.networkId,
       cidr: part.cidrText,
       host: orNull(part.hostName),
@@ -97,7 +84,7 @@ export const blockSchema = shapeOf<Block>()(
 export const carveSchema = shapeOf<Carve>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       id: part.idText('carve', 'Carve id'),
       network: part.networkId,
       cidr: part.cidrText,
@@ -125,7 +112,7 @@ export const heldPortViewSchema = Type.Object({ ...heldPortFields, host: part.ho
 export const carrierSchema = shapeOf<Carrier>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       network: part.networkId,
       host: part.hostName,
       vtep: part.addrText,
@@ -166,7 +153,7 @@ export const bandwidthSchema = shapeOf<Bandwidth>()(
 export const endpointSchema = shapeOf<Endpoint>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       id: part.endpointId,
       network: part.networkId,
       host: part.hostName,
@@ -192,7 +179,7 @@ export const endpointSchema = shapeOf<Endpoint>()(
 export const clusterSettingsSchema = shapeOf<ClusterSettings>()(
   Type.Object(
     {
-      ...recordBase,
+      ...part.recordBase,
       vxlanPort: part.count('UDP port of every VXLAN device', 65535, 1),
       livenessMs: part.count('A host is down this long after its last sign of life, in milliseconds', 86_400_000, 1),
       hostsManageNetworks: Type.Boolean({ description: 'Whether hosts may manage networks' }),
@@ -211,133 +198,5 @@ export const cursorSchema = shapeOf<Cursor>()(
   Type.Object(
     { epoch: text('Epoch of the store', '0123456789abcdef0123456789abcdef', 64), revision: part.revision },
     { ...closed, description: 'Where a watcher stands' },
-  ),
-);
-
-export const labelRequirementSchema = shapeOf<LabelRequirement>()(
-  Type.Object(
-    {
-      key: text('Key of a label', 'tier'),
-      operator: Type.Enum(['In', 'NotIn', 'Exists', 'DoesNotExist'], { description: 'Condition' }),
-      values: Type.Optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 256 })),
-    },
-    { ...closed, description: 'A condition on one label' },
-  ),
-);
-
-export const labelSelectorSchema = shapeOf<LabelSelector>()(
-  Type.Object(
-    {
-      matchLabels: Type.Optional(part.labels),
-      matchExpressions: Type.Optional(Type.Array(labelRequirementSchema, { maxItems: 64 })),
-    },
-    { ...closed, description: 'Which labels; empty: all' },
-  ),
-);
-
-const networkRefs = Type.Array(part.networkRef, { maxItems: 256, description: 'Names or ids of networks' });
-
-export const policyPeerSchema = shapeOf<PolicyPeer>()(
-  Type.Object(
-    {
-      endpoints: Type.Optional(labelSelectorSchema),
-      networks: Type.Optional(networkRefs),
-      cidr: Type.Optional(part.cidrText),
-      except: Type.Optional(Type.Array(part.cidrText, { maxItems: 256 })),
-    },
-    { ...closed, description: 'The other end of a permitted connection' },
-  ),
-);
-
-export const policyPortSchema = shapeOf<PolicyPort>()(
-  Type.Object(
-    {
-      protocol: Type.Optional(Type.Enum(['tcp', 'udp', 'sctp', 'icmp'], { description: 'Protocol' })),
-      port: Type.Optional(part.port),
-      endPort: Type.Optional(part.port),
-    },
-    { ...closed, description: 'A port, a range, or all of a protocol' },
-  ),
-);
-
-export const policyRuleSchema = shapeOf<PolicyRule>()(
-  Type.Object(
-    {
-      peers: Type.Optional(Type.Array(policyPeerSchema, { maxItems: 256 })),
-      ports: Type.Optional(Type.Array(policyPortSchema, { maxItems: 1024 })),
-    },
-    { ...closed, description: 'Connections that are permitted' },
-  ),
-);
-
-export const policyBodySchema = Type.Object(
-  {
-    name: text('Name of a policy', 'web-from-front', 63),
-    networks: Type.Optional(networkRefs),
-    selects: labelSelectorSchema,
-    ingress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
-    egress: Type.Optional(Type.Array(policyRuleSchema, { maxItems: 256 })),
-  },
-  { ...closed, description: 'A policy', examples: [{ name: 'deny-all', selects: {}, ingress: [] }] },
-);
-
-export const policySchema = shapeOf<Policy>()(
-  Type.Object(
-    { ...recordBase, ...policyBodySchema.properties, createdAt: part.timeText },
-    { ...closed, description: 'Policy record' },
-  ),
-);
-
-export const servicePortSchema = shapeOf<ServicePort>()(
-  Type.Object(
-    { port: part.port, target: part.port, protocol: part.portProtocol },
-    { ...closed, description: 'A port of a service and that of its backends' },
-  ),
-);
-
-export const servicePublishSchema = shapeOf<ServicePublish>()(
-  Type.Object(
-    { hostPort: part.port, port: part.port, protocol: part.portProtocol },
-    { ...closed, description: 'A port of every host of the network' },
-  ),
-);
-
-export const serviceHealthSchema = shapeOf<ServiceHealth>()(
-  Type.Object(
-    {
-      type: Type.Enum(['tcp', 'http'], { description: 'What is asked of a backend' }),
-      path: Type.Optional(text('Path of the request', '/healthz', 1024)),
-    },
-    { ...closed, description: 'How backends are checked' },
-  ),
-);
-
-/** What a service's author says of it, but for its network. */
-export const serviceFieldsSchema = Type.Object(
-  {
-    name: part.endpointName,
-    mode: Type.Enum(['vip', 'dnsrr'], { description: 'One address, or the addresses of all backends' }),
-    ports: Type.Array(servicePortSchema, { maxItems: 64 }),
-    selector: Type.Optional(part.labels),
-    backends: Type.Optional(Type.Array(part.callerId, { maxItems: 1024, description: 'Endpoints by name or id' })),
-    affinity: Type.Enum(['none', 'client-ip'], { description: 'Whether a client keeps its backend' }),
-    health: Type.Optional(serviceHealthSchema),
-    publish: Type.Optional(Type.Array(servicePublishSchema, { maxItems: 64 })),
-    drainMs: part.count('How long connections to a draining backend may go on, in milliseconds', 86_400_000),
-  },
-  { ...closed, description: 'What a service is' },
-);
-
-export const serviceSchema = shapeOf<Service>()(
-  Type.Object(
-    {
-      ...recordBase,
-      ...serviceFieldsSchema.properties,
-      network: part.networkId,
-      addresses: part.addresses,
-      draining: Type.Array(part.endpointId, { maxItems: 1024 }),
-      createdAt: part.timeText,
-    },
-    { ...closed, description: 'Service record' },
   ),
 );
