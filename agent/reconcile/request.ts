@@ -24,7 +24,7 @@ import { linkAddMessages, linkSetMessage } from '../../lib/netlink/link.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import { neighDeleteMessage, neighReplaceMessage } from '../../lib/netlink/neigh.js';
 import { routeAddMessage, routeDeleteMessage, routeReplaceMessage, type Route } from '../../lib/netlink/route.js';
-import type { ReconcileObject } from './object.js';
+import type { ObservedObject, ReconcileObject } from './object.js';
 import type { Operation } from './plan.js';
 
 /** Finds the ifindex of a link by its name. */
@@ -36,6 +36,15 @@ export type IndexOf = (name: string) => number;
  * only port that could close a loop is the VXLAN device, and it never sends back what came by it.
  */
 const fixedSettings: BridgeSettings = { mcastSnooping: false, stpState: 0, forwardDelayMs: 0 };
+
+/**
+ * What goes before them: with a spanning tree the kernel refuses a forwarding without delay (ERANGE). A kernel without
+ * VLAN filtering does not even take it switched off.
+ */
+function switchedOff(was: ObservedObject): BridgeSettings | null {
+  if (was.kind !== 'bridge' || was.deviation === undefined) return null;
+  return was.deviation.startsWith('vlan_filtering') ? { stpState: 0, vlanFiltering: false } : { stpState: 0 };
+}
 
 function bridgeSettings({ filtered = false }: BridgeLink): BridgeSettings {
   return { ...fixedSettings, nfCallIptables: filtered, nfCallIp6tables: filtered };
@@ -120,7 +129,11 @@ export function requestsOf(operation: Operation, indexOf: IndexOf): NetlinkMessa
   const { object, verb } = operation;
   const isRemoval = verb === 'remove';
   switch (object.kind) {
-    case 'bridge':
+    case 'bridge': {
+      const change = linkChangeRequest(object, macBefore(operation));
+      const off = operation.verb === 'change' ? switchedOff(operation.was) : null;
+      return off === null ? [change] : [linkSetMessage(object.name, { kind: 'bridge', bridge: off }), change];
+    }
     case 'vxlan':
     case 'macvlan':
       return [linkChangeRequest(object, macBefore(operation))];

@@ -99,6 +99,7 @@ t.test('changes from outside are repaired within two seconds, each by its event'
     ['learning switched on at a port', 'bridge', 'link', 'set', 'dev', vxlan, 'learning', 'on'],
     ['suppression switched off at a port', 'ip', 'link', 'set', vxlan, 'type', 'bridge_slave', 'neigh_suppress', 'off'],
     ['snooping switched on', 'ip', 'link', 'set', bridge, 'type', 'bridge', 'mcast_snooping', '1'],
+    ['a spanning tree switched on', 'ip', 'link', 'set', bridge, 'type', 'bridge', 'stp_state', '1'],
     ['a deleted IPv4 address', 'ip', 'addr', 'del', '10.64.1.1/20', 'dev', bridge],
     ['a deleted IPv6 address', 'ip', 'addr', 'del', 'fd00:64::1:1/64', 'dev', bridge],
     [
