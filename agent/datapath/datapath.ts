@@ -130,16 +130,22 @@ export class Datapath {
     if (change.kind === 'policy' || change.kind === 'service') return;
     const record = change.op === 'put' ? change.value : change.previous;
     if (!this.#realised.has(record.network)) return;
+    if (change.op === 'gone') {
+      const { network: id, host } = record;
+      sink.setDesired(
+        change.kind === 'endpoint' ? ownerOf.endpoint(id, change.previous.id) : ownerOf.carrier(id, host),
+        [],
+      );
+    }
     const network = state.network(record.network);
+    // Gone as well, before what it had: nobody finds that in the state any more.
     if (network === undefined) return;
     const ctx = this.context(network);
     if (change.kind === 'endpoint') {
       if (change.op === 'put') this.#setEndpoint(ctx, change.value);
-      else sink.setDesired(ownerOf.endpoint(record.network, change.previous.id), []);
       return;
     }
     if (change.op === 'put') this.#setCarrier(ctx, change.value);
-    else sink.setDesired(ownerOf.carrier(record.network, record.host), []);
     // Endpoints follow their host's VTEP: only a changed one is worth the walk.
     const before = change.previous?.vtep;
     const now = change.op === 'put' ? change.value.vtep : undefined;

@@ -6,62 +6,70 @@ import type { ServiceView } from '../../core/api/service.js';
 import { canPing, reaches } from '../lab/sandbox.js';
 import { ask, newBackend, ServiceProgram, type Heard } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';
-import { withLab } from '../lab/with-lab.js';
+import { withLab, withSharedLab } from '../lab/with-lab.js';
 
-t.test('an agent that starts without its cache takes its networks up again and cuts nobody off', async (t) => {
-  await withLab(t, { hosts: 2 }, async (lab) => {
-    const [host, other] = [lab.host(1), lab.host(2)];
-    await host.create({ name: 'net' });
-    const [near, far] = [await lab.sandbox(), await lab.sandbox()];
-    await host.attach('net', near);
-    const [address = ''] = (await other.attach('net', far)).addresses;
-    for (const each of lab.hosts) await each.published();
-    await reaches(near, address);
-    const before = (await host.status()).reconcile.objects;
-    await host.agent.kill();
-    rmSync(join(host.dataDir, 'cache'));
-    await host.startAgent();
-    await waitFor('all to be realised again', async () => (await host.status()).reconcile.objects === before);
-    const cursor = (await host.status()).cursor?.revision ?? 0;
-    await lab.host(2).create({ name: 'later' });
-    await waitFor('the stream to go on', async () => ((await host.status()).cursor?.revision ?? 0) > cursor);
-    t.equal((await host.status()).reconcile.objects, before, 'nothing was pruned');
-    await reaches(near, address);
-  });
-});
-
-t.test('a renamed veth gets its name back', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
-    const host = lab.host(1);
-    await host.create({ name: 'net' });
-    const [one, two] = [await lab.sandbox(), await lab.sandbox()];
-    const { id } = await host.attach('net', one);
-    const [address = ''] = (await host.attach('net', two)).addresses;
-    const name = `tsv-${id.slice(0, 10)}`;
-    t.equal((await host.exec('ip', 'link', 'set', name, 'name', 'other')).status, 0);
-    await waitFor('the name to be back', async () => (await host.exec('ip', 'link', 'show', name)).status === 0);
-    await reaches(one, address);
-    t.ok(await canPing(one, address));
-    await host.agent.kill();
-    await host.startAgent();
-    const endpoints = await host.api.call<readonly EndpointView[]>('GET', '/v1/agent/endpoints');
-    t.equal(endpoints.length, 2, 'and no endpoint is lost by a restart');
-  });
-});
-
-t.test('a second agent in a namespace is refused before it touches anything', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
-    const host = lab.host(1);
-    await host.create({ name: 'net' });
-    await host.attach('net', await lab.sandbox());
-    const before = await host.snapshot();
-    const folder = join(host.dataDir, '..', 'second');
-    const { status, stderr } = await host.tsnet('agent', '--host-name', 'x', '--data-dir', folder, '--run-dir', folder);
-    t.equal(status, 1);
-    t.match(stderr, /another agent runs in this network namespace/);
-    t.same(await host.snapshot(), before);
-  });
-});
+t.test('state that is lost or changed on a host', (t) =>
+  withSharedLab(
+    t,
+    { hosts: 2 },
+    {
+      'an agent that starts without its cache takes its networks up again and cuts nobody off': async (t, lab) => {
+        const [host, other] = [lab.host(1), lab.host(2)];
+        await host.create({ name: 'net' });
+        const [near, far] = [await lab.sandbox(), await lab.sandbox()];
+        await host.attach('net', near);
+        const [address = ''] = (await other.attach('net', far)).addresses;
+        for (const each of lab.hosts) await each.published();
+        await reaches(near, address);
+        const before = (await host.status()).reconcile.objects;
+        await host.agent.kill();
+        rmSync(join(host.dataDir, 'cache'));
+        await host.startAgent();
+        await waitFor('all to be realised again', async () => (await host.status()).reconcile.objects === before);
+        const cursor = (await host.status()).cursor?.revision ?? 0;
+        await lab.host(2).create({ name: 'later' });
+        await waitFor('the stream to go on', async () => ((await host.status()).cursor?.revision ?? 0) > cursor);
+        t.equal((await host.status()).reconcile.objects, before, 'nothing was pruned');
+        await reaches(near, address);
+      },
+      'a renamed veth gets its name back': async (t, lab) => {
+        const host = lab.host(1);
+        await host.create({ name: 'net' });
+        const [one, two] = [await lab.sandbox(), await lab.sandbox()];
+        const { id } = await host.attach('net', one);
+        const [address = ''] = (await host.attach('net', two)).addresses;
+        const name = `tsv-${id.slice(0, 10)}`;
+        t.equal((await host.exec('ip', 'link', 'set', name, 'name', 'other')).status, 0);
+        await waitFor('the name to be back', async () => (await host.exec('ip', 'link', 'show', name)).status === 0);
+        await reaches(one, address);
+        t.ok(await canPing(one, address));
+        await host.agent.kill();
+        await host.startAgent();
+        const endpoints = await host.api.call<readonly EndpointView[]>('GET', '/v1/agent/endpoints');
+        t.equal(endpoints.length, 2, 'and no endpoint is lost by a restart');
+      },
+      'a second agent in a namespace is refused before it touches anything': async (t, lab) => {
+        const host = lab.host(1);
+        await host.create({ name: 'net' });
+        await host.attach('net', await lab.sandbox());
+        const before = await host.snapshot();
+        const folder = join(host.dataDir, '..', 'second');
+        const { status, stderr } = await host.tsnet(
+          'agent',
+          '--host-name',
+          'x',
+          '--data-dir',
+          folder,
+          '--run-dir',
+          folder,
+        );
+        t.equal(status, 1);
+        t.match(stderr, /another agent runs in this network namespace/);
+        t.same(await host.snapshot(), before);
+      },
+    },
+  ),
+);
 
 t.test('a store that lost everything gets its policies back from agents', async (t) => {
   await withLab(t, { hosts: 1, etcd: 'separate' }, async (lab) => {

@@ -7,7 +7,7 @@ import type { LabHost } from '../lab/host.js';
 import type { Lab } from '../lab/lab.js';
 import { listenIn, mustExecIn, reaches, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
-import { withLab } from '../lab/with-lab.js';
+import { withSharedLab, type LabParts } from '../lab/with-lab.js';
 
 /** Every way in which the journal of a stopped agent gets lost. */
 const losses: Readonly<Record<string, (host: LabHost) => void>> = {
@@ -86,9 +86,10 @@ async function isWhole(t: Test, lab: Lab, web: Sandbox): Promise<void> {
   t.equal((await listed(other, host)).length, 1);
 }
 
-for (const [what, lose] of Object.entries(losses)) {
-  t.test(`a journal that was ${what} is rebuilt, and nobody notices`, async (t) => {
-    await withLab(t, { hosts: 2 }, async (lab) => {
+const rebuilt: LabParts = Object.fromEntries(
+  Object.entries(losses).map(([what, lose]): [string, LabParts[string]] => [
+    `a journal that was ${what} is rebuilt, and nobody notices`,
+    async (t, lab) => {
       const [host, other] = [lab.host(1), lab.host(2)];
       const { web, far, toFar } = await populate(lab);
       const before = await ownEndpoints(host);
@@ -112,75 +113,84 @@ for (const [what, lose] of Object.entries(losses)) {
       t.ok(Number(longestSilenceMs) < 500, `traffic never stopped: ${String(longestSilenceMs)} ms at most`);
       await echo.end();
       await isWhole(t, lab, web);
-    });
-  });
-}
+    },
+  ]),
+);
 
-t.test('while no controller can be asked nothing is touched, and the agent ends when told to', async (t) => {
-  await withLab(t, { hosts: 2 }, async (lab) => {
-    const [host, other] = [lab.host(1), lab.host(2)];
-    const { web, far, toFar } = await populate(lab);
-    const gone = await lab.process();
-    const { id } = await host.attach('net', gone);
-    await host.published();
-    const before = await ownEndpoints(host);
-    const echo = await listenIn(far, 'listen-udp', 7000);
-    const steady = await listenIn(web, 'steady', toFar, 7000, 10);
-    await host.agent.kill();
-    await lab.controller().daemon.kill();
-    const kernel = await host.snapshot();
-    rmSync(join(host.dataDir, 'journal'));
-    const isWaiting = (): boolean =>
-      readFileSync(host.options.logPath, 'utf8').includes('no attach before a controller has said what they are');
-    await host.startAgent({ until: 'spawned' });
-    await waitFor('the agent to wait', isWaiting);
-    t.equal(await host.agent.stop(), 0, 'it ends cleanly');
-    t.same(await host.snapshot(), kernel, 'and leaves all as it was');
-    writeFileSync(host.options.logPath, '');
-    await host.startAgent({ until: 'spawned' });
-    await waitFor('the agent to wait again, though its journal is not new any more', isWaiting);
-    await gone.daemon.kill();
-    await lab.controller().start();
-    await host.waitForAgent('the agent to be connected', ({ controller }) => controller !== null);
-    const left = before.filter((endpoint) => endpoint.id !== id);
-    t.same(await ownEndpoints(host), left, 'what lives is taken up');
-    await host.published();
-    await waitFor('what does not to be withdrawn', async () => (await listed(other, host)).length === left.length);
-    const { longestSilenceMs } = await steady.end();
-    t.ok(Number(longestSilenceMs) < 500, `traffic never stopped: ${String(longestSilenceMs)} ms at most`);
-    await echo.end();
-    await isWhole(t, lab, web);
-  });
-});
-
-t.test('endpoints without a link in the host, and those that are reserved only, are taken up as well', async (t) => {
-  await withLab(t, { hosts: 2 }, async (lab) => {
-    const [host, other] = [lab.host(1), lab.host(2)];
-    const sandbox = await lab.sandbox();
-    await host.create({ name: 'net' });
-    await host.create({
-      name: 'mv',
-      driver: 'macvlan',
-      subnets: [{ subnet: '198.18.128.0/24', gateway: '198.18.128.1' }],
-      options: { parent: 'eth0' },
-    });
-    await host.attach('mv', sandbox);
-    await host.attach('net', sandbox);
-    const body = { network: 'net', id: 'later' };
-    const reserved = await host.api.call<EndpointView>('POST', '/v1/agent/reserve', { body });
-    await host.published();
-    const before = await ownEndpoints(host);
-    const inside = await mustExecIn(sandbox, 'ip', '-o', '-4', 'addr');
-    await host.agent.kill();
-    rmSync(join(host.dataDir, 'journal'));
-    await host.startAgent();
-    t.same(await ownEndpoints(host), before);
-    t.same(await listed(other, host), before);
-    t.equal(await mustExecIn(sandbox, 'ip', '-o', '-4', 'addr'), inside);
-    const later = await lab.sandbox();
-    await host.attach('net', later, { id: 'later' });
-    t.match(await mustExecIn(later, 'ip', 'addr'), new RegExp(`${reserved.addresses[0] ?? 'none'}/`));
-    t.equal((await host.detach('mv', sandbox)).detached.length, 1);
-    t.notMatch(await mustExecIn(sandbox, 'ip', '-d', 'link'), /macvlan/);
-  });
-});
+t.test('a lost journal', (t) =>
+  withSharedLab(
+    t,
+    { hosts: 2 },
+    {
+      ...rebuilt,
+      'while no controller can be asked nothing is touched, and the agent ends when told to': async (t, lab) => {
+        const [host, other] = [lab.host(1), lab.host(2)];
+        const { web, far, toFar } = await populate(lab);
+        const gone = await lab.process();
+        const { id } = await host.attach('net', gone);
+        await host.published();
+        const before = await ownEndpoints(host);
+        const echo = await listenIn(far, 'listen-udp', 7000);
+        const steady = await listenIn(web, 'steady', toFar, 7000, 10);
+        await host.agent.kill();
+        await lab.controller().daemon.kill();
+        const kernel = await host.snapshot();
+        rmSync(join(host.dataDir, 'journal'));
+        const isWaiting = (): boolean =>
+          readFileSync(host.options.logPath, 'utf8').includes('no attach before a controller has said what they are');
+        // What it has said in other parts is not to be heard.
+        writeFileSync(host.options.logPath, '');
+        await host.startAgent({ until: 'spawned' });
+        await waitFor('the agent to wait', isWaiting);
+        t.equal(await host.agent.stop(), 0, 'it ends cleanly');
+        t.same(await host.snapshot(), kernel, 'and leaves all as it was');
+        writeFileSync(host.options.logPath, '');
+        await host.startAgent({ until: 'spawned' });
+        await waitFor('the agent to wait again, though its journal is not new any more', isWaiting);
+        await gone.daemon.kill();
+        await lab.controller().start();
+        await host.waitForAgent('the agent to be connected', ({ controller }) => controller !== null);
+        const left = before.filter((endpoint) => endpoint.id !== id);
+        t.same(await ownEndpoints(host), left, 'what lives is taken up');
+        await host.published();
+        await waitFor('what does not to be withdrawn', async () => (await listed(other, host)).length === left.length);
+        const { longestSilenceMs } = await steady.end();
+        t.ok(Number(longestSilenceMs) < 500, `traffic never stopped: ${String(longestSilenceMs)} ms at most`);
+        await echo.end();
+        await isWhole(t, lab, web);
+      },
+      'endpoints without a link in the host, and those that are reserved only, are taken up as well': async (
+        t,
+        lab,
+      ) => {
+        const [host, other] = [lab.host(1), lab.host(2)];
+        const sandbox = await lab.sandbox();
+        await host.create({ name: 'net' });
+        await host.create({
+          name: 'mv',
+          driver: 'macvlan',
+          subnets: [{ subnet: '198.18.128.0/24', gateway: '198.18.128.1' }],
+          options: { parent: 'eth0' },
+        });
+        await host.attach('mv', sandbox);
+        await host.attach('net', sandbox);
+        const body = { network: 'net', id: 'later' };
+        const reserved = await host.api.call<EndpointView>('POST', '/v1/agent/reserve', { body });
+        await host.published();
+        const before = await ownEndpoints(host);
+        const inside = await mustExecIn(sandbox, 'ip', '-o', '-4', 'addr');
+        await host.agent.kill();
+        rmSync(join(host.dataDir, 'journal'));
+        await host.startAgent();
+        t.same(await ownEndpoints(host), before);
+        t.same(await listed(other, host), before);
+        t.equal(await mustExecIn(sandbox, 'ip', '-o', '-4', 'addr'), inside);
+        const later = await lab.sandbox();
+        await host.attach('net', later, { id: 'later' });
+        t.match(await mustExecIn(later, 'ip', 'addr'), new RegExp(`${reserved.addresses[0] ?? 'none'}/`));
+        t.equal((await host.detach('mv', sandbox)).detached.length, 1);
+        t.notMatch(await mustExecIn(sandbox, 'ip', '-d', 'link'), /macvlan/);
+      },
+    },
+  ),
+);

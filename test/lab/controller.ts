@@ -4,7 +4,7 @@ import type { ControllerStatus } from '../../core/api/status.js';
 import { HttpClient } from '../../lib/http/client.js';
 import { type Daemon } from './daemon.js';
 import { enterArgs, netnsPath } from './netns.js';
-import { waitFor } from './wait.js';
+import { Hopeless, waitFor } from './wait.js';
 
 export interface LabControllerOptions {
   readonly name: string;
@@ -82,7 +82,7 @@ export class LabController {
     await waitFor(
       `${name} to answer`,
       async () => {
-        if (this.#daemon?.status !== undefined) throw new Error(`it ended with ${this.#daemon.status}`);
+        if (this.#daemon?.status !== undefined) throw new Hopeless(`it ended with ${this.#daemon.status}`);
         return (await this.status()).store === 'ok' && existsSync(this.hostToken);
       },
       30_000,

@@ -10,7 +10,7 @@ import { enterArgs, ipBatch, netnsPath } from './netns.js';
 import type { Sandbox } from './sandbox.js';
 import { ProgramError, runProgram, type ProgramResult } from './program.js';
 import { takeSnapshot, type NetnsSnapshot } from './snapshot.js';
-import { waitFor } from './wait.js';
+import { Hopeless, waitFor } from './wait.js';
 
 export interface LabHostOptions {
   readonly name: string;
@@ -120,7 +120,7 @@ export class LabHost {
     return waitFor(
       what,
       async () => {
-        if (this.#agent?.status !== undefined) throw new Error(`the agent ended with ${this.#agent.status}`);
+        if (this.#agent?.status !== undefined) throw new Hopeless(`the agent ended with ${this.#agent.status}`);
         const status = await this.status();
         return condition(status) ? status : null;
       },
@@ -157,6 +157,15 @@ export class LabHost {
 
   detach(network: string, sandbox: Sandbox): Promise<DetachResult> {
     return this.api.call('POST', '/v1/agent/detach', { body: { network, target: sandbox.target } });
+  }
+
+  /** Takes all endpoints away, and waits until the cluster knows. */
+  async detachAll(): Promise<void> {
+    const own = (): Promise<readonly EndpointView[]> => this.api.call('GET', '/v1/agent/endpoints');
+    for (const { network, callerId } of await own())
+      await this.api.call('POST', '/v1/agent/detach', { body: { network, id: callerId } });
+    await waitFor(`no endpoint on ${this.name}`, async () => (await own()).length === 0);
+    await this.published();
   }
 
   /** Runs the CLI on this host. */

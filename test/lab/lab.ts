@@ -3,6 +3,9 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { NetworkView } from '../../core/api/network.js';
+import type { PolicyView } from '../../core/api/policy.js';
+import type { ServiceView } from '../../core/api/service.js';
 import { LabController } from './controller.js';
 import { Daemon } from './daemon.js';
 import { LabHost } from './host.js';
@@ -132,6 +135,24 @@ export class Lab {
   /** Runs `ip` commands on the router of the wire. */
   router(...lines: string[]): Promise<void> {
     return ipBatch(this.#lan, lines);
+  }
+
+  /** Takes away all endpoints, services, policies and networks, and waits until no host has anything of them. */
+  async clear(): Promise<void> {
+    for (const host of this.hosts) await host.detachAll();
+    const { api } = this.host(1);
+    for (const { name } of await api.call<readonly PolicyView[]>('GET', '/v1/policies'))
+      await api.call('DELETE', `/v1/policies/${name}`);
+    for (const { name, network } of await api.call<readonly ServiceView[]>('GET', '/v1/services'))
+      await api.call('DELETE', `/v1/services/${name}.${network}`);
+    for (const { name } of await api.call<readonly NetworkView[]>('GET', '/v1/networks'))
+      await waitFor(`network ${name} to be free`, () => api.call('DELETE', `/v1/networks/${name}`).then(() => true));
+    for (const host of this.hosts)
+      await waitFor(`${host.name} to be as it was`, async () => {
+        if ((await host.status()).reconcile.objects > 0) return false;
+        const [links, tables] = [await host.exec('ip', '-br', 'link'), await host.exec('nft', 'list', 'tables')];
+        return !/\bts[bvx]-/.test(links.stdout) && !tables.stdout.includes('tsnet');
+      });
   }
 
   logPath(name: string): string {

@@ -1,5 +1,8 @@
 import { scheduler } from 'node:timers/promises';
 
+/** What a condition throws when it can come no more: the wait ends at once. */
+export class Hopeless extends Error {}
+
 /**
  * Asks again and again until the condition gives something truthy, and returns that.
  * Errors: what was waited for, how long, and the last answer or error, once the deadline has passed.
@@ -11,12 +14,13 @@ export async function waitFor<T>(
 ): Promise<NonNullable<T>> {
   const startedMs = performance.now();
   let last = 'nothing';
-  for (let pauseMs = 5; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+  for (let pauseMs = 5; ; pauseMs = nextPause(pauseMs, performance.now() - startedMs)) {
     try {
       const answer = await condition();
       if (answer) return answer;
       last = JSON.stringify(answer) ?? 'undefined';
     } catch (error) {
+      if (error instanceof Hopeless) throw new Error(`waited in vain for: ${what}; ${error.message}`);
       last = error instanceof Error ? error.message : String(error);
     }
     if (performance.now() - startedMs > deadlineMs) {
@@ -24,4 +28,9 @@ export async function waitFor<T>(
     }
     await scheduler.wait(pauseMs);
   }
+}
+
+/** Soon again at first; what is long in coming is asked for less often, a twentieth of the time waited apart. */
+function nextPause(pauseMs: number, waitedMs: number): number {
+  return Math.min(pauseMs * 2, Math.max(50, waitedMs / 20), 250);
 }

@@ -4,6 +4,7 @@ import { removeLeftovers } from './registration.js';
 import { takeRootSnapshot } from './snapshot.js';
 
 const labTimeoutMs = 180_000;
+const sharedLabTimeoutMs = 230_000;
 
 /**
  * Runs a test body in a fresh cluster, and takes the cluster down whatever happens. Asserts that the daemons end
@@ -34,6 +35,26 @@ export async function withLab(t: Test, options: LabOptions, body: (lab: Lab) => 
     t.same(remains, [], 'nothing of the lab remains');
     t.same(await takeRootSnapshot(), before, 'the machine outside the lab is as before');
   }
+}
+
+/** A part of a test that shares its lab with others, by what it is about. */
+export type LabParts = Readonly<Record<string, (t: Test, lab: Lab) => Promise<void>>>;
+
+/**
+ * Runs parts of a test one after the other in one cluster, which starts anew for none of them: each finds it without
+ * networks, and has what it makes taken away. For parts that change nothing of hosts but what agents mend.
+ */
+export async function withSharedLab(t: Test, options: LabOptions, parts: LabParts): Promise<void> {
+  await withLab(t, options, async (lab) => {
+    t.setTimeout(sharedLabTimeoutMs);
+    for (const [title, part] of Object.entries(parts)) {
+      await t.test(title, async (t) => {
+        t.setTimeout(labTimeoutMs);
+        await part(t, lab);
+      });
+      await lab.clear();
+    }
+  });
 }
 
 const fatalSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
