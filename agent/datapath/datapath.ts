@@ -4,7 +4,8 @@ import { joinedNetworks } from '../../core/join.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Carrier, Endpoint, Network } from '../../core/model.js';
 import type { Journal } from '../journal/journal.js';
-import type { ClusterState, StateChange } from '../state/cluster-state.js';
+import type { ClusterState } from '../state/cluster-state.js';
+import type { StateChange } from '../state/state-change.js';
 
 /** What the datapath tells: the desired objects of an owner; an empty list takes them away. */
 export interface DesiredSink {

@@ -7,7 +7,8 @@ import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
 import type { Journal } from '../journal/journal.js';
-import type { ClusterState, StateChange } from '../state/cluster-state.js';
+import type { ClusterState } from '../state/cluster-state.js';
+import type { StateChange } from '../state/state-change.js';
 import type { OpenConnections } from './open-connections.js';
 
 export interface PoliciesOptions {

@@ -1,28 +1,13 @@
 import type { WatchLine } from '../../core/api/watch.js';
 import { toTsnetError, TsnetError } from '../../core/errors.js';
 import type { Carrier, ClusterSettings, Cursor, Endpoint, Network, Policy, Service } from '../../core/model.js';
-import { Cache, cursorKey, type CacheOptions, type CacheValue, type LoadedMark } from './cache.js';
+import { Cache, cursorKey, type CacheOptions, type CacheValue } from './cache.js';
+import { LoadedNetworks } from './loaded-networks.js';
 import { isRecordOf } from './record-check.js';
 import { keyOf, keyOfGone, kindOfKey, Records, type StateKind, type StateRecords, type Stored } from './records.js';
-
-type ChangeOf<K extends StateKind> =
-  | {
-      readonly op: 'put';
-      readonly kind: K;
-      readonly key: string;
-      readonly value: StateRecords[K];
-      readonly previous: StateRecords[K] | null;
-    }
-  | {
-      readonly op: 'gone';
-      readonly kind: K;
-      readonly key: string;
-      readonly value: null;
-      readonly previous: StateRecords[K];
-    };
-
-/** A change of what is known of the cluster; keys are those of the cache: `endpoint/NETWORK/ID`. */
-export type StateChange = { [K in StateKind]: ChangeOf<K> }[StateKind];
+import type { StateChange } from './state-change.js';
+import { StreamPosition } from './stream-position.js';
+import { Unconfirmed } from './unconfirmed.js';
 
 /** An own record as the store has it; the journal decides what becomes of it. */
 export interface OwnSighting {
@@ -44,14 +29,7 @@ export interface ClusterStateOptions extends CacheOptions {
   readonly graceMs?: number;
 }
 
-interface OpenSet {
-  readonly scope: string;
-  readonly revision: number;
-  readonly named: Set<string>;
-}
-
 const defaultGraceMs = 600_000;
-const loadedMark: LoadedMark = { loaded: true };
 
 /**
  * What this host knows of the cluster: networks, settings, and the carriers and endpoints of others in the networks it
@@ -61,23 +39,12 @@ export class ClusterState {
   readonly #options: ClusterStateOptions;
   readonly #cache: Cache;
   readonly #records = new Records();
-  readonly #loaded = new Set<string>();
+  readonly #loaded = new LoadedNetworks();
+  readonly #position: StreamPosition;
+  readonly #unconfirmed: Unconfirmed;
   readonly #listeners = new Set<(change: StateChange) => void>();
   readonly #downListeners = new Set<(hosts: ReadonlySet<string>) => void>();
-  readonly #loadListeners = new Set<() => void>();
   #downHosts: ReadonlySet<string> = new Set();
-  /** Kept although the store does not have them (any more). */
-  #unconfirmed = new Set<string>();
-  #graceTimer: NodeJS.Timeout | undefined;
-  #set: OpenSet | undefined;
-  #cursor: Cursor | null = null;
-  /** Highest revision seen on this stream; others of the same revision may still come. */
-  #revision = 0;
-  #epoch = '';
-  /** The stream's store is not the one that the records are of, and has not been received as a whole yet. */
-  #rebased = false;
-  /** Nothing that comes before the end of the full set moves the cursor. */
-  #awaitsFullSet = false;
   /** Networks whose carriers and endpoints are in the running stream's full set. */
   #asked: ReadonlySet<string> = new Set();
   #wanted: ReadonlySet<string> | null = null;
@@ -85,11 +52,11 @@ export class ClusterState {
   constructor(options: ClusterStateOptions) {
     this.#options = options;
     this.#cache = new Cache(options, (key) => this.#cacheValue(key));
+    this.#position = new StreamPosition(() => this.#cache.touch(cursorKey));
+    this.#unconfirmed = new Unconfirmed(options.graceMs ?? defaultGraceMs, (late) => {
+      for (const key of late) this.#remove(key);
+    });
     for (const [key, value] of this.#cache.entries()) this.#restore(key, value);
-    if (this.#cursor !== null) {
-      this.#epoch = this.#cursor.epoch;
-      this.#revision = this.#cursor.revision;
-    }
   }
 
   /** What was wrong with the cache file, to be logged. */
@@ -99,7 +66,7 @@ export class ClusterState {
 
   /** Where a stream can be taken up again; null: only with full sets. */
   get cursor(): Cursor | null {
-    return this.#cursor;
+    return this.#position.cursor;
   }
 
   get settings(): ClusterSettings | null {
@@ -158,19 +125,7 @@ export class ClusterState {
 
   /** Resolves when carriers, endpoints and services of a network were received as a whole, or after so long. */
   loaded(network: string, timeoutMs: number): Promise<void> {
-    if (this.#loaded.has(network)) return Promise.resolve();
-    return new Promise((resolve) => {
-      const end = (): void => {
-        clearTimeout(timer);
-        this.#loadListeners.delete(look);
-        resolve();
-      };
-      const look = (): void => {
-        if (this.#loaded.has(network)) end();
-      };
-      const timer = setTimeout(end, timeoutMs);
-      this.#loadListeners.add(look);
-    });
+    return this.#loaded.wait(network, timeoutMs);
   }
 
   /** Calls `listener` after each change; returns how to stop it. */
@@ -197,24 +152,24 @@ export class ClusterState {
   apply(line: WatchLine): void {
     switch (line.type) {
       case 'hello':
-        this.#applyHello(line);
+        this.#position.hello(line, this.#records.size > 0);
         break;
       case 'begin':
-        this.#set = { scope: line.scope, revision: line.revision, named: new Set() };
+        this.#position.begin(line.scope, line.revision);
         break;
       case 'put':
         if (line.kind !== 'block' && line.kind !== 'carve') this.#applyPut(line.kind, line.value);
-        this.#advance(line.revision);
+        this.#position.advance(line.revision);
         break;
       case 'gone':
         this.#applyGone(line.kind, line.network, line.id);
-        this.#advance(line.revision);
+        this.#position.advance(line.revision);
         break;
       case 'end':
         this.#applyEnd(line.scope, line.revision);
         break;
       case 'beat':
-        this.#applyBeat(line.revision);
+        this.#position.beat(line.revision);
         if (line.down !== undefined) this.#applyDown(line.down);
         break;
       case 'bye':
@@ -224,7 +179,7 @@ export class ClusterState {
 
   /** Reports whether the stream's store is another one, or was set back, and its first full set is not through yet. */
   get isRebasing(): boolean {
-    return this.#rebased;
+    return this.#position.isRebasing;
   }
 
   /** Says which networks the stream that begins was asked for, and which are wanted by now (a live set): others are left out. */
@@ -240,8 +195,8 @@ export class ClusterState {
 
   /** Services that the store does not have although it should. */
   unconfirmedServices(): Service[] {
-    return [...this.#unconfirmed].flatMap((key) => {
-      const record = key.startsWith('service/') ? this.#records.get(key) : undefined;
+    return this.#unconfirmed.ofKind('service').flatMap((key) => {
+      const record = this.#records.get(key);
       return record === undefined ? [] : [record as Service];
     });
   }
@@ -252,8 +207,7 @@ export class ClusterState {
 
   /** Networks that the store does not have although it should: it was lost or restored. */
   *unconfirmedNetworks(): IterableIterator<Network> {
-    for (const key of this.#unconfirmed) {
-      if (!key.startsWith('network/')) continue;
+    for (const key of this.#unconfirmed.ofKind('network')) {
       const network = this.network(key.slice('network/'.length));
       if (network !== undefined) yield network;
     }
@@ -261,7 +215,7 @@ export class ClusterState {
 
   /** Ends a set that the stream did not finish: nothing counts as gone. */
   abandonSet(): void {
-    this.#set = undefined;
+    this.#position.abandonSet();
   }
 
   /** Drops carriers and endpoints of a network that this host no longer carries. */
@@ -276,30 +230,8 @@ export class ClusterState {
   }
 
   async close(): Promise<void> {
-    clearTimeout(this.#graceTimer);
+    this.#unconfirmed.close();
     await this.#cache.close();
-  }
-
-  #applyHello(hello: Extract<WatchLine, { type: 'hello' }>): void {
-    this.#set = undefined;
-    this.#epoch = hello.epoch;
-    this.#awaitsFullSet = !hello.resumed;
-    const known = this.#cursor;
-    const isOther =
-      known === null ? this.#records.size > 0 : known.epoch !== hello.epoch || hello.revision < known.revision;
-    if (!isOther) return;
-    // Until the first full set of this store is through, there is no position to go on from.
-    this.#rebased = true;
-    this.#awaitsFullSet = true;
-    this.#cursor = null;
-    this.#revision = 0;
-    this.#cache.touch(cursorKey);
-  }
-
-  #applyBeat(revision: number): void {
-    if (this.#set !== undefined || this.#awaitsFullSet) return;
-    this.#revision = Math.max(this.#revision, revision);
-    this.#moveCursor(this.#revision);
   }
 
   #applyDown(hosts: readonly string[]): void {
@@ -312,7 +244,8 @@ export class ClusterState {
     if (!isRecordOf(kind, value))
       throw new TsnetError('ERR_INVALID_REQUEST', `the stream has a ${kind} that is none: ${shown(value)}`);
     const key = keyOf(kind, value);
-    this.#set?.named.add(key);
+    const { set, isRebasing, isAuthority } = this.#position;
+    set?.named.add(key);
     this.#unconfirmed.delete(key);
     const isOfHost = kind === 'carrier' || kind === 'endpoint';
     if (isOfHost && 'host' in value && value.host === this.#options.host) {
@@ -328,70 +261,34 @@ export class ClusterState {
     const known = this.#records.get(key);
     if (known === undefined) return this.#put(kind, key, value);
     // What controllers decide is as the store has it, also where it was set back: no host's journal knows better.
-    if (this.#rebased && this.#set !== undefined && !isOfHost) {
+    if (isRebasing && set !== undefined && !isOfHost) {
       if (JSON.stringify(known) !== JSON.stringify(value)) this.#put(kind, key, value);
       return;
     }
     if (known.generation === value.generation) return;
-    // A whole set of the same store may hold a record that was deleted and made anew, with a lower generation.
-    const isAuthority =
-      this.#set !== undefined && !this.#rebased && this.#set.revision >= (this.#cursor?.revision ?? Infinity);
     if (known.generation > value.generation && !isAuthority) return;
     this.#put(kind, key, value);
   }
 
   #applyGone(kind: string, network: string, id: string): void {
     const key = keyOfGone(kind, network, id);
-    this.#set?.named.delete(key);
+    this.#position.set?.named.delete(key);
     this.#remove(key);
   }
 
   #applyEnd(scope: string, revision: number): void {
-    const set = this.#set;
-    this.#set = undefined;
-    if (set === undefined || set.scope !== scope) return;
+    const set = this.#position.end(scope);
+    if (set === undefined) return;
     const missing = [...this.#records.keysIn(scope)].filter((key) => !set.named.has(key));
-    if (this.#rebased) this.#keepForNow(missing);
+    if (this.#position.isRebasing) this.#unconfirmed.keep(missing);
     else for (const key of missing) this.#remove(key);
     for (const network of scope === '*' ? this.#asked : [scope]) this.#markLoaded(network);
-    if (scope !== '*') return;
-    this.#rebased = false;
-    this.#awaitsFullSet = false;
-    this.#revision = revision;
-    this.#moveCursor(revision);
+    if (scope === '*') this.#position.fullSetEnded(revision);
   }
 
   #markLoaded(network: string): void {
-    if (this.#loaded.has(network) || this.#wanted?.has(network) === false) return;
-    this.#loaded.add(network);
-    this.#cache.touch(`loaded/${network}`);
-    for (const listener of this.#loadListeners) listener();
-  }
-
-  #keepForNow(keys: readonly string[]): void {
-    for (const key of keys) this.#unconfirmed.add(key);
-    if (this.#unconfirmed.size === 0 || this.#graceTimer !== undefined) return;
-    this.#graceTimer = setTimeout(() => {
-      this.#graceTimer = undefined;
-      const late = this.#unconfirmed;
-      this.#unconfirmed = new Set();
-      for (const key of late) this.#remove(key);
-    }, this.#options.graceMs ?? defaultGraceMs);
-    this.#graceTimer.unref();
-  }
-
-  /** Changes of one revision come as several lines: the cursor stays below it until a later one shows that all came. */
-  #advance(revision: number): void {
-    if (this.#set !== undefined || this.#awaitsFullSet || revision <= this.#revision) return;
-    this.#moveCursor(this.#revision);
-    this.#revision = revision;
-  }
-
-  #moveCursor(revision: number): void {
-    if (this.#cursor === null && revision === 0) return;
-    if (this.#cursor?.revision === revision && this.#cursor.epoch === this.#epoch) return;
-    this.#cursor = { epoch: this.#epoch, revision };
-    this.#cache.touch(cursorKey);
+    if (this.#wanted?.has(network) === false) return;
+    if (this.#loaded.add(network)) this.#cache.touch(`loaded/${network}`);
   }
 
   #put(kind: StateKind, key: string, value: Stored): void {
@@ -414,7 +311,7 @@ export class ClusterState {
     if (key.startsWith('loaded/')) {
       this.#loaded.add(key.slice('loaded/'.length));
     } else if (key === cursorKey) {
-      this.#cursor = value as Cursor;
+      this.#position.restore(value as Cursor);
     } else {
       const record = value as Stored;
       if ('host' in record && record.host === this.#options.host) return;
@@ -423,8 +320,8 @@ export class ClusterState {
   }
 
   #cacheValue(key: string): CacheValue | undefined {
-    if (key === cursorKey) return this.#cursor ?? undefined;
-    if (key.startsWith('loaded/')) return this.#loaded.has(key.slice('loaded/'.length)) ? loadedMark : undefined;
+    if (key === cursorKey) return this.#position.cursor ?? undefined;
+    if (key.startsWith('loaded/')) return this.#loaded.has(key.slice('loaded/'.length)) ? { loaded: true } : undefined;
     return this.#records.get(key);
   }
 

@@ -1,12 +1,8 @@
 import t from 'tap';
 import type { WatchLine } from '../../../core/api/watch.js';
 import type { Service } from '../../../core/model.js';
-import {
-  ClusterState,
-  type ClusterStateOptions,
-  type OwnSighting,
-  type StateChange,
-} from '../../../agent/state/cluster-state.js';
+import { ClusterState, type ClusterStateOptions, type OwnSighting } from '../../../agent/state/cluster-state.js';
+import type { StateChange } from '../../../agent/state/state-change.js';
 import {
   endpointId,
   fullSet,
