@@ -119,7 +119,7 @@ t.test('fish takes the script and offers the same', { skip: hasFish ? false : 'f
   const folder = mkdtempSync(join(tmpdir(), 'tsnet-fish-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, 'tsnet.fish'), script);
-  const checked = await run('fish', ['--no-execute', join(folder, 'tsnet.fish')], '', { HOME: '/nonexistent' });
+  const checked = await run('fish', ['--no-execute', join(folder, 'tsnet.fish')], '', { HOME: folder });
   t.same(checked, { code: 0, stdout: '', stderr: '' });
   const api = await openStubApi(answerCluster);
   t.teardown(() => api.close());
@@ -127,7 +127,7 @@ t.test('fish takes the script and offers the same', { skip: hasFish ? false : 'f
     const ask = 'tsnet completion fish | source; complete -C $argv[1]';
     const { stdout, stderr } = await run('fish', ['--no-config', '-c', ask, line], '', {
       ...api.env,
-      HOME: '/nonexistent',
+      HOME: folder,
     });
     t.equal(stderr, '', line);
     return stdout

@@ -90,7 +90,7 @@ t.test('each way a server can fail is an error of its own', async (t) => {
     code: 'ERR_INTERNAL',
     message: /status 502 without an error body/,
   });
-  await t.rejects(call('unix:/nonexistent'), {
+  await t.rejects(call(`unix:${join(t.testdir({}), 'missing.sock')}`), {
     code: 'ERR_CONTROLLER_UNREACHABLE',
     cause: { code: 'ENOENT', syscall: 'connect' },
   });
