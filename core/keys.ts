@@ -19,7 +19,8 @@ export const subnetsGuardKey = `${root}guards/subnets`;
 export const placesGuardKey = `${root}guards/places`;
 
 export const networkKey = (id: string): string => `${root}networks/${id}`;
-export const nameKey = (name: string): string => `${root}names/${name}`;
+/** Lookups of names do not see case (RFC 4343), and so no two networks may have names that differ in it only. */
+export const nameKey = (name: string): string => `${root}names/${name.toLowerCase()}`;
 export const vniKey = (vni: number): string => `${root}vnis/${vni}`;
 /** Read and written by whatever gives or takes blocks of one network. */
 export const blocksGuardKey = (network: string): string => `${root}guards/blocks/${network}`;

@@ -78,6 +78,7 @@ void t.test('networks', async (t) => {
     const taken = await create({ name: 'taken', subnets: [{ subnet: '10.4.0.0/16' }] });
     const cases: readonly (readonly [object, string, RegExp])[] = [
       [{ name: 'taken' }, 'ERR_NETWORK_NAME_IN_USE', /taken/],
+      [{ name: 'Taken' }, 'ERR_NETWORK_NAME_IN_USE', /Taken/],
       [{ name: '-x' }, 'ERR_INVALID_NAME', /-x/],
       [{}, 'ERR_INVALID_REQUEST', /name: is missing/],
       [{ name: 5 }, 'ERR_INVALID_REQUEST', /name: 5 must be string/],
