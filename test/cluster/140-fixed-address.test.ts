@@ -18,7 +18,7 @@ t.test('a container made again with its address on another host is reached withi
     await lab.host(1).create({ name: 'net', subnets: [{ subnet: '10.72.0.0/24' }, { subnet: 'fd10:72::/64' }] });
     const addresses = ['10.72.0.77', 'fd10:72::77'];
     const watcher = await lab.sandbox();
-    await lab.host(3).attach('net', watcher, { addresses: ['10.72.0.200', 'fd10:72::200'] });
+    await lab.host(3).attach('net', watcher, { addresses: ['10.72.0.203', 'fd10:72::200'] });
     const macs = new Set<string>();
     let host = 1;
     for (const next of [2, 1, 3]) {
@@ -47,7 +47,7 @@ t.test('an address made again with another MAC is reached within a second all th
     await lab.host(1).create({ name: 'net', subnets: [{ subnet: '10.73.0.0/24' }, { subnet: 'fd10:73::/64' }] });
     const addresses = ['10.73.0.9', 'fd10:73::9'];
     const [watcher, first, second] = [await lab.sandbox(), await lab.sandbox(), await lab.sandbox()];
-    await lab.host(2).attach('net', watcher, { addresses: ['10.73.0.200', 'fd10:73::200'] });
+    await lab.host(2).attach('net', watcher, { addresses: ['10.73.0.203', 'fd10:73::200'] });
     await lab.host(1).attach('net', first, { addresses, mac: '02:00:00:00:00:01' });
     for (const address of addresses) await reaches(watcher, address);
     await lab.host(1).detach('net', first);
