@@ -1,6 +1,7 @@
+import type { DnsRecordView } from '../../core/api/dns.js';
 import type { DnsRecord } from '../../core/dns/record.js';
 import type { ZoneEndpoint } from '../../core/dns/zone.js';
-import type { DnsExplained, DnsExplainedRecord, DnsQuestion } from './protocol.js';
+import type { DnsExplained, DnsQuestion } from './protocol.js';
 import type { DnsTables } from './tables.js';
 
 /** Answers a question as a sandbox would have it answered, and says why. */
@@ -42,7 +43,7 @@ function explained(
   record: DnsRecord | null,
   endpoint: ZoneEndpoint | undefined,
   names: ReadonlyMap<string, string>,
-): DnsExplainedRecord {
+): DnsRecordView {
   return {
     name: record?.name ?? endpoint?.name ?? '',
     type: record?.type ?? '',

@@ -1,3 +1,4 @@
+import type { DnsQueryView } from '../../core/api/dns.js';
 import type { ResolverSettings } from '../../core/dns/resolver.js';
 import type { ZoneEndpoint, ZoneNetwork } from '../../core/dns/zone.js';
 
@@ -63,22 +64,7 @@ export type ToAgent =
   | { readonly say: 'answer'; readonly id: number; readonly answer: DnsExplained };
 
 /** An answer with its reasons, for people. */
-export interface DnsExplained {
-  readonly status: string;
-  readonly reason: string;
-  readonly records: readonly DnsExplainedRecord[];
-}
-
-export interface DnsExplainedRecord {
-  readonly name: string;
-  readonly type: string;
-  readonly ttl: number;
-  readonly value: string;
-  readonly endpoint: string | null;
-  readonly network: string | null;
-  readonly host: string | null;
-  readonly generation: number | null;
-}
+export type DnsExplained = Omit<DnsQueryView, 'name'>;
 
 export type { ResolverSettings };
 
