@@ -73,7 +73,7 @@ export class HeldPorts {
     if (ports.length === 0 && before.length === 0) return;
     if (ports.length === 0) return this.forget(service);
     this.#wanted.set(idOf(service), { service, ports });
-    this.#release(before);
+    if (before.length > 0) this.#release(before);
     const holders = ports.map((port) => this.#holders.get(keyOf(port)));
     if (holders.includes(undefined)) this.#askSoon();
     else if (holders.some((holder) => holder !== null)) this.#askLater();
