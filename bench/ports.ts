@@ -7,12 +7,12 @@ import type { LabHost } from '../test/lab/host.js';
 import type { Lab } from '../test/lab/lab.js';
 import { enterArgs, netnsPath } from '../test/lab/netns.js';
 import { mustRun } from '../test/lab/program.js';
-import { listenIn, type Sandbox } from '../test/lab/sandbox.js';
-import { Traffic } from '../test/lab/traffic.js';
+import type { Sandbox } from '../test/lab/sandbox.js';
 import { underlayAddress } from '../test/lab/underlay.js';
 import { inLab } from './bench-lab.js';
 import type { Benchmark, Samples, Subject } from './harness.js';
 import { resting } from './rest.js';
+import { buildServer, connectFrom, serveIn } from './serve.js';
 
 type Run = (benchmark: Benchmark) => Promise<boolean>;
 
@@ -23,6 +23,8 @@ const changesPerRound = 8;
 const warmUps = 60;
 const ownPort = 8080;
 const dockerPort = 8081;
+/** Short, and many: what else happens on the machine then meets both sides of a ratio. */
+const connectingMs = 200;
 /** Rounds of a part whose rounds take many seconds; fewer show whether everything works. The others always have all. */
 const roundsOf = (usual: number): number => Number(process.env['TSNET_BENCH_ROUNDS'] ?? usual);
 
@@ -57,7 +59,7 @@ export function withPorts(run: Run, isWanted: (part: string) => boolean): Promis
       await docker.import();
       kept = (!isWanted('beside-others') || (await besideOthers(run, { lab, docker, endpoint: alone }))) && kept;
       await publish(many, [shifted(20_000, publishedBeside)]);
-      return (!isWanted('connections') || (await run(await connections(lab, docker)))) && kept;
+      return (!isWanted('connections') || (await connections(run, lab, docker))) && kept;
     } finally {
       await docker.remove();
     }
@@ -248,44 +250,41 @@ function dockerSubject(docker: Dockerd, ports: readonly PortRequest[]): Subject 
   };
 }
 
-/** Of each host: an echo behind a published port; on the second with many others beside it, on the third Docker's. */
-async function connections(lab: Lab, docker: Dockerd): Promise<Benchmark> {
-  const forMs = 1000;
-  const servers: Traffic[] = [];
-  for (const number of [1, 2]) {
-    const endpoint = await another(lab, number);
-    await publish(endpoint, [{ hostPort: ownPort, port: 80 }]);
-    servers.push(await listenIn(endpoint.sandbox, 'listen-tcp', 80));
-  }
+/** Of each host: a server behind a published port; on the second with many others beside it, on the third Docker's. */
+async function connections(run: Run, lab: Lab, docker: Dockerd): Promise<boolean> {
+  await buildServer();
+  const [one, other] = [await another(lab, 1), await another(lab, 2)];
+  for (const endpoint of [one, other]) await publish(endpoint, [{ hostPort: ownPort, port: 80 }]);
   const web = await docker.container('web', ['-p', `${dockerPort}:80`], ['sleep', '1000000']);
-  servers.push(await listenIn(web, 'listen-tcp', 80));
-  const rate = async (from: string, address: string, port: number): Promise<number> => {
-    const traffic = new Traffic(enterArgs(netnsPath(`${lab.prefix}${from}`)), ['connections', address, port, forMs]);
-    const perSecond = Number(await traffic.expect('perSecond', 30_000));
-    const { failed, opened } = await traffic.end();
-    if (failed !== 0 || opened === 0) throw new Error(`${String(failed)} of ${String(opened)} connections failed`);
-    return perSecond;
+  const servers = await Promise.all([one.sandbox, other.sandbox, web].map((sandbox) => serveIn(sandbox, 80, 'web')));
+  const subject = (name: string, number: number, port: number): Subject => {
+    const rate = (from: string, address: string): Promise<number> =>
+      connectFrom(enterArgs(netnsPath(`${lab.prefix}${from}`)), { address, port, forMs: connectingMs });
+    return {
+      name,
+      round: async (): Promise<Samples> => ({
+        'from outside': [await rate('lan', underlayAddress(10 + number))],
+        'by 127.0.0.1': [await rate(`h${number}`, '127.0.0.1')],
+      }),
+    };
   };
-  const subject = (name: string, number: number, port: number): Subject => ({
-    name,
-    round: async (): Promise<Samples> => ({
-      'from outside': [await rate('lan', underlayAddress(10 + number), port)],
-      'by 127.0.0.1': [await rate(`h${number}`, '127.0.0.1', port)],
-    }),
-  });
   const [none, many] = ['with none', `with ${publishedBeside}`];
-  return {
-    title: `ports: TCP connections a second through a published port, with none and with ${publishedBeside} others, and Docker's`,
-    part: 'connections',
-    units: { 'from outside': '/s', 'by 127.0.0.1': '/s' },
-    subjects: [subject(none, 1, ownPort), subject(many, 2, ownPort), subject('docker', 3, dockerPort)],
-    rounds: roundsOf(20),
-    warmups: 1,
-    comparisons: [
-      { metric: 'from outside', of: many, to: none, atLeast: 0.97 },
-      { metric: 'by 127.0.0.1', of: many, to: none },
-      { metric: 'from outside', of: none, to: 'docker' },
-      { metric: 'by 127.0.0.1', of: none, to: 'docker' },
-    ],
-  };
+  try {
+    return await run({
+      title: `ports: TCP connections a second through a published port, with none and with ${publishedBeside} others, and Docker's`,
+      part: 'connections',
+      units: { 'from outside': '/s', 'by 127.0.0.1': '/s' },
+      subjects: [subject(none, 1, ownPort), subject(many, 2, ownPort), subject('docker', 3, dockerPort)],
+      rounds: roundsOf(60),
+      warmups: 3,
+      comparisons: [
+        { metric: 'from outside', of: many, to: none, atLeast: 0.97 },
+        { metric: 'by 127.0.0.1', of: many, to: none },
+        { metric: 'from outside', of: none, to: 'docker' },
+        { metric: 'by 127.0.0.1', of: none, to: 'docker' },
+      ],
+    });
+  } finally {
+    await Promise.all(servers.map((server) => server.end()));
+  }
 }

@@ -39,9 +39,9 @@ t.test('with affinity a client keeps its backend while others come and go', asyn
       await lab.host(1 + (number % 2)).attach('front', client);
       clients.push(client);
     }
-    const service = { ...body, affinity: 'client-ip', addresses: ['10.64.3.3'] };
+    const service = { ...body, affinity: 'client-ip', addresses: ['10.64.3.203'] };
     const made = await lab.host(1).api.call<ServiceView>('POST', '/v1/services', { body: service });
-    t.equal(made.addresses[0], '10.64.3.3', 'the address that was asked for');
+    t.equal(made.addresses[0], '10.64.3.203', 'the address that was asked for');
     const heardBy = async (client: Sandbox, address: string): Promise<string[]> =>
       Object.keys((await ask(client, { address, count: 8 })).answers).sort();
     const kept = new Map<string, string>();

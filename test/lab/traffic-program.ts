@@ -8,7 +8,6 @@
  *   listen-group GROUP PORT IFNAME     prints each datagram received (multicast or broadcast)
  *   send-group GROUP PORT IFNAME TEXT  sends until standard input closes
  *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints the longest silence at the end
- *   connections ADDRESS PORT FOR-MS    opens connections, each closed once it is there; prints how many a second
  *   round-trips ADDRESS PORT FOR-MS    one datagram after the other; prints how long each took
  *
  * Every line on standard output is JSON; `{"ready":true}` comes first. It ends when standard input does.
@@ -205,40 +204,6 @@ function roundTrips(address: string, port: number, forMs: number): void {
   send();
 }
 
-/** So many are being opened at any time. */
-const openingAtOnce = 16;
-
-function connections(address: string, port: number, forMs: number): void {
-  const startedMs = performance.now();
-  let opened = 0;
-  let failed = 0;
-  let opening = 0;
-  const next = (): void => {
-    const passedMs = performance.now() - startedMs;
-    if (passedMs >= forMs) {
-      if (opening === 0) print({ perSecond: opened / (passedMs / 1000), opened, failed });
-      return;
-    }
-    opening += 1;
-    const socket = connect({ host: address, port });
-    const end = (): void => {
-      opening -= 1;
-      // A reset leaves no port waiting behind: the next ones would run out of them.
-      socket.resetAndDestroy();
-      next();
-    };
-    socket.once('connect', () => {
-      opened += 1;
-      end();
-    });
-    socket.once('error', () => {
-      failed += 1;
-      end();
-    });
-  };
-  for (let number = 0; number < openingAtOnce; number += 1) next();
-}
-
 const [what, ...rest] = process.argv.slice(2);
 const [first = '', second = '', third = '', fourth = ''] = rest;
 switch (what) {
@@ -262,9 +227,6 @@ switch (what) {
     break;
   case 'steady':
     steady(first, Number(second), Number(third));
-    break;
-  case 'connections':
-    connections(first, Number(second), Number(third));
     break;
   case 'round-trips':
     roundTrips(first, Number(second), Number(third));
