@@ -8,7 +8,7 @@ export interface AgentOptions {
   /** Interface or address of the underlay; null: the interface of the default route. */
   readonly underlay: string | null;
   readonly dataDir: string;
-  /** Holds agent.sock. */
+  /** Holds agent.sock and cni.sock. */
   readonly runDir: string;
   /** Host token; null: none is sent (controllers over loopback). */
   readonly tokenFile: string | null;

@@ -9,9 +9,6 @@ export interface CniCall {
   readonly stdin: string;
 }
 
-/** Media type of a frame. */
-export const frameType = 'application/vnd.tsnet.cni';
-
 /** The native program's bounds: 1 MiB of configuration, 128 KiB of variables and their names. */
 export const maxFrameBytes = (1024 + 130) * 1024;
 

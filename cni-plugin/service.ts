@@ -1,31 +1,27 @@
 import { dirname, join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
 import type { Attacher } from '../core/attacher.js';
 import type { Logger } from '../lib/log.js';
 import { runDelegate } from './delegate.js';
 import { toCniError, formatError } from './error.js';
-import { decodeFrame, frameType, maxFrameBytes } from './frame.js';
+import { decodeFrame } from './frame.js';
 import { CniPlugin, type Caller, type CniAnswer } from './plugin.js';
+import { cniSocketPath, serveCalls } from './socket.js';
 import { Spool } from './spool.js';
 import { latestVersion } from './version.js';
 
 export interface CniServiceOptions {
-  readonly app: FastifyInstance;
   readonly attacher: Attacher;
   readonly log: Logger;
-  /** The agent's socket; the spool stands beside it. */
+  /** The agent's socket; ours and the spool stand beside it. */
   readonly socket: string;
 }
 
-/**
- * Serves the native program: `POST /v1/agent/cni` with a frame. The answer's body is what it prints, the header
- * `cni-exit` its status. Resolves, once the spool has been done, with what ends it.
- */
+/** Serves the native program. Resolves, once the spool has been done, with what ends it. */
 export async function startCniService(options: CniServiceOptions): Promise<() => Promise<void>> {
-  const { app, attacher, log } = options;
+  const { attacher, log, socket } = options;
   const nobody = { isGone: () => false };
   const spool: Spool = new Spool({
-    folder: join(dirname(options.socket), 'cni-spool'),
+    folder: join(dirname(socket), 'cni-spool'),
     act: (call) => plugin.call(call, nobody),
     log,
   });
@@ -35,21 +31,10 @@ export async function startCniService(options: CniServiceOptions): Promise<() =>
     log,
     settle: () => (spool.isIdle() ? undefined : spool.drain()),
   });
-  app.addContentTypeParser(frameType, { parseAs: 'buffer', bodyLimit: maxFrameBytes }, (_request, body, done) =>
-    done(null, body),
-  );
-  app.post<{ Body: unknown }>('/v1/agent/cni', { bodyLimit: maxFrameBytes }, async (request, reply) => {
-    const { raw } = reply;
-    const caller = { isGone: () => raw.destroyed || raw.socket?.destroyed !== false };
-    const answer = await answerTo({ plugin, spool }, request.body, caller);
-    void reply
-      .header('cni-exit', String(answer.exit))
-      .type('application/json')
-      .serializer((text: unknown) => String(text));
-    return reply.send(answer.stdout);
-  });
   await spool.start();
+  const close = await serveCalls(cniSocketPath(socket), (frame, caller) => answerTo({ plugin, spool }, frame, caller));
   return async () => {
+    await close();
     await spool.close();
     await plugin.idle();
   };
@@ -60,10 +45,10 @@ interface ServiceParts {
   readonly spool: Spool;
 }
 
-async function answerTo(parts: ServiceParts, body: unknown, caller: Caller): Promise<CniAnswer> {
-  const { plugin, spool } = parts;
+/** Never rejects. */
+async function answerTo({ plugin, spool }: ServiceParts, frame: Buffer, caller: Caller): Promise<CniAnswer> {
   try {
-    const call = decodeFrame(Buffer.isBuffer(body) ? body : Buffer.alloc(0));
+    const call = decodeFrame(frame);
     const answer = await plugin.call(call, caller);
     if (answer.exit === 0 && call.environment['CNI_COMMAND'] === 'ADD') await spool.forget(call);
     return answer;

@@ -31,7 +31,8 @@ enum {
 	MAX_STDIN_BYTES = 1 << 20,
 	MAX_ENV_BYTES = 128 << 10,
 	MAX_ANSWER_BYTES = 4 << 20,
-	MAX_HEAD_BYTES = 16 << 10,
+	/* Of an answer: one byte of status, four of length. */
+	HEAD_BYTES = 5,
 	/* The most impatient runtime kills its plugins after 5 s. */
 	DEADLINE_MS = 4500,
 	MAX_SPOOLED = 10000,
@@ -460,92 +461,85 @@ static bool await_socket(int fd, short events, long deadline_ms)
 	}
 }
 
-/* Connects and sends; the socket, or -1 with the reason in `why`. */
-static int send_request(const char *path, const struct text *body, long deadline_ms, const char **why)
+/* The agent serves the plugin on a socket of its own, beside the one that the configuration names. */
+static struct sockaddr_un call_address(const char *socket)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct text head = { 0 };
-	char length[32];
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int folder = (int)(strrchr(socket, '/') - socket);
+	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%.*s/cni.sock", folder, socket);
 
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	*why = NULL;
-	if (fd < 0)
-		goto failed;
-	/* A full backlog of a unix socket says EAGAIN and cannot be polled for. */
-	while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		if (errno != EAGAIN && errno != EINTR)
-			goto failed;
-		if (now_ms() >= deadline_ms)
-			goto late;
-		poll(NULL, 0, 5);
-	}
-	put_text(&head, "POST /v1/agent/cni HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/vnd.tsnet.cni\r\ncontent-length: ");
-	snprintf(length, sizeof(length), "%zu\r\n\r\n", body->length);
-	put_text(&head, length);
-	put(&head, body->bytes, body->length);
-	for (size_t sent = 0; sent < head.length;) {
-		ssize_t size = send(fd, head.bytes + sent, head.length - sent, MSG_NOSIGNAL);
-		if (size >= 0)
+	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
+		fail_with(ERR_CONFIG, "agentSocket: the path is too long", socket);
+	return address;
+}
+
+/* Sends everything before the deadline; false with the reason in `why`. */
+static bool send_all(int fd, const struct text *text, long deadline_ms, const char **why)
+{
+	for (size_t sent = 0; sent < text->length;) {
+		ssize_t size = send(fd, text->bytes + sent, text->length - sent, MSG_NOSIGNAL);
+		if (size >= 0) {
 			sent += (size_t)size;
-		else if (errno == EAGAIN && !await_socket(fd, POLLOUT, deadline_ms))
-			goto late;
-		else if (errno != EAGAIN && errno != EINTR)
-			goto failed;
+		} else if (errno == EAGAIN) {
+			if (await_socket(fd, POLLOUT, deadline_ms))
+				continue;
+			*why = "the agent does not answer";
+			return false;
+		} else if (errno != EINTR) {
+			*why = strerror(errno);
+			return false;
+		}
 	}
-	free(head.bytes);
-	return fd;
-late:
-	*why = "the agent does not answer";
-failed:
-	if (*why == NULL)
-		*why = strerror(errno);
-	if (fd >= 0)
-		close(fd);
-	free(head.bytes);
-	return -1;
-}
-
-/* The value of a header as a number; -1 where there is none. Names are sent in lower case by the agent. */
-static long header_number(const char *head, const char *name)
-{
-	const char *found = strcasestr(head, name);
-	char *end;
-	long value;
-
-	if (found == NULL)
-		return -1;
-	value = strtol(found + strlen(name), &end, 10);
-	return end == found + strlen(name) || *end != '\r' ? -1 : value;
-}
-
-/* What the head of an answer says: length of the body and status to exit with. False where it is none of ours. */
-static bool read_head(const char *head, size_t *length, int *status, const char **why)
-{
-	bool is_ok = strncmp(head, "HTTP/1.1 200 ", 13) == 0;
-	long body_length = header_number(head, "\r\ncontent-length: ");
-	long exit_status = header_number(head, "\r\ncni-exit: ");
-
-	if (!is_ok || body_length < 0 || body_length > MAX_ANSWER_BYTES || exit_status < 0) {
-		bool is_busy = strncmp(head, "HTTP/1.1 503 ", 13) == 0 || strncmp(head, "HTTP/1.1 429 ", 13) == 0;
-		*why = is_busy ? "the agent is stopping or busy" : "what listens there does not serve CNI";
-		return false;
-	}
-	*length = (size_t)body_length;
-	*status = exit_status == 0 ? 0 : 1;
 	return true;
 }
 
-/* Reads the answer and prints its body; the status to exit with, or -1 with the reason in `why`. */
+/* Connects and sends: four bytes of length, and the frame. The socket, or -1 with the reason in `why`. */
+static int send_call(const struct sockaddr_un *to, const struct text *frame, long deadline_ms, const char **why)
+{
+	struct text call = { 0 };
+	const unsigned char length[] = { (unsigned char)(frame->length >> 24), (unsigned char)(frame->length >> 16),
+					 (unsigned char)(frame->length >> 8), (unsigned char)frame->length };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	*why = fd < 0 ? strerror(errno) : NULL;
+	/* A full backlog of a unix socket says EAGAIN and cannot be polled for. */
+	while (*why == NULL && connect(fd, (const struct sockaddr *)to, sizeof(*to)) < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			*why = strerror(errno);
+		else if (now_ms() >= deadline_ms)
+			*why = "the agent does not answer";
+		else
+			poll(NULL, 0, 5);
+	}
+	put(&call, (const char *)length, sizeof(length));
+	put(&call, frame->bytes, frame->length);
+	if (*why == NULL && send_all(fd, &call, deadline_ms, why)) {
+		free(call.bytes);
+		return fd;
+	}
+	free(call.bytes);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* Bytes of an answer's text, from its head; -1 where it is none of ours. */
+static long answer_length(const struct text *answer)
+{
+	const unsigned char *head = (const unsigned char *)answer->bytes;
+	unsigned long length = (unsigned long)head[1] << 24 | (unsigned long)head[2] << 16 | (unsigned long)head[3] << 8 | head[4];
+
+	return head[0] > 1 || length > MAX_ANSWER_BYTES ? -1 : (long)length;
+}
+
+/* Reads the answer and prints its text; the status to exit with, or -1 with the reason in `why`. */
 static int receive_answer(int fd, long deadline_ms, const char **why)
 {
 	static char chunk[64 << 10];
 	struct text answer = { 0 };
-	size_t body_at = 0, length = 0;
-	int status = 1;
+	long length = -1;
 
-	put(&answer, "", 0);
-	while (body_at == 0 || answer.length - body_at < length) {
+	while (length < 0 || answer.length - HEAD_BYTES < (size_t)length) {
 		ssize_t size = recv(fd, chunk, sizeof(chunk), 0);
 		if (size < 0 && errno == EINTR)
 			continue;
@@ -560,22 +554,13 @@ static int receive_answer(int fd, long deadline_ms, const char **why)
 			return -1;
 		}
 		put(&answer, chunk, (size_t)size);
-		char *end = body_at > 0 ? NULL : strstr(answer.bytes, "\r\n\r\n");
-		if (end != NULL) {
-			/* The head alone, with the end of its last line. */
-			char *head = strndup(answer.bytes, (size_t)(end - answer.bytes) + 2);
-			bool is_ours = head != NULL && read_head(head, &length, &status, why);
-			free(head);
-			if (!is_ours)
-				return -1;
-			body_at = (size_t)(end - answer.bytes) + 4;
-		} else if (body_at == 0 && answer.length > MAX_HEAD_BYTES) {
+		if (length < 0 && answer.length >= HEAD_BYTES && (length = answer_length(&answer)) < 0) {
 			*why = "what listens there does not serve CNI";
 			return -1;
 		}
 	}
-	write_all(STDOUT_FILENO, answer.bytes + body_at, length);
-	return status;
+	write_all(STDOUT_FILENO, answer.bytes + HEAD_BYTES, (size_t)length);
+	return answer.bytes[0];
 }
 
 /* ── the spool ─────────────────────────────────────────────────────────────── */
@@ -655,9 +640,10 @@ static bool spool(const char *socket, const struct text *body)
 static int without_agent(enum verb verb, const char *socket, const struct text *body, const char *why)
 {
 	struct text details = { 0 };
+	const struct sockaddr_un address = call_address(socket);
 
 	put_text(&details, "socket ");
-	put_text(&details, socket);
+	put_text(&details, address.sun_path);
 	put_text(&details, ": ");
 	put_text(&details, why);
 	if (verb == DEL) {
@@ -719,7 +705,8 @@ int main(void)
 	}
 	put(&body, "", 1);
 	put(&body, input.bytes, input.length);
-	int fd = send_request(path, &body, deadline_ms, &why);
+	const struct sockaddr_un address = call_address(path);
+	int fd = send_call(&address, &body, deadline_ms, &why);
 	int status = fd < 0 ? -1 : receive_answer(fd, deadline_ms, &why);
 	return status < 0 ? without_agent(verb, path, &body, why) : status;
 }

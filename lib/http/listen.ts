@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http';
-import { rm } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { TsnetError } from '../../core/errors.js';
+import { bind, bindUnix } from '../unix-socket.js';
 
 /** A bound address of a server. */
 export interface Listening {
@@ -33,7 +33,8 @@ export async function listenHttp(app: FastifyInstance, address: string): Promise
     server.on('connection', (socket: Socket) => {
       if (isUnix || isLoopback(socket.remoteAddress)) localPeers.add(socket);
     });
-    const url = isUnix ? await bindUnix(server, address.slice(5)) : await bindTcp(server, address);
+    if (isUnix) await bindUnix(server, address.slice('unix:'.length));
+    const url = isUnix ? address : await bindTcp(server, address);
     return { url, close: () => closeServer(server) };
   } catch (error) {
     if (error instanceof TsnetError) throw error;
@@ -69,63 +70,9 @@ function parseTcpAddress(address: string): URL {
   throw new TsnetError('ERR_USAGE', `--listen: "${address}" is neither http://ADDRESS:PORT nor unix:PATH`);
 }
 
-async function bindUnix(server: Server, path: string): Promise<string> {
-  const listen = (): void => {
-    // The file must never be there with wider permissions, so a later chmod would not do.
-    const before = process.umask(0o177);
-    try {
-      server.listen({ path });
-    } finally {
-      process.umask(before);
-    }
-  };
-  try {
-    await bind(server, listen);
-  } catch (error) {
-    if (!isErrno(error, 'EADDRINUSE')) throw error;
-    if (await isAnswered(path)) throw new TsnetError('ERR_LISTEN', `${path}: another process answers on this socket`);
-    await rm(path, { force: true });
-    await bind(server, listen);
-  }
-  return `unix:${path}`;
-}
-
-function bind(server: Server, listen: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const failed = (error: Error): void => {
-      server.removeListener('listening', bound);
-      reject(error);
-    };
-    const bound = (): void => {
-      server.removeListener('error', failed);
-      resolve();
-    };
-    server.once('error', failed);
-    server.once('listening', bound);
-    listen();
-  });
-}
-
-function isAnswered(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    const done = (result: boolean): void => {
-      socket.destroy();
-      resolve(result);
-    };
-    socket.once('connect', () => done(true));
-    socket.once('error', (error) => done(!isErrno(error, 'ECONNREFUSED') && !isErrno(error, 'ENOENT')));
-    socket.setTimeout(1000, () => done(true));
-  });
-}
-
 function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
   });
-}
-
-function isErrno(error: unknown, code: string): boolean {
-  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }

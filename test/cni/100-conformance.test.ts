@@ -401,7 +401,7 @@ t.test('without an agent: ADD and CHECK 11, STATUS 50, GC 11, DEL written down f
   ] as const) {
     t.match(
       errorOf(await call(command)),
-      { code, msg: "tsnet's agent is not available", details: /agent\.sock/ },
+      { code, msg: "tsnet's agent is not available", details: /cni\.sock/ },
       command,
     );
   }

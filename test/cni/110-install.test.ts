@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { createServer, type Server } from 'node:http';
+import type { CniAnswer } from '../../cni-plugin/plugin.js';
+import { cniSocketPath, serveCalls } from '../../cni-plugin/socket.js';
 import { tsnet } from '../cli/program.js';
 import { shimPath } from './program.js';
 
@@ -16,17 +18,15 @@ class StubAgent {
   isReady = true;
   endpoints: object[] = [];
   #server: Server | undefined;
+  #endCalls: (() => Promise<void>) | undefined;
 
   async start(t: Test): Promise<this> {
     this.#server = createServer((request, response) => {
       request.resume();
-      request.on('end', () => {
-        const text = request.url === '/v1/agent/cni' ? this.#status(response) : JSON.stringify(this.endpoints);
-        response.setHeader('content-length', Buffer.byteLength(text));
-        response.end(text);
-      });
+      request.on('end', () => response.end(JSON.stringify(this.endpoints)));
     });
     await new Promise<void>((done) => this.#server?.listen(this.socket, done));
+    this.#endCalls = await serveCalls(cniSocketPath(this.socket), () => Promise.resolve(this.#status()));
     t.teardown(async () => {
       await this.stop();
       rmSync(this.folder, { recursive: true });
@@ -35,6 +35,8 @@ class StubAgent {
   }
 
   async stop(): Promise<void> {
+    await this.#endCalls?.();
+    this.#endCalls = undefined;
     this.#server?.closeAllConnections();
     await new Promise((done) => (this.#server === undefined ? done(undefined) : this.#server.close(done)));
   }
@@ -43,10 +45,10 @@ class StubAgent {
     return tsnet(['cni', verb, '--bin-dir', this.bin, '--conf-dir', this.conf, ...more, '-o', 'json'], this.env);
   }
 
-  #status(response: { setHeader(name: string, value: string): unknown }): string {
-    response.setHeader('cni-exit', this.isReady ? '0' : '1');
+  #status(): CniAnswer {
+    if (this.isReady) return { exit: 0, stdout: '' };
     const msg = 'tsnet cannot attach to network frontend';
-    return this.isReady ? '' : JSON.stringify({ cniVersion: '1.1.0', code: 50, msg, details: 'there is none' });
+    return { exit: 1, stdout: JSON.stringify({ cniVersion: '1.1.0', code: 50, msg, details: 'there is none' }) };
   }
 }
 
