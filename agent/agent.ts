@@ -51,10 +51,7 @@ async function start(options: AgentOptions, io: AgentIo, closers: Closers): Prom
   const socket = await openInterface({ host, traffic, attaching, joins }, frontEnds);
   host.sync.start();
   closers.push(() => host.sync.stop());
-  const { underlay } = host;
-  log.info(
-    { host: host.name, vtep: underlay.vtep, underlay: underlay.iface, socket, controllers: options.controllers },
-    'agent is ready',
-  );
+  const { vtep = null, iface = null } = host.underlay.found ?? {};
+  log.info({ host: host.name, vtep, underlay: iface, socket, controllers: options.controllers }, 'agent is ready');
   return socket;
 }

@@ -1,58 +1,90 @@
-import { type TsnetError, toTsnetError } from '../core/errors.js';
+import { TsnetError, toTsnetError } from '../core/errors.js';
 import type { Logger } from '../lib/log.js';
 import type { Underlay } from './underlay.js';
 
 export interface UnderlayWatchOptions {
-  /** The underlay of the start. */
-  readonly first: Underlay;
-  /** Finds it again as at the start. Errors: ERR_UNDERLAY_UNKNOWN. */
+  /** Finds it as the agent was told to. Errors: ERR_UNDERLAY_UNKNOWN. */
   readonly find: () => Promise<Underlay>;
-  /** Whether an interface of this host has the address. */
-  readonly hasAddress: (address: string) => Promise<boolean>;
-  readonly readMtu: (iface: string) => Promise<number>;
+  /** The underlay with that address; null while no interface has it. */
+  readonly at: (vtep: string) => Promise<Underlay | null>;
+  /** The VTEP of the run before; null: this host has carried nothing yet. */
+  readonly lastVtep: string | null;
   readonly log: Logger;
   readonly everyMs?: number;
 }
+
+type Warning = { readonly code: string; readonly message: string };
 
 const lookMs = 2000;
 
 /**
  * The underlay as it is now. An address that goes (DHCP, an operator) takes the traffic between hosts with it, since VXLAN
  * devices send from no other: the next one is taken up. While the address is there it stays, also where further ones come.
+ * A host that starts without an address keeps what its devices have, and waits as it does after a loss.
  */
-export class UnderlayWatch implements Underlay {
+export class UnderlayWatch {
   readonly #options: UnderlayWatchOptions;
   readonly #listeners: (() => void)[] = [];
-  readonly #timer: NodeJS.Timeout;
-  #current: Underlay;
+  #timer: NodeJS.Timeout | undefined;
+  /** Null until it was found once. */
+  #current: Underlay | null = null;
   /** What the last look found in its place: one that comes and goes in between is not taken up. */
   #next: Underlay | null = null;
   #failure: TsnetError | null = null;
   #looking: Promise<void> | undefined;
 
-  constructor(options: UnderlayWatchOptions) {
+  private constructor(options: UnderlayWatchOptions) {
     this.#options = options;
-    this.#current = options.first;
-    this.#timer = setInterval(() => void this.look(), options.everyMs ?? lookMs);
-    this.#timer.unref();
   }
 
-  get iface(): string {
-    return this.#current.iface;
+  /** Looks for the underlay, and goes on looking. One that is not there yet is no error. Errors: those of `find` else. */
+  static async start(options: UnderlayWatchOptions): Promise<UnderlayWatch> {
+    const watch = new UnderlayWatch(options);
+    try {
+      watch.#current = await options.find();
+      if (!watch.#current.hasCarrier) watch.#logCarrier(watch.#current);
+    } catch (error) {
+      if (toTsnetError(error).code !== 'ERR_UNDERLAY_UNKNOWN') throw error;
+      watch.#fail(error);
+    }
+    watch.#timer = setInterval(() => void watch.look(), options.everyMs ?? lookMs);
+    watch.#timer.unref();
+    return watch;
   }
 
+  /** As it was last found; null until it was found once. */
+  get found(): Underlay | null {
+    return this.#current;
+  }
+
+  /** The address for VXLAN that there is or was last; null: this host never had one. */
+  get lastVtep(): string | null {
+    return this.#current?.vtep ?? this.#options.lastVtep;
+  }
+
+  /** As `lastVtep`. Errors: ERR_UNDERLAY_UNKNOWN while there is none. */
   get vtep(): string {
-    return this.#current.vtep;
+    const vtep = this.lastVtep;
+    if (vtep !== null) return vtep;
+    throw new TsnetError('ERR_UNDERLAY_UNKNOWN', `this host has no underlay yet: ${this.#failure?.message ?? ''}`);
   }
 
+  /** Bytes; without a bound while the underlay was not found. */
   get mtu(): number {
-    return this.#current.mtu;
+    return this.#current?.mtu ?? Infinity;
   }
 
-  get warnings(): readonly { readonly code: string; readonly message: string }[] {
-    if (this.#failure === null) return [];
-    const message = `this host has lost ${this.vtep}, which carries VXLAN: ${this.#failure.message}`;
-    return [{ code: this.#failure.code, message }];
+  get warnings(): readonly Warning[] {
+    if (this.#failure !== null) {
+      const vtep = this.lastVtep;
+      const without = vtep === null ? 'has no address to carry VXLAN yet' : `has lost ${vtep}, which carries VXLAN`;
+      return [{ code: this.#failure.code, message: `this host ${without}: ${this.#failure.message}` }];
+    }
+    if (this.#current?.hasCarrier !== false) return [];
+    const { iface, vtep } = this.#current;
+    return [
+      { code: 'ERR_UNDERLAY_DOWN', message: `interface ${iface}, which carries VXLAN from ${vtep}, has no link` },
+    ];
   }
 
   onChange(listener: () => void): void {
@@ -75,29 +107,43 @@ export class UnderlayWatch implements Underlay {
     try {
       const found = await this.#find();
       this.#failure = null;
+      const before = this.#current;
+      if (before !== null && isSame(found, before)) {
+        this.#next = null;
+        this.#current = found;
+        if (found.hasCarrier !== before.hasCarrier) this.#logCarrier(found);
+        return;
+      }
       const isAgain = this.#next !== null && isSame(found, this.#next);
-      this.#next = isSame(found, this.#current) ? null : found;
-      if (this.#next === null || !isAgain) return;
-      log.warn({ before: this.#current, now: found }, 'the underlay has changed');
+      this.#next = isAgain ? null : found;
+      if (!isAgain) return;
+      log.warn({ before, now: found }, before === null ? 'the underlay is there' : 'the underlay has changed');
       this.#current = found;
-      this.#next = null;
     } catch (error) {
-      const failure = toTsnetError(error);
       this.#next = null;
-      if (this.#failure === null) log.error({ code: failure.code }, `the underlay is lost: ${failure.message}`);
-      this.#failure = failure;
+      this.#fail(error);
       return;
     }
     for (const listener of this.#listeners) listener();
   }
 
   async #find(): Promise<Underlay> {
-    const { find, hasAddress, readMtu } = this.#options;
-    const { iface, vtep } = this.#current;
-    return (await hasAddress(vtep)) ? { iface, vtep, mtu: await readMtu(iface) } : find();
+    const { find, at } = this.#options;
+    return (this.#current === null ? null : await at(this.#current.vtep)) ?? find();
+  }
+
+  #logCarrier({ iface, hasCarrier }: Underlay): void {
+    this.#options.log.warn({ iface }, hasCarrier ? 'the underlay has its link back' : 'the underlay has no link');
+  }
+
+  #fail(error: unknown): void {
+    const failure = toTsnetError(error);
+    if (this.#failure === null) this.#options.log.error({ code: failure.code }, `no underlay: ${failure.message}`);
+    this.#failure = failure;
   }
 }
 
+/** Carrier comes and goes without a change of what other hosts are told. */
 function isSame(a: Underlay, b: Underlay): boolean {
   return a.iface === b.iface && a.vtep === b.vtep && a.mtu === b.mtu;
 }

@@ -102,7 +102,10 @@ export const errorRegistry = {
   ERR_HOST_RENAMED: conflict(
     'Give it its old name with --host-name. For a new one, disconnect its containers, remove its --data-dir, and remove the old host with `tsnet host rm`.',
   ),
-  ERR_UNDERLAY_UNKNOWN: bad('Name an interface or one of its addresses with --underlay.'),
+  ERR_UNDERLAY_DOWN: later('Set the interface up (`ip link set`), and look after its cable or its switch.'),
+  ERR_UNDERLAY_UNKNOWN: later(
+    'Give the interface its address, or name another one, or an address of this host, with --underlay.',
+  ),
   // endpoints and sandboxes
   ERR_ENDPOINT_UNKNOWN: missing('See `tsnet endpoint ls`.', 3),
   ERR_ENDPOINT_EXISTS: conflict('Disconnect it first, or choose another --id or --ifname.'),

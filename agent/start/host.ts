@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
-import type { TsnetError } from '../../core/errors.js';
+import { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
 import { lockDataDir } from '../../lib/data-dir-lock.js';
 import type { Logger } from '../../lib/log.js';
-import { linkGet } from '../../lib/netlink/link.js';
+import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import type { Closers } from '../../lib/sync/closers.js';
 import type { NativeApi } from '../../native/api.js';
 import { openAddon } from '../addon.js';
@@ -11,7 +11,6 @@ import { LivingLinks } from '../attach/living-links.js';
 import { OwnIndex } from '../attach/own-index.js';
 import { rebuildJournal } from '../attach/rebuild.js';
 import { assertSameHost, readBootId } from '../identity.js';
-import { listHostAddresses } from '../firewall/surroundings.js';
 import { HostAddresses } from '../ipam/host-addresses.js';
 import { Journal } from '../journal/journal.js';
 import { claimNamespace } from '../namespace-claim.js';
@@ -22,7 +21,7 @@ import { ClusterState } from '../state/cluster-state.js';
 import { ClusterSync } from '../sync/cluster-sync.js';
 import { ControllerClient } from '../sync/controller-client.js';
 import { UnderlayWatch } from '../underlay-watch.js';
-import { findUnderlay } from '../underlay.js';
+import { assertInterface, findUnderlay, underlayAt } from '../underlay.js';
 
 /** What an agent works with: what this host had before, the kernel, and the way to the cluster. */
 export interface AgentHost {
@@ -85,12 +84,7 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
   const reconciler = await Reconciler.start({ native, log, auditMs: options.auditMs });
   closers.push(() => reconciler.close());
   const { connection } = reconciler;
-  // By netlink: /sys shows the namespace that it was mounted in, not the agent's own.
-  const readMtu = async (iface: string): Promise<number> => (await linkGet(connection, iface)).mtu ?? 1500;
-  const findAgain = () => findUnderlay(options.underlay, readMtu);
-  // Also while its link is down for a moment: what Node lists is up only.
-  const hasAddress = async (address: string): Promise<boolean> => (await listHostAddresses(connection)).has(address);
-  const underlay = new UnderlayWatch({ first: await findAgain(), find: findAgain, hasAddress, readMtu, log });
+  const underlay = await watchUnderlay(options, { connection, journal, log });
   closers.push(() => underlay.close());
   const networks = new Networks(state, client);
   await rebuildJournal({
@@ -113,13 +107,11 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
     state,
     blocks: addresses,
     log,
-    register: () => ({
-      vtep: underlay.vtep,
-      underlayMtu: underlay.mtu,
-      bootId,
-      instance: journal.instance,
-      version,
-    }),
+    register: () => {
+      if (underlay.found === null) throw new TsnetError('ERR_UNDERLAY_UNKNOWN', 'no underlay to tell other hosts of');
+      const { vtep, mtu } = underlay.found;
+      return { vtep, underlayMtu: mtu, bootId, instance: journal.instance, version };
+    },
   });
   return {
     options,
@@ -139,4 +131,19 @@ export async function openHost(options: AgentOptions, io: AgentHostIo): Promise<
     log,
     closers,
   };
+}
+
+/** Errors: ERR_UNDERLAY_UNKNOWN for an interface that this host does not have. */
+async function watchUnderlay(
+  { underlay: wanted }: AgentOptions,
+  { connection, journal, log }: { connection: NetlinkConnection; journal: Journal; log: Logger },
+): Promise<UnderlayWatch> {
+  await assertInterface({ connection, wanted });
+  const [carrier] = journal.carriers();
+  return UnderlayWatch.start({
+    find: () => findUnderlay({ connection, wanted }),
+    at: (vtep) => underlayAt(connection, vtep),
+    lastVtep: carrier?.record.vtep ?? null,
+    log,
+  });
 }

@@ -15,7 +15,7 @@ export function agentStatus({ host, traffic, attaching: { carry }, joins }: Agen
   return {
     version,
     host: host.name,
-    vtep: underlay.vtep,
+    vtep: underlay.lastVtep,
     controller,
     cursor,
     endpoints: [...journal.endpoints()].length,
@@ -30,7 +30,7 @@ export function agentStatus({ host, traffic, attaching: { carry }, joins }: Agen
     warnings: [
       ...[...host.warnings, ...state.warnings].map(({ code, message }) => ({ code, message })),
       ...warnings,
-      ...host.underlay.warnings,
+      ...underlay.warnings,
       ...carry.warnings(),
       ...trafficWarnings(traffic),
       ...joins.warnings,

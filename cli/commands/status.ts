@@ -43,7 +43,7 @@ export const statusCommand: CommandSpec = {
 
 const agentColumns: readonly Column<AgentStatus>[] = [
   { title: 'AGENT', cell: (agent) => `${agent.host}, version ${agent.version}` },
-  { title: 'VTEP', cell: (agent) => agent.vtep },
+  { title: 'VTEP', cell: (agent) => agent.vtep ?? 'none yet' },
   { title: 'CONTROLLER', cell: (agent) => agent.controller ?? 'none reachable' },
   { title: 'NETWORKS', cell: (agent) => agent.networks.toString() },
   { title: 'ENDPOINTS', cell: (agent) => agent.endpoints.toString() },

@@ -19,7 +19,8 @@ export interface ControllerStatus {
 export interface AgentStatus {
   readonly version: string;
   readonly host: string;
-  readonly vtep: string;
+  /** Null while this host has not had an underlay address yet. */
+  readonly vtep: string | null;
   /** Null while no controller can be reached. */
   readonly controller: string | null;
   readonly cursor: Cursor | null;

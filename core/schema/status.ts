@@ -34,7 +34,7 @@ export const agentStatusSchema = shapeOf<AgentStatus>()(
     {
       version: part.version,
       host: part.hostName,
-      vtep: part.addrText,
+      vtep: orNull(part.addrText),
       controller: orNull(text('URL of the controller in use', 'http://198.18.0.1:7410', 2048)),
       cursor: orNull(record.cursorSchema),
       endpoints: part.count('Endpoints of this host'),
