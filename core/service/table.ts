@@ -136,10 +136,14 @@ export const serviceTable: ServiceTable = {
     {
       name: 'input',
       hook: { type: 'filter', hook: 'input', priority: -6 },
-      rules: both(
-        'IP daddr @vips# meta l4proto tcp reject with tcp reset',
-        'IP daddr @vips# meta l4proto { udp, sctp } reject',
-      ),
+      rules: [
+        // The host's own connection to a service begins at the service's address: its answers come to there.
+        'ct direction reply accept',
+        ...both(
+          'IP daddr @vips# meta l4proto tcp reject with tcp reset',
+          'IP daddr @vips# meta l4proto { udp, sctp } reject',
+        ),
+      ],
     },
     {
       name: 'nat-post',

@@ -1,5 +1,6 @@
 import t from 'tap';
 import type { ServiceView } from '../../core/api/service.js';
+import { enterArgs, netnsPath } from '../lab/netns.js';
 import { ask, newBackend, type Backend } from '../lab/service.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
@@ -44,6 +45,21 @@ t.test('a service spreads connections over backends of all hosts, which see the 
           t.same(Object.keys(heard.answers).sort(), ['web-1', 'web-2', 'web-3'], `all backends answer, ${what}`);
           const own = endpoint.addresses.find((each) => each.includes(':') === address.includes(':'));
           t.same(heard.clients, [own], `the backend sees the client, ${what}`);
+        }
+      }
+    }
+    for (const host of [one, two]) {
+      const itself = { name: host.name, target: '', enter: enterArgs(netnsPath(host.netns)) };
+      const ownAddresses = (await host.exec('ip', '-br', 'addr')).stdout;
+      for (const address of made.addresses) {
+        for (const protocol of ['tcp', 'udp'] as const) {
+          const what = `${protocol} to ${address} from ${host.name} itself`;
+          const heard = await ask(itself, { address, count: 60, protocol });
+          t.same(heard.failed, 0, `no failure, ${what} ${heard.errors.join()}`);
+          t.same(Object.keys(heard.answers).sort(), ['web-1', 'web-2', 'web-3'], `all backends answer, ${what}`);
+          const [client = '', ...more] = heard.clients ?? [];
+          t.ok(more.length === 0 && ownAddresses.includes(` ${client}/`), `from one address of the host, ${what}`);
+          t.notOk(made.addresses.includes(client), 'which is not that of the service');
         }
       }
     }
