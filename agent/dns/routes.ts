@@ -1,48 +1,38 @@
 import type { FastifyInstance } from 'fastify';
 import type { DnsNameView, DnsQueryRequest, DnsQueryView, ResolverView } from '../../core/api/dns.js';
 import type { EndpointDetails } from '../../core/api/endpoint.js';
-import { addressOfReverse, endpointNames } from '../../core/dns/names.js';
+import { addressOfReverse } from '../../core/dns/names.js';
 import { TsnetError } from '../../core/errors.js';
 import type { Network } from '../../core/model.js';
 import { dnsQueryRequestSchema } from '../../core/schema/dns.js';
 import { endpointView } from '../../core/view.js';
 import { formatType, parseType } from '../../lib/dns/constants.js';
 import type { OwnEndpoint } from '../journal/entries.js';
-import type { Journal } from '../journal/journal.js';
 import type { DnsFeed } from './feed.js';
+import type { OwnFinder } from './own-finder.js';
 import type { SandboxResolver } from './sandbox-resolver.js';
 
 export interface DnsRoutesOptions {
   readonly dns: DnsFeed | null;
   readonly resolver: SandboxResolver | null;
-  readonly journal: Journal;
+  readonly finder: OwnFinder;
   readonly knownNetwork: (id: string) => Network | undefined;
 }
 
 /** Adds what people and the CLI ask about names. */
 export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): void {
-  const { journal, knownNetwork } = options;
+  const { finder, knownNetwork } = options;
   const need = <T>(part: T | null): T => {
     if (part !== null) return part;
     throw new TsnetError('ERR_DNS_UNAVAILABLE', 'the agent of this host runs without a name server (--no-dns)');
   };
-  /** By target, endpoint id, caller's id, or a name that one endpoint here has. */
-  const findOwn = (ref: string): OwnEndpoint => {
-    const all = [...journal.endpoints()];
-    const found =
-      all.find(({ record }) => record.id === ref || record.sandbox === ref || record.callerId === ref) ??
-      all.find(({ record }) => endpointNames(record).includes(ref.toLowerCase()));
-    if (found !== undefined) return found;
-    throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `no endpoint of this host is ${ref}`, { details: { value: ref } });
-  };
-
   app.post<{ Body: DnsQueryRequest }>(
     '/v1/agent/dns/query',
     { schema: { body: dnsQueryRequestSchema } },
     async ({ body }): Promise<DnsQueryView> => {
       const { name, from } = body;
       const type = body.type === undefined ? undefined : readType(body.type);
-      const asker = from === undefined ? null : findOwn(from).record.id;
+      const asker = from === undefined ? null : (await finder.find(from)).record.id;
       const isReverse = addressOfReverse(name.toLowerCase().replace(/\.$/, '')) !== null;
       const types = type === undefined ? (isReverse ? ['PTR'] : ['A', 'AAAA']) : [type];
       const answers = [];
@@ -66,17 +56,20 @@ export function addDnsRoutes(app: FastifyInstance, options: DnsRoutesOptions): v
     const ids = own.cookie === null ? [own.record.network] : resolver.networksOfSandbox(own.cookie);
     return resolver.ofNetworks(ids.flatMap((id) => knownNetwork(id) ?? []));
   };
-  app.get<{ Querystring: { readonly target?: string } }>('/v1/agent/resolver', ({ query }) =>
-    resolverOf(findOwn(query.target ?? '')),
+  app.get<{ Querystring: { readonly target?: string } }>('/v1/agent/resolver', async ({ query }) =>
+    resolverOf(await finder.find(query.target ?? '')),
   );
 
-  app.get<{ Params: { readonly ref: string } }>('/v1/agent/endpoints/:ref', ({ params }): EndpointDetails => {
-    const own = findOwn(params.ref);
-    const view = endpointView(own.record, knownNetwork(own.record.network)?.name ?? own.record.network);
-    if (options.resolver === null) return view;
-    const { nameservers, search, options: words } = resolverOf(own);
-    return { ...view, resolver: { nameservers, search, options: words } };
-  });
+  app.get<{ Params: { readonly ref: string } }>(
+    '/v1/agent/endpoints/:ref',
+    async ({ params }): Promise<EndpointDetails> => {
+      const own = await finder.find(params.ref);
+      const view = endpointView(own.record, knownNetwork(own.record.network)?.name ?? own.record.network);
+      if (options.resolver === null) return view;
+      const { nameservers, search, options: words } = resolverOf(own);
+      return { ...view, resolver: { nameservers, search, options: words } };
+    },
+  );
 }
 
 function readType(text: string): string {

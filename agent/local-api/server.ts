@@ -27,6 +27,7 @@ import type { Logger } from '../../lib/log.js';
 import type { Attachments } from '../attach/attachments.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { DnsFeed } from '../dns/feed.js';
+import type { OwnFinder } from '../dns/own-finder.js';
 import type { ResolvConfs } from '../dns/resolv-conf.js';
 import { addDnsRoutes } from '../dns/routes.js';
 import type { SandboxResolver } from '../dns/sandbox-resolver.js';
@@ -39,6 +40,8 @@ export interface LocalApiOptions extends RelayOptions {
   readonly attachments: Attachments;
   readonly drainer: Drainer;
   readonly journal: Journal;
+  /** Finds endpoints of this host by what people call them. */
+  readonly finder: OwnFinder;
   readonly knownNetwork: (id: string) => Network | undefined;
   readonly status: () => AgentStatus;
   /** What this host publishes. */
@@ -108,7 +111,7 @@ export function newLocalApi(options: LocalApiOptions): FastifyInstance {
   addDnsRoutes(app, {
     dns: options.dns ?? null,
     resolver: options.resolver ?? null,
-    journal,
+    finder: options.finder,
     knownNetwork: options.knownNetwork,
   });
   addRelay(app, options);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { listenHttp } from '../../lib/http/listen.js';
 import { LocalAttacher } from '../cni-adapter.js';
+import { OwnFinder } from '../dns/own-finder.js';
 import type { FrontEnd } from '../front-end.js';
 import type { Joins } from '../joins.js';
 import { newLocalApi } from '../local-api/server.js';
@@ -28,6 +29,7 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
     attachments,
     drainer,
     journal,
+    finder: new OwnFinder({ native, journal, own }),
     client,
     knownNetwork: (id) => networks.known(id),
     status: () => agentStatus(parts),

@@ -13,8 +13,9 @@ interface QueryOptions {
   readonly type?: string;
 }
 
-/** A target where it looks like one, else a name or id for the agent to find. */
-const askerOf = (text: string, cwd: string): string => (/^(pid|netns):/.test(text) ? parseTarget(text, cwd) : text);
+/** A target where it looks like one, else a name or id for the agent to find. Errors: ERR_INVALID_TARGET. */
+const askerOf = (text: string, cwd: string): string =>
+  /^(pid|netns):|\//.test(text) || text === '' ? parseTarget(text, cwd) : text;
 
 /** As the name server compares it. Errors: ERR_USAGE. */
 function readType(text: string): string {
@@ -38,7 +39,10 @@ const queryCommand: CommandSpec<QueryOptions> = {
     'may not ask (REFUSED); 1 for an error.',
   args: [{ name: 'NAME', summary: 'a name, such as web, web.frontend or web.frontend.tsnet.internal' }],
   options: () => [
-    new Option('--from <SANDBOX>', 'as this sandbox of this host: pid:N, netns:PATH, or name or id of an endpoint'),
+    new Option(
+      '--from <SANDBOX>',
+      'as this sandbox of this host: pid:N, netns:PATH, a name in /run/netns, or name or id of an endpoint',
+    ),
     new Option('--type <TYPE>', 'record type (default: A and AAAA, PTR for a reverse name)').argParser(readType),
   ],
   examples: [
@@ -74,7 +78,9 @@ const lsCommand: CommandSpec<{ readonly quiet?: boolean }> = {
 const resolvConfCommand: CommandSpec = {
   name: 'resolv-conf',
   summary: 'print the resolv.conf for a sandbox of this host',
-  args: [{ name: 'SANDBOX', summary: 'pid:N, netns:PATH, or name or id of an endpoint of this host' }],
+  args: [
+    { name: 'SANDBOX', summary: 'pid:N, netns:PATH, a name in /run/netns, or name or id of an endpoint of this host' },
+  ],
   examples: [
     { does: 'For a container whose runtime writes it itself', line: 'tsnet dns resolv-conf pid:4711 > resolv.conf' },
   ],
