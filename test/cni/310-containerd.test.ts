@@ -3,7 +3,7 @@ import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { mustRun } from '../lab/program.js';
-import { echoBytes, listenIn, reaches } from '../lab/sandbox.js';
+import { echoBytes, listenIn, mustExecIn, reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 import { Containerd } from './containerd.js';
@@ -11,7 +11,7 @@ import { Containerd } from './containerd.js';
 t.test('containerd runs, stops and removes pods on a network of tsnet', async (t) => {
   await withLab(t, { hosts: 2 }, async (lab) => {
     const host = lab.host(1);
-    await host.create({ name: 'pods' });
+    const { subnets } = await host.create({ name: 'pods', ipv6: true });
     const containerd = new Containerd(host);
     const endpoints = (): Promise<EndpointView[]> => host.api.call('GET', '/v1/agent/endpoints');
     try {
@@ -25,14 +25,29 @@ t.test('containerd runs, stops and removes pods on a network of tsnet', async (t
         known.find(({ callerId }) => callerId === web),
         {
           name: 'web',
-          addresses: [webPod.address],
+          addresses: [webPod.address, /^fd/],
           ports: [{ hostPort: 18_080, port: 7000 }],
           labels: { 'k8s.namespace': 'default', 'k8s.pod': 'web', 'k8s.uid': 'uid-web', 'cni.runtime': 'containerd' },
         },
       );
-      t.same(known.find(({ callerId }) => callerId === db)?.addresses, [dbPod.address], 'the pod has its address');
-      await reaches(webPod.sandbox, dbPod.address);
-      await reaches(dbPod.sandbox, webPod.address);
+      const addressesOf = (id: string) => known.find(({ callerId }) => callerId === id)?.addresses ?? [];
+      t.equal(addressesOf(db)[0], dbPod.address, 'the pod has its address');
+      const { status } = await containerd.cri.podStatus(db);
+      t.same(
+        status.network?.additional_ips.map(({ ip }) => ip),
+        addressesOf(db).slice(1),
+        'and that of the other family',
+      );
+      for (const address of addressesOf(db)) await reaches(webPod.sandbox, address);
+      for (const address of addressesOf(web)) await reaches(dbPod.sandbox, address);
+      for (const name of ['web', 'web.default.pods.tsnet.internal']) {
+        for (const [at, type] of ['A', 'AAAA'].entries()) {
+          const server = `@${subnets[0]?.gateway ?? ''}`;
+          const found = async (): Promise<boolean> =>
+            (await mustExecIn(dbPod.sandbox, 'dig', '+short', server, name, type)).trim() === addressesOf(web)[at];
+          await waitFor(`a pod to find ${name}, ${type}`, found, 20_000);
+        }
+      }
 
       const listener = await listenIn(webPod.sandbox, 'listen-tcp', 7000);
       const far = { name: 'h2', target: '', enter: enterArgs(netnsPath(lab.host(2).netns)) };

@@ -17,7 +17,8 @@ export class Podman {
     for (const name of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp', 'run'])
       mkdirSync(join(root, name), { recursive: true });
     copyFileSync('/bin/busybox', join(root, 'bin/busybox'));
-    for (const name of ['sh', 'sleep', 'ip', 'ping', 'cat', 'nc']) symlinkSync('busybox', join(root, 'bin', name));
+    for (const name of ['sh', 'sleep', 'ip', 'ping', 'cat', 'nc', 'nslookup'])
+      symlinkSync('busybox', join(root, 'bin', name));
     const lines = [
       '[network]',
       'network_backend="cni"',
