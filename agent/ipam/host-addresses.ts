@@ -1,3 +1,4 @@
+import { uptime } from 'node:os';
 import { addrWidth, containsAddr, formatPrefix, parseAddr, parsePrefix } from '../../core/addr.js';
 import { toTsnetError } from '../../core/errors.js';
 import type { Block, Carve, Network } from '../../core/model.js';
@@ -39,7 +40,7 @@ export interface HostAddressesOptions {
 }
 
 const defaultSweepMs = 5000;
-const systemClocks: Clocks = { monoMs: () => performance.now(), wallMs: () => Date.now() };
+const systemClocks: Clocks = { monoMs: () => performance.now(), uptimeMs: () => uptime() * 1000 };
 
 /**
  * The addresses that this host gives out: from its own blocks without asking anyone, from the controller when they
@@ -107,7 +108,7 @@ export class HostAddresses implements BlockListener {
   release(network: string, addresses: readonly string[]): void {
     const { journal, quarantineMs, log } = this.#options;
     const nowMs = this.#clocks.monoMs();
-    const wallMs = this.#clocks.wallMs();
+    const uptimeMs = this.#clocks.uptimeMs();
     const released = addresses.filter(
       (address) => this.#pools.ofAddress(network, address)?.pool.release(address, nowMs) === true,
     );
@@ -117,8 +118,8 @@ export class HostAddresses implements BlockListener {
     if (resting.length === 0 || quarantineMs === 0) return;
     try {
       journal.addresses.putResting(
-        resting.map((address) => ({ network, address, untilMs: wallMs + quarantineMs })),
-        wallMs,
+        resting.map((address) => ({ network, address, untilMs: uptimeMs + quarantineMs })),
+        uptimeMs,
       );
     } catch (error) {
       log.warn(

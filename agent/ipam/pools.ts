@@ -19,10 +19,11 @@ export interface SubnetPool {
   aheadAfterMs: number;
 }
 
-/** Both clocks, in milliseconds. */
+/** Both clocks, in milliseconds; nobody sets either. */
 export interface Clocks {
   readonly monoMs: () => number;
-  readonly wallMs: () => number;
+  /** Since the machine's start, so that it goes on over a restart of the agent. */
+  readonly uptimeMs: () => number;
 }
 
 export interface PoolsOptions {
@@ -101,11 +102,7 @@ export class Pools {
       return pools.find(({ grid }) => containsAddr(grid.prefix, addr))?.pool;
     };
     for (const block of journal.addresses.blocks()) if (block.network === network) restoreBlock(pools, block);
-    const resting = [...journal.addresses.resting()].filter(
-      (entry) => entry.network === network && entry.untilMs > clocks.wallMs(),
-    );
-    for (const { address, untilMs } of resting.sort((a, b) => a.untilMs - b.untilMs)) {
-      const leftMs = Math.min(quarantineMs, untilMs - clocks.wallMs());
+    for (const { address, leftMs } of this.#resting(network)) {
       const pool = poolOf(address);
       if (pool !== undefined && takeQuietly(pool, address)) pool.release(address, nowMs + leftMs - quarantineMs);
     }
@@ -116,6 +113,27 @@ export class Pools {
     for (const { carve, address } of journal.addresses.carves()) {
       if (carve.network === network && address !== null) poolOf(address)?.restoreOffer(address, carve.id);
     }
+  }
+
+  /**
+   * What still rests in a network, by the end of its rest. A rest that ends later than one begun now is of an earlier boot,
+   * whose uptime says nothing: it begins anew. One that seems over is over, since the machine has been up for longer than that.
+   */
+  #resting(network: string): { readonly address: string; readonly leftMs: number }[] {
+    const { journal, clocks, quarantineMs } = this.#options;
+    const uptimeMs = clocks.uptimeMs();
+    const mostMs = uptimeMs + quarantineMs;
+    const entries = [...journal.addresses.resting()].filter((entry) => entry.network === network);
+    const older = entries.filter(({ untilMs }) => untilMs > mostMs).map((entry) => ({ ...entry, untilMs: mostMs }));
+    try {
+      if (older.length > 0) journal.addresses.putResting(older, uptimeMs);
+    } catch {
+      // No room on the disk: they rest once more after the next start.
+    }
+    return entries
+      .map(({ address, untilMs }) => ({ address, leftMs: Math.min(untilMs, mostMs) - uptimeMs }))
+      .filter(({ leftMs }) => leftMs > 0)
+      .sort((a, b) => a.leftMs - b.leftMs);
   }
 }
 

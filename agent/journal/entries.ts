@@ -84,7 +84,7 @@ export interface WrittenResolvConf {
 export interface Resting {
   readonly network: string;
   readonly address: string;
-  /** End of the rest by the wall clock, ms since 1970. */
+  /** End of the rest, ms since the start of the machine: a clock that nobody sets. */
   readonly untilMs: number;
 }
 

@@ -32,6 +32,7 @@ class TestHost {
   journal: Journal;
   addresses: HostAddresses;
   #count = 0;
+  #bootMs = 0;
 
   constructor(name: string, dir: string, parts: { controller: FakeController; clock: { nowMs: number } }) {
     this.name = name;
@@ -69,6 +70,12 @@ class TestHost {
     if (isConnected) this.#controller.connect(this.name, this.addresses);
   }
 
+  /** The machine was started again; its uptime begins anew. */
+  async reboot(): Promise<void> {
+    this.#bootMs = this.#clock.nowMs;
+    await this.restart();
+  }
+
   async close(): Promise<void> {
     this.addresses.close();
     await this.journal.close();
@@ -84,7 +91,7 @@ class TestHost {
       quarantineMs,
       state: { network: (id) => (id === networkId ? this.#controller.network : undefined) },
       source: this.#controller.source(this.name),
-      clocks: { monoMs: () => this.#clock.nowMs, wallMs: () => this.#clock.nowMs },
+      clocks: { monoMs: () => this.#clock.nowMs, uptimeMs: () => this.#clock.nowMs - this.#bootMs },
       sweepMs: 1e9,
     });
     addresses.onLoss((loss) => {
@@ -228,6 +235,63 @@ t.test('a released address rests before it is given again, also across a restart
   await a.restart();
   await t.rejects(a.attach(), { code: 'ERR_ADDRESS_EXHAUSTED', message: /frontend.*used/ });
   clock.nowMs += quarantineMs / 2 + 1;
+  t.strictSame(await a.attach(), all[0]);
+});
+
+t.test('a rest that a reboot interrupted is never shorter, and begins anew at most once', async (t) => {
+  const subnets = [{ subnet: '10.64.0.0/29', gateway: '10.64.0.1' }];
+  for (const upMs of [0, 100, quarantineMs, 10 * quarantineMs]) {
+    const { a, clock } = await one(t, newNetwork({ subnets }));
+    clock.nowMs += upMs;
+    const all = await Promise.all(Array.from({ length: 5 }, () => a.attach()));
+    const [id = ''] = a.held.keys();
+    a.detach(id);
+    const releasedMs = clock.nowMs;
+    clock.nowMs += quarantineMs / 4;
+    await a.reboot();
+    const rebootMs = clock.nowMs;
+    for (let given: readonly string[] | undefined; given === undefined; clock.nowMs += quarantineMs / 4) {
+      await a.restart();
+      given = await a.attach().catch(() => undefined);
+      if (given === undefined) continue;
+      t.strictSame(given, all[0]);
+      t.ok(clock.nowMs - releasedMs >= quarantineMs, `up for ${upMs} ms: it has rested`);
+      t.ok(clock.nowMs - rebootMs <= quarantineMs, 'and no longer than one rest after the reboot');
+    }
+  }
+});
+
+t.test('no clock that is set ends a rest or makes it longer', async (t) => {
+  const { a, clock } = await one(t, newNetwork({ subnets: [{ subnet: '10.64.0.0/29', gateway: '10.64.0.1' }] }));
+  const realNow = Date.now;
+  t.teardown(() => (Date.now = realNow));
+  const yearMs = 365 * 86_400_000;
+  for (const jumpMs of [yearMs, -86_400_000]) {
+    const held = await Promise.all(Array.from({ length: 5 - a.held.size }, () => a.attach()));
+    t.ok(held);
+    const [[id = '', given] = []] = a.held;
+    a.detach(id);
+    Date.now = () => realNow() + jumpMs;
+    clock.nowMs += quarantineMs / 2;
+    await a.restart();
+    await t.rejects(a.attach(), { code: 'ERR_ADDRESS_EXHAUSTED' }, `${jumpMs} ms: not early`);
+    clock.nowMs += quarantineMs / 2 + 1;
+    t.strictSame(await a.attach(), given, `${jumpMs} ms: and in time`);
+    Date.now = realNow;
+  }
+});
+
+t.test('a rest that an older version wrote by the wall clock is kept once', async (t) => {
+  const { a, clock } = await one(t, newNetwork({ subnets: [{ subnet: '10.64.0.0/29', gateway: '10.64.0.1' }] }));
+  const all = await Promise.all(Array.from({ length: 5 }, () => a.attach()));
+  const [id = ''] = a.held.keys();
+  a.detach(id);
+  const [address = ''] = all[0] ?? [];
+  a.journal.addresses.putResting([{ network: networkId, address, untilMs: Date.now() + quarantineMs }], 0);
+  await a.restart();
+  await t.rejects(a.attach(), { code: 'ERR_ADDRESS_EXHAUSTED' });
+  clock.nowMs += quarantineMs + 1;
+  await a.restart();
   t.strictSame(await a.attach(), all[0]);
 });
 
