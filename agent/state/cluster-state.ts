@@ -246,7 +246,7 @@ export class ClusterState {
     const key = keyOf(kind, value);
     const { set, isRebasing, isAuthority } = this.#position;
     set?.named.add(key);
-    this.#unconfirmed.delete(key);
+    const wasLost = this.#unconfirmed.delete(key);
     const isOfHost = kind === 'carrier' || kind === 'endpoint';
     if (isOfHost && 'host' in value && value.host === this.#options.host) {
       this.#options.onOwn?.({
@@ -260,8 +260,9 @@ export class ClusterState {
     if (isOfNetwork && 'network' in value && this.#wanted?.has(value.network) === false) return;
     const known = this.#records.get(key);
     if (known === undefined) return this.#put(kind, key, value);
-    // What controllers decide is as the store has it, also where it was set back: no host's journal knows better.
-    if (isRebasing && set !== undefined && !isOfHost) {
+    // What controllers decide is as the store has it, also where it was set back or lost it for a while, and counts its
+    // generations anew: no host's journal knows better.
+    if ((wasLost || (isRebasing && set !== undefined)) && !isOfHost) {
       if (JSON.stringify(known) !== JSON.stringify(value)) this.#put(kind, key, value);
       return;
     }

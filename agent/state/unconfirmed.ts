@@ -32,8 +32,9 @@ export class Unconfirmed {
     this.#timer.unref();
   }
 
-  delete(key: string): void {
-    this.#keys.delete(key);
+  /** Returns whether the key was one of them. */
+  delete(key: string): boolean {
+    return this.#keys.delete(key);
   }
 
   close(): void {

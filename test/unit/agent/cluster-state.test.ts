@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { WatchLine } from '../../../core/api/watch.js';
-import type { Service } from '../../../core/model.js';
+import type { Policy, Service } from '../../../core/model.js';
 import { ClusterState, type ClusterStateOptions, type OwnSighting } from '../../../agent/state/cluster-state.js';
 import type { StateChange } from '../../../agent/state/state-change.js';
 import {
@@ -205,6 +205,29 @@ t.test('what controllers decide is as a store has it that was set back, and what
   t.equal(state.unconfirmedService(networkId, 'web'), undefined);
   apply(putOf(lost));
   t.same(state.unconfirmedServices(), [], 'the store has it again');
+  t.end();
+});
+
+t.test('a policy that a store lost is as it has it again, also where the clock of its generation was set back', (t) => {
+  const { state, apply } = watched(t.testdir());
+  const policy = (generation: number, networks: readonly string[]): Policy => ({
+    v: 1,
+    generation,
+    name: 'front',
+    networks,
+    selects: {},
+    ingress: [],
+    createdAt: '2026-11-21T12:00:00.000Z',
+  });
+  const putOf = (value: Policy, revision: number): WatchLine => ({ type: 'put', revision, kind: 'policy', value });
+  const dayMs = 86_400_000;
+  apply(hello({ revision: 100 }), ...fullSet('*', 100, [newNetwork()]), putOf(policy(10 * dayMs, []), 101));
+  apply(hello({ epoch: 'e2', revision: 50 }), ...fullSet('*', 50, [newNetwork()]));
+  t.equal(state.unconfirmedPolicies().length, 1, 'kept while the store does not have it');
+  apply(putOf(policy(9 * dayMs, ['frontend']), 51));
+  t.same(state.policies[0]?.networks, ['frontend']);
+  apply(putOf(policy(9 * dayMs + 1, ['backend']), 52));
+  t.same(state.policies[0]?.networks, ['backend'], 'and later changes are taken');
   t.end();
 });
 
