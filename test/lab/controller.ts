@@ -62,7 +62,7 @@ export class LabController {
   }
 
   /** Starts it and waits until it answers and its store does. */
-  async start(): Promise<void> {
+  async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
     const { netns, tsnet, port, folder, args, logPath, name, startDaemon } = this.options;
     const listen = [this.url, `http://127.0.0.1:${port}`, `unix:${join(folder, 'controller.sock')}`];
     this.#daemon = startDaemon({
@@ -77,7 +77,7 @@ export class LabController {
         this.dataDir,
         ...args,
       ],
-      env: {},
+      env: { ...env },
     });
     await waitFor(
       `${name} to answer`,

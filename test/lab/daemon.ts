@@ -26,7 +26,7 @@ export class Daemon {
     const argv = options.bound ? ['setpriv', '--pdeathsig', 'KILL', ...options.argv] : options.argv;
     const log = openSync(options.logPath, 'a');
     try {
-      this.#child = spawn(...plain(argv), {
+      this.#child = spawn(...plain(argv, options.env?.['NODE_OPTIONS']), {
         // Of its own process group: Ctrl-C at the terminal is ours to act on, not each daemon's.
         detached: true,
         stdio: ['ignore', log, log],
