@@ -5,10 +5,13 @@ import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { listenerList, type Listener } from '../../lib/netlink/sock-diag.js';
 import type { FindListener } from './port-book.js';
 
+/** How a socket of family 6 shows an IPv4 address (RFC 4291 §2.5.5.2). */
+const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;
+
 function takesFrom(listener: Listener, mapping: PortMapping): boolean {
   if (listener.port < mapping.hostPort || listener.port > mapping.hostPortEnd) return false;
   if (mapping.hostAddress === null) return true;
-  const [own, asked] = [parseAddr(listener.address), parseAddr(mapping.hostAddress)];
+  const [own, asked] = [parseAddr(listener.address.replace(mapped, '$1')), parseAddr(mapping.hostAddress)];
   if (isUnspecified(own)) return own.family === asked.family || (own.family === 6 && !listener.v6only);
   return own.family === asked.family && own.value === asked.value;
 }

@@ -9,7 +9,7 @@ import type { CommandSpec } from '../command.js';
 import type { Connections } from '../connection.js';
 import { asTsnetError } from '../errors.js';
 import { printOne, printValue } from '../output/format.js';
-import { endpointView } from '../output/views.js';
+import { changedEndpointView } from '../output/views.js';
 import { collect, collectPairs, collectPorts, parseDrain, present } from '../parse.js';
 import { parseTarget } from '../target.js';
 
@@ -92,7 +92,7 @@ export const connectCommand: CommandSpec<ConnectOptions> = {
       setDns: options.setDns,
     });
     const row = await calls.agent<EndpointView>('POST', '/v1/agent/attach', { body, timeoutMs: attachTimeoutMs });
-    await printOne(cli, format, { view: endpointView, row });
+    await printOne(cli, format, { view: changedEndpointView(row), row });
   },
 };
 

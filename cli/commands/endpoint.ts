@@ -5,7 +5,7 @@ import type { PortRequest } from '../../core/api/port.js';
 import { TsnetError } from '../../core/errors.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { printList, printOne } from '../output/format.js';
-import { endpointView } from '../output/views.js';
+import { changedEndpointView, endpointView } from '../output/views.js';
 import { collect, collectLabelChanges, collectPorts, present } from '../parse.js';
 
 interface LsOptions {
@@ -88,7 +88,7 @@ const setCommand: CommandSpec<SetOptions> = {
     const row = await calls.agent<EndpointView>('PATCH', `/v1/agent/endpoints/${encodeURIComponent(endpoint)}`, {
       body,
     });
-    await printOne(cli, format, { view: endpointView, row });
+    await printOne(cli, format, { view: changedEndpointView(row), row });
   },
 };
 

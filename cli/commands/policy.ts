@@ -6,6 +6,7 @@ import { TsnetError } from '../../core/errors.js';
 import type { Labels, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule } from '../../core/model.js';
 import { formatPath, parsePolicy, PolicyFault } from '../../core/policy/parse.js';
 import type { ArgumentSpec, CommandSpec, GroupSpec } from '../command.js';
+import type { Connections } from '../connection.js';
 import type { CliContext } from '../context.js';
 import { printList, printOne, printRecords, printValue } from '../output/format.js';
 import { policyAnswerView, policyView } from '../output/policy-views.js';
@@ -99,6 +100,36 @@ async function readText(cli: CliContext, file: string): Promise<string> {
   }
 }
 
+/** Makes all policies or none: what was made before one that is refused is taken back. */
+async function putAll(calls: Connections, bodies: readonly PolicyBody[], replaces: boolean): Promise<PolicyView[]> {
+  const before = replaces && bodies.length > 1 ? await calls.cluster<readonly PolicyView[]>('GET', '/v1/policies') : [];
+  const rows: PolicyView[] = [];
+  try {
+    for (const body of bodies) {
+      const [method, path] = replaces ? (['PUT', policyPath(body.name)] as const) : (['POST', '/v1/policies'] as const);
+      rows.push(await calls.cluster<PolicyView>(method, path, { body }));
+    }
+    return rows;
+  } catch (error) {
+    for (const { name } of rows.reverse()) {
+      const old = before.find((each) => each.name === name);
+      if (old === undefined) await calls.cluster('DELETE', policyPath(name));
+      else await calls.cluster('PUT', policyPath(name), { body: bodyOf(old) });
+    }
+    throw error;
+  }
+}
+
+function bodyOf({ name, networks, selects, ingress, egress }: PolicyView): PolicyBody {
+  return {
+    name,
+    ...(networks === undefined ? {} : { networks }),
+    selects,
+    ...(ingress === undefined ? {} : { ingress }),
+    ...(egress === undefined ? {} : { egress }),
+  };
+}
+
 const createCommand: CommandSpec<CreateOptions> = {
   name: 'create',
   summary: 'create policies from options or from a file',
@@ -143,12 +174,7 @@ const createCommand: CommandSpec<CreateOptions> = {
     if ((name === undefined) === (file === undefined)) usage('give either a name or a file');
     const bodies =
       file !== undefined ? readPolicyFile(await readText(cli, file), file) : [policyOfOptions(name ?? '', options)];
-    const rows: PolicyView[] = [];
-    for (const body of bodies) {
-      const [method, path] =
-        replace === true ? (['PUT', policyPath(body.name)] as const) : (['POST', '/v1/policies'] as const);
-      rows.push(await calls.cluster<PolicyView>(method, path, { body }));
-    }
+    const rows = await putAll(calls, bodies, replace === true);
     for (const row of rows)
       for (const warning of row.warnings) cli.stderr.write(`warning: policy ${row.name}: ${warning}\n`);
     const [only] = rows;

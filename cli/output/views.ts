@@ -92,6 +92,15 @@ export const endpointView: View<EndpointView> = {
   ],
 };
 
+/** With its ports, of which the agent may have chosen some, where it has any. */
+export function changedEndpointView({ ports = [] }: EndpointView): View<EndpointView> {
+  if (ports.length === 0) return endpointView;
+  const columns = endpointView.columns.map((column) =>
+    column.title === 'PORTS' ? { ...column, wide: false } : column,
+  );
+  return { ...endpointView, columns };
+}
+
 /** In full, with what its sandbox resolves by. */
 export const endpointDetailsView: View<EndpointDetails> = {
   fields: [...endpointView.fields, 'resolver'],

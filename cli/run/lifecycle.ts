@@ -2,6 +2,7 @@ import { constants as osConstants } from 'node:os';
 import type { AttachRequest, DetachRequest, DetachResult } from '../../core/api/attach.js';
 import type { ResolverView } from '../../core/api/dns.js';
 import type { EndpointView } from '../../core/api/endpoint.js';
+import { formatPort } from '../../core/ports.js';
 import { attachTimeoutMs } from '../commands/connect.js';
 import type { Connections } from '../connection.js';
 import type { CliContext } from '../context.js';
@@ -42,11 +43,12 @@ export async function runInSandbox(cli: CliContext, calls: Connections, request:
         // Noted first: an attach whose answer is lost may have been done.
         attached.unshift({ network: plan.network, id });
         const body: AttachRequest = { ...plan, target: `pid:${sandbox.pid}`, id };
-        await calls.agent<EndpointView>('POST', '/v1/agent/attach', {
+        const made = await calls.agent<EndpointView>('POST', '/v1/agent/attach', {
           body,
           timeoutMs: attachTimeoutMs,
           signal: abort.signal,
         });
+        sayChosen(cli, plan, made);
         if (stoppedBy !== undefined) break;
       }
     } catch (error) {
@@ -67,6 +69,14 @@ export async function runInSandbox(cli: CliContext, calls: Connections, request:
     relay.forward = () => undefined;
     await detachAll(cli, calls, attached);
     relay.stop();
+  }
+}
+
+/** Says which host ports were chosen; on standard error, for the output is the command's. */
+function sayChosen(cli: CliContext, plan: AttachPlan, made: EndpointView): void {
+  for (const [index, { hostPort }] of (plan.ports ?? []).entries()) {
+    const mapping = made.ports?.[index];
+    if (hostPort === 0 && mapping !== undefined) cli.stderr.write(`published: ${formatPort(mapping)}\n`);
   }
 }
 

@@ -59,9 +59,10 @@ export function newOriginTable(): OriginTable {
       {
         name: 'from-endpoint',
         rules: [
-          'iifname . ether saddr != @macs counter drop',
+          // These look up the MAC together with the address.
           'ether type ip goto from4',
           'ether type ip6 goto from6',
+          'iifname . ether saddr != @macs counter drop',
           'ether type arp goto from-arp',
           // A tag would hide all of this.
           'ether type { 8021q, 8021ad } counter drop',
@@ -78,17 +79,23 @@ export function newOriginTable(): OriginTable {
       },
       {
         name: 'from4',
-        rules: ['iifname . ether saddr . ip saddr != @bound4 counter drop', 'udp sport 67 udp dport 68 counter drop'],
+        rules: [
+          'iifname . ether saddr . ip saddr != @bound4 counter drop',
+          // What clients of DHCP listen to; not all of them look at the port that it is from.
+          'udp dport 68 counter drop',
+        ],
       },
       {
         name: 'from6',
         rules: [
           'icmpv6 type { nd-router-advert, nd-redirect } counter drop',
-          'udp sport 547 udp dport 546 counter drop',
+          // No port is prescribed that it is from (RFC 8415 §7.2).
+          'udp dport 546 counter drop',
           `icmpv6 type nd-neighbor-advert iifname . ether saddr . ${target} != @targets6 counter drop`,
           'iifname . ether saddr . ip6 saddr @bound6 accept',
           // Duplicate address detection (RFC 4862 §5.4.2), and what is said before an address is had (RFC 3810 §5.2.13).
           `ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . ${target} @targets6 accept`,
+          'iifname . ether saddr != @macs counter drop',
           'ip6 saddr :: icmpv6 type { mld-listener-report, mld2-listener-report, nd-router-solicit } accept',
           'counter drop',
         ],

@@ -148,21 +148,32 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'raw-in',
         hook: { type: 'filter', hook: 'prerouting', priority: -300 },
+        rules: ['iifname @links goto raw-from-sandbox', `${vxlan} ${ourVni} goto raw-from-vtep`],
+      },
+      {
+        name: 'raw-from-sandbox',
         rules: [
           // route_localnet is on for these links: nothing of 127/8 may come in by them.
-          'iifname @links ip daddr 127.0.0.0/8 counter drop',
-          'iifname @links ip saddr 127.0.0.0/8 counter drop',
-          // A route that the sender chose would be looked up behind all of this (RFC 791 §3.1).
-          'iifname @links ip option lsrr exists counter drop',
-          'iifname @links ip option ssrr exists counter drop',
-          ...both(`${vxlan} ${ourVni} IP saddr @vteps# notrack`),
+          'ip daddr 127.0.0.0/8 counter drop',
+          'ip saddr 127.0.0.0/8 counter drop',
+          'ip hdrlength > 5 goto raw-options',
         ],
       },
       {
+        name: 'raw-options',
+        rules: [
+          // A route that the sender chose would be looked up behind all of this (RFC 791 §3.1).
+          'ip option lsrr exists counter drop',
+          'ip option ssrr exists counter drop',
+        ],
+      },
+      { name: 'raw-from-vtep', rules: both('IP saddr @vteps# notrack') },
+      {
         name: 'raw-out',
         hook: { type: 'filter', hook: 'output', priority: -300 },
-        rules: both(`${vxlan} ${ourVni} IP daddr @vteps# notrack`),
+        rules: [`${vxlan} ${ourVni} goto raw-to-vtep`],
       },
+      { name: 'raw-to-vtep', rules: both('IP daddr @vteps# notrack') },
       {
         name: 'nat-in',
         hook: { type: 'nat', hook: 'prerouting', priority: -100 },
@@ -190,8 +201,10 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'input',
         hook: { type: 'filter', hook: 'input', priority: -5 },
-        rules: [...both(`${vxlan} ${ourVni} IP saddr != @vteps# counter drop`), 'iifname @links jump to-host'],
+        // From a sandbox none is accepted, whoever it says it is.
+        rules: ['iifname @links goto to-host', `${vxlan} ${ourVni} goto from-vtep`],
       },
+      { name: 'from-vtep', rules: both('IP saddr != @vteps# counter drop') },
       {
         name: 'to-host',
         rules: [
@@ -225,6 +238,8 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'fib saddr . iif oif missing counter drop',
           `${vxlan} counter drop`,
           ...both('IP daddr . th dport @guarded# counter drop'),
+          // Wherever it goes: most packets of published ports are looked up no further.
+          'ct status dnat ct state established,related goto accepted',
           'oifname @links goto across',
           // To a network that this host does not carry.
           ...both('IP daddr @nets# goto translated'),
@@ -247,7 +262,6 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         name: 'translated',
         rules: [
           // Not by being established alone: what was so while two networks were joined ends with it.
-          'ct status dnat ct state established,related goto accepted',
           'iifname @open ct status dnat goto accepted',
           'counter drop',
         ],
@@ -272,15 +286,17 @@ export function newTable({ vxlanPort }: TableOptions): Table {
         name: 'toward-sandbox',
         rules: [
           'ct status & dnat != dnat return',
+          ...both('IP daddr @detour# snat IP to IP daddr map @own#'),
+          'ip saddr 127.0.0.0/8 snat ip to ip daddr map @own4',
+          'ip6 saddr ::1 snat ip6 to ip6 daddr map @own6',
           ...both(
+            // All others of the outside keep their address.
+            'IP saddr != @nets# return',
             // Back to the network that it came from, its own endpoint included: replies would go past this host.
             // By addresses, since br_netfilter tells this chain nothing of where a packet came in.
             'IP saddr . IP daddr @same# snat IP to IP daddr map @own#',
-            'IP daddr @detour# snat IP to IP daddr map @own#',
-            'IP daddr @crossed# IP saddr @nets# snat IP to IP daddr map @own#',
+            'IP daddr @crossed# snat IP to IP daddr map @own#',
           ),
-          'ip saddr 127.0.0.0/8 snat ip to ip daddr map @own4',
-          'ip6 saddr ::1 snat ip6 to ip6 daddr map @own6',
         ],
       },
     ],

@@ -165,7 +165,7 @@ function parsePolicyName(value: unknown): string {
     return parseNetworkName(asText(value, ['name']));
   } catch (error) {
     if (error instanceof PolicyFault) throw error;
-    return fault(['name'], error instanceof Error ? error.message : 'is no name');
+    return fault(['name'], error instanceof Error ? error.message.replace(/^name: /, '') : 'is no name');
   }
 }
 

@@ -3,6 +3,7 @@ import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
+import { ownAddresses, seenAs } from '../lab/place.js';
 import { canPing, echoBytes, execIn, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { outsideAddress, underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
@@ -32,7 +33,7 @@ const sysctl = async (lab: Lab, host: number, name: string): Promise<string> =>
 t.test('sandboxes reach the outside by an address of their host, and nobody comes in', async (t) => {
   await withLab(t, { hosts: 2, agentArgs: ['--quarantine', '1s'] }, async (lab) => {
     const front = await lab.host(1).create({ name: 'front', ipv6: true });
-    await lab.host(1).create({ name: 'inside', ipv6: true, internal: true });
+    const inside = await lab.host(1).create({ name: 'inside', ipv6: true, internal: true });
     t.equal(await sysctl(lab, 1, 'net.ipv4.ip_forward'), '0', 'the host forwards nothing');
     const acceptRa = await sysctl(lab, 1, 'net.ipv6.conf.eth0.accept_ra');
     const web = await join(lab, 1, 'front');
@@ -42,24 +43,19 @@ t.test('sandboxes reach the outside by an address of their host, and nobody come
     await t.test('out', async (t) => {
       t.ok(await canPing(web.sandbox, outsideAddress), 'over IPv4');
       t.ok(await canPing(web.sandbox, underlayAddress6(1)), 'over IPv6');
-      const server = await listenIn(lan, 'listen-group', '0.0.0.0', 5000, 'lan');
-      const client = await listenIn(web.sandbox, 'send-group', outsideAddress, 5000, 'eth0', 'hello');
-      t.equal(await server.expect('from'), underlayAddress(11), 'seen by the address of the host');
-      await client.end();
-      await server.end();
-      t.notOk(await canPing(closed.sandbox, outsideAddress, quick), 'not from an internal network');
-      await mustExecIn(
-        closed.sandbox,
-        'ip',
-        'route',
-        'add',
-        'default',
-        'via',
-        closed.endpoint.addresses[0]?.replace(/\d+$/, '1') ?? '',
-        'dev',
-        'eth0',
-      ).catch(() => undefined);
-      t.notOk(await canPing(closed.sandbox, outsideAddress, quick), 'also with a route made by hand');
+      t.equal(await seenAs(web.sandbox, lan, outsideAddress, 5000), underlayAddress(11), 'seen by its host’s address');
+      t.equal(await seenAs(web.sandbox, lan, underlayAddress6(1), 5001), underlayAddress6(11), 'also over IPv6');
+      const places = [outsideAddress, underlayAddress6(1)];
+      for (const address of places)
+        t.notOk(await canPing(closed.sandbox, address, quick), `not from an internal network, to ${address}`);
+      const own = await ownAddresses(place(lab, 'h1'), inside);
+      for (const [index, family] of ([4, 6] as const).entries()) {
+        const via = own[family];
+        const dev = ['via', via, 'dev', 'eth0'];
+        await mustExecIn(closed.sandbox, 'ip', `-${family}`, 'route', 'add', 'default', ...dev);
+        t.ok(await canPing(closed.sandbox, via), `its host is reached by ${via}`);
+        t.notOk(await canPing(closed.sandbox, places[index] ?? '', quick), `also with a route made by hand, by ${via}`);
+      }
     });
 
     await t.test('not in', async (t) => {
@@ -166,7 +162,7 @@ t.test('an attacker in a sandbox reaches no other network, tunnel or controller'
     const red = await lab.host(1).create({ name: 'red', ipv6: true });
     const blue = await lab.host(1).create({ name: 'blue', ipv6: true });
     const attacker = await join(lab, 1, 'red');
-    await join(lab, 2, 'red');
+    const far = await join(lab, 2, 'red');
     const victim = await join(lab, 2, 'blue');
     const near = await join(lab, 1, 'blue');
 
@@ -203,14 +199,31 @@ t.test('an attacker in a sandbox reaches no other network, tunnel or controller'
       t.same((await nearListener.end()).text, undefined, 'nor by its own host');
     });
 
+    await t.test('outer VXLAN packets are not tracked, others between the same hosts are', async (t) => {
+      for (const address of far.endpoint.addresses)
+        t.ok(await canPing(attacker.sandbox, address), `over the tunnel: ${address}`);
+      const listener = await listenIn(place(lab, 'h2'), 'listen-udp', 5001);
+      await echoBytes(place(lab, 'h1'), 'udp', { address: underlayAddress(12), port: 5001, sizeBytes: 8 });
+      await listener.end();
+      for (const host of lab.hosts) {
+        const tracked = async (port: number): Promise<string> =>
+          (await host.exec('conntrack', '-L', '-p', 'udp', '--orig-port-dst', String(port))).stdout;
+        t.match(await tracked(5001), /dport=5001 /, `${host.name} tracks connections`);
+        t.equal(await tracked(4789), '', `but no VXLAN`);
+      }
+    });
+
     await t.test('gateways of other networks', async (t) => {
       for (const { gateway } of red.subnets) t.ok(await canPing(attacker.sandbox, gateway ?? ''), 'its own');
       for (const { gateway } of blue.subnets)
         t.notOk(await canPing(attacker.sandbox, gateway ?? '', quick), `${gateway}`);
-      await lab.host(1).create({ name: 'green' });
+      const made = await lab.host(1).create({ name: 'green', ipv6: true });
       const green = await join(lab, 2, 'green');
-      for (const address of green.endpoint.addresses)
-        t.notOk(await canPing(attacker.sandbox, address, quick), 'nor a network that its host does not carry');
+      for (const address of [...green.endpoint.addresses, ...made.subnets.flatMap(({ gateway }) => gateway ?? [])])
+        t.notOk(
+          await canPing(attacker.sandbox, address, quick),
+          `nor of a network that its host does not carry: ${address}`,
+        );
     });
 
     await t.test('the controller', async (t) => {
@@ -264,4 +277,4 @@ t.test('an attacker in a sandbox reaches no other network, tunnel or controller'
 });
 
 const host1Rules = (lab: Lab): ReturnType<typeof execIn> =>
-  lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-in');
+  lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-from-sandbox');

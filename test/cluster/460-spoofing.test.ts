@@ -38,7 +38,7 @@ function casesOf(attacker: Joined, victim: Joined, third: Joined): { honest: Cas
   const asked = { mac: victim.endpoint.mac, address: v4.to };
   const udp = (port: number): number[] => udpDatagram(7000, port);
   const ip = (ends: { from: string; to: string }, port: number): number[] => ipPacket(ends, 17, udp(port));
-  const nd = (type: 134 | 135 | 136, target: string, ends = v6): string =>
+  const nd = (type: 134 | 135 | 136 | 137, target: string, ends = v6): string =>
     ethernet(own, 0x86dd, ipPacket(ends, 58, icmp6Message(type, target)));
   const arp = (sender: { mac: string; address: string }, target = asked): string =>
     ethernet(own, 0x0806, arpPacket(2, sender, target));
@@ -64,6 +64,11 @@ function casesOf(attacker: Joined, victim: Joined, third: Joined): { honest: Cas
         match: `arp saddr ip 0.0.0.0 arp daddr ip ${v4.from}`,
       },
       { name: 'advertisement', frame: nd(136, v6.from), match: advert(v6.from) },
+      {
+        name: 'router solicitation without an address',
+        frame: ethernet(own, 0x86dd, ipPacket({ from: '::', to: v6.to }, 58, icmp6Message(133, '::'))),
+        match: 'ip6 saddr :: icmpv6 type nd-router-solicit',
+      },
       {
         name: 'duplicate address detection',
         frame: nd(135, v6.from, { from: '::', to: v6.to }),
@@ -108,16 +113,42 @@ function casesOf(attacker: Joined, victim: Joined, third: Joined): { honest: Cas
         match: `ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 ${hex(third6)}`,
       },
       { name: 'router advertisement', frame: nd(134, '::', local), match: 'icmpv6 type nd-router-advert' },
+      { name: 'redirect', frame: nd(137, third6, local), match: 'icmpv6 type nd-redirect' },
       {
-        name: 'DHCP reply',
-        frame: ethernet(own, 0x0800, ipPacket(v4, 17, udpDatagram(67, 68))),
-        match: 'udp sport 67 udp dport 68',
+        name: "solicitation from another's address",
+        frame: nd(135, v6.to, { from: third6, to: v6.to }),
+        match: `ip6 saddr ${third6} icmpv6 type nd-neighbor-solicit`,
       },
       {
-        name: 'DHCPv6 reply',
-        frame: ethernet(own, 0x86dd, ipPacket(local, 17, udpDatagram(547, 546))),
-        match: 'udp sport 547 udp dport 546',
+        name: 'router solicitation from another MAC',
+        frame: ethernet(
+          { ...own, from: alienMac },
+          0x86dd,
+          ipPacket({ from: '::', to: v6.to }, 58, icmp6Message(133, '::')),
+        ),
+        match: `ether saddr ${alienMac} icmpv6 type nd-router-solicit`,
       },
+      {
+        name: 'another MAC without a protocol',
+        frame: ethernet({ ...own, from: alienMac }, 0x88b5, udp(7104)),
+        match: `ether saddr ${alienMac} ether type 0x88b5`,
+      },
+      {
+        name: "a VLAN's tag",
+        frame: ethernet(own, 0x8100, [0, 5, 0x08, 0x00, ...ip({ ...v4, from: third4 }, 7105)]),
+        match: 'vlan id 5',
+      },
+      // Clients do not all look at the port that a reply is from.
+      ...[67, 7000].map((from) => ({
+        name: `DHCP reply from ${from}`,
+        frame: ethernet(own, 0x0800, ipPacket(v4, 17, udpDatagram(from, 68))),
+        match: `udp sport ${from} udp dport 68`,
+      })),
+      ...[547, 7000].map((from) => ({
+        name: `DHCPv6 reply from ${from}`,
+        frame: ethernet(own, 0x86dd, ipPacket(local, 17, udpDatagram(from, 546))),
+        match: `udp sport ${from} udp dport 546`,
+      })),
     ],
   };
 }

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from '../lab/lab.js';
 import { connects, isOpen, place } from '../lab/place.js';
-import { canPing, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { canPing, echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
@@ -75,7 +75,7 @@ t.test('a packet with a route of its sender’s does not come to the host’s lo
     t.same([...new Set(listener.lines.flatMap(({ text }) => text ?? []))], ['plainly']);
     await client.end();
     await listener.end();
-    const rules = (await lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-in')).stdout;
+    const rules = (await lab.host(1).exec('nft', 'list', 'chain', 'inet', 'tsnet', 'raw-options')).stdout;
     t.match(rules, /ip option lsrr exists counter packets 2 /, 'both came as far as the host');
   });
 });
@@ -148,6 +148,15 @@ t.test('over an IPv6 underlay only known VTEPs are heard', async (t) => {
     const attacker = await join(lab, 1, 'red');
     const [near, far] = [await join(lab, 1, 'blue'), await join(lab, 2, 'blue')];
     for (const address of far.endpoint.addresses) t.ok(await canPing(near.sandbox, address), 'the network works');
+    const other = await listenIn(place(lab, 'h2'), 'listen-udp', 5001);
+    await echoBytes(place(lab, 'h1'), 'udp', { address: underlayAddress6(12), port: 5001, sizeBytes: 8 });
+    await other.end();
+    for (const host of lab.hosts) {
+      const tracked = async (port: number): Promise<string> =>
+        (await host.exec('conntrack', '-L', '-f', 'ipv6', '-p', 'udp', '--orig-port-dst', String(port))).stdout;
+      t.match(await tracked(5001), /dport=5001 /, `${host.name} tracks connections between hosts`);
+      t.equal(await tracked(4789), '', 'but not the tunnel');
+    }
     const listeners = [
       await listenIn(near.sandbox, 'listen-group', '0.0.0.0', 7777, 'eth0'),
       await listenIn(far.sandbox, 'listen-group', '0.0.0.0', 7777, 'eth0'),

@@ -7,6 +7,7 @@ import type { Lab } from '../lab/lab.js';
 import { netnsPath } from '../lab/netns.js';
 import { place } from '../lab/place.js';
 import { canPing, echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { Talker } from '../lab/talker.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
@@ -86,6 +87,62 @@ t.test('connections that have no part in it outlive the end of a mapping and of 
     await waitFor('those to the endpoint to go', async () => !(await flowsOf(lab, 'h1')).has(8081));
     t.same(others(await flowsOf(lab, 'h1'), 8082, 5000), others(before, 8082, 5000), 'and no others');
     for (const listener of listeners) await listener.end();
+  });
+});
+
+t.test('connections are told apart by host address, family and protocol too', async (t) => {
+  await withLab(t, { hosts: 1 }, async (lab) => {
+    const host = lab.host(1);
+    const [own, own6, second] = [underlayAddress(11), underlayAddress6(11), underlayAddress(21)];
+    await host.exec('ip', 'addr', 'add', `${second}/24`, 'dev', 'eth0');
+    await host.create({ name: 'net', ipv6: true });
+    const lan = place(lab, 'lan');
+    const web = await join(lab, 1, 'net', { name: 'web' });
+    const publish = (...ports: string[]): Promise<unknown> =>
+      host.json('endpoint', 'set', 'web', ...ports.flatMap((port) => ['-p', port]));
+    const changing = `${own}:8080:80/udp`;
+    const staying = [`${second}:8080:80/udp`, `[${own6}]:8080:80/udp`, '8080:80/tcp', `${own}:8081:80/udp`];
+    await publish(changing, ...staying);
+    const server = await Talker.start(web.sandbox.enter, [80]);
+    const client = await Talker.start(lan.enter, []);
+    try {
+      const send = (address: string, port = 8080): Promise<unknown> =>
+        echoBytes(lan, 'udp', { address, port, sizeBytes: 8, fromPort: 7000 });
+      await send(own, 8081);
+      for (const address of [own, own6, second]) await send(address);
+      const say = [
+        await client.open({ protocol: 'tcp', address: own, port: 8080 }),
+        await client.open({ protocol: 'tcp', address: own6, port: 8080 }),
+      ];
+      const flows = async (isChanging: boolean): Promise<string[]> => {
+        const found = await flowsOf(lab, 'h1');
+        const all = [8080, 8081].flatMap((port) => (found.get(port) ?? []).map((flow) => `${port} ${flow}`));
+        return all.filter((flow) => flow.startsWith(`8080 ${own} `) === isChanging);
+      };
+      const before = await flows(false);
+      t.equal(before.length, 3);
+      t.equal((await flows(true)).length, 1);
+      const undisturbed = async (what: string): Promise<void> => {
+        t.same(
+          await flows(false),
+          before,
+          `${what}: flows to other addresses, of the other family and to other ports stay`,
+        );
+        for (const each of say) t.ok(await each(), `${what}: TCP connections to the same port go on`);
+      };
+      await publish(...staying);
+      await waitFor('what was sent to the mapping to be forgotten', async () => (await flows(true)).length === 0);
+      await undisturbed('on remove');
+      await send(own).catch(() => undefined);
+      t.equal((await flows(true)).length, 1, 'a flow from before the mapping');
+      await publish(changing, ...staying);
+      await waitFor('it to be forgotten', async () => (await flows(true)).length === 0);
+      await undisturbed('on add');
+      await t.resolves(send(own), 'and the mapping works');
+    } finally {
+      await client.end();
+      await server.end();
+    }
   });
 });
 

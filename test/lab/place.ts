@@ -1,11 +1,24 @@
 import type { Lab } from './lab.js';
 import { enterArgs, netnsPath } from './netns.js';
-import { execIn, listenIn, type Sandbox } from './sandbox.js';
+import { execIn, listenIn, mustExecIn, type Sandbox } from './sandbox.js';
 
 /** A namespace of the lab that is no container: a host (`h1`), the controllers' machine (`ctl`), or the router (`lan`). */
 export function place(lab: Lab, name: string): Sandbox {
   const netns = `${lab.prefix}${name}`;
   return { name, target: `netns:${netnsPath(netns)}`, enter: enterArgs(netnsPath(netns)) };
+}
+
+/** A host's own addresses in a network: those of its bridge that are not the gateways; of each family. */
+export async function ownAddresses(
+  host: Sandbox,
+  network: { readonly id: string; readonly subnets: readonly { readonly gateway: string | null }[] },
+): Promise<Readonly<Record<4 | 6, string>>> {
+  const text = await mustExecIn(host, 'ip', '-j', 'addr', 'show', 'dev', `tsb-${network.id}`);
+  const [link] = JSON.parse(text) as { addr_info: { local: string; scope: string }[] }[];
+  const gateways = network.subnets.map(({ gateway }) => gateway);
+  const own = (link?.addr_info ?? []).filter(({ local, scope }) => scope === 'global' && !gateways.includes(local));
+  const of = (isInet6: boolean): string => own.find(({ local }) => local.includes(':') === isInet6)?.local ?? '';
+  return { 4: of(false), 6: of(true) };
 }
 
 /** Reports whether a TCP connection is accepted within a second: for what is not to be. */

@@ -51,10 +51,12 @@ export function arpPacket(
   return [0, 1, 8, 0, 6, 4, ...word(operation), ...of(sender), ...of(target)];
 }
 
-/** An ICMPv6 message of neighbour discovery with a target, or a router advertisement (RFC 4861 §4). */
-export function icmp6Message(type: 134 | 135 | 136, target: string): number[] {
+/** An ICMPv6 message of neighbour discovery with a target, or of routers (RFC 4861 §4); a redirect's target is its destination too. */
+export function icmp6Message(type: 133 | 134 | 135 | 136 | 137, target: string): number[] {
+  if (type === 133) return [133, 0, 0, 0, 0, 0, 0, 0];
   if (type === 134) return [134, 0, 0, 0, 64, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0];
-  return [type, 0, 0, 0, type === 136 ? 0x20 : 0, 0, 0, 0, ...addrBytes(target)];
+  const start = [type, 0, 0, 0, type === 136 ? 0x20 : 0, 0, 0, 0, ...addrBytes(target)];
+  return type === 137 ? [...start, ...addrBytes(target)] : start;
 }
 
 /** An IPv4 packet that asks its next hop to send it on to another address (LSRR, RFC 791 §3.1). */

@@ -233,6 +233,7 @@ t.test('a file with a fault is refused as a whole, with line and field', async (
     /^p\.yaml:5: ingress\[0\]\.ports\[0\]\.port/,
   );
   refused('name: b\nselects: {}\ningress:\n  - ports:\n      - protocol: tcpp\n', /^p\.yaml:5: .*must be one of/);
+  refused('name: a b\nselects: {}\ningress: []\n', /^p\.yaml:1: name: "a b" is no /);
   refused('name: b\nselects: [\n', /^p\.yaml:\d+: /);
   refused('name: b\nselects: {}\n', /needs ingress or egress/);
   refused('', /holds no policy/);

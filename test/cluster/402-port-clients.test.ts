@@ -1,0 +1,237 @@
+import t, { type Test } from 'tap';
+import type { EndpointView } from '../../core/api/endpoint.js';
+import type { PortView } from '../../core/api/port.js';
+import type { Lab } from '../lab/lab.js';
+import { ownAddresses, place } from '../lab/place.js';
+import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
+import { waitFor } from '../lab/wait.js';
+import { withSharedLab } from '../lab/with-lab.js';
+
+type Family = 4 | 6;
+const host1 = { 4: underlayAddress(11), 6: underlayAddress6(11) } as const;
+const host2 = { 4: underlayAddress(12), 6: underlayAddress6(12) } as const;
+const outside = { 4: underlayAddress(1), 6: underlayAddress6(1) } as const;
+const families: readonly Family[] = [4, 6];
+
+const addressOf = ({ addresses }: EndpointView, family: Family): string =>
+  addresses.find((address) => address.includes(':') === (family === 6)) ?? '';
+
+/** The address that a server sees a client's datagrams come from. */
+async function seen(server: Sandbox, from: Sandbox, to: { address: string; port: number }): Promise<unknown> {
+  const listener = await listenIn(server, 'listen-group', to.address.includes(':') ? '::' : '0.0.0.0', 81, 'eth0');
+  const client = await listenIn(from, 'send-group', to.address, to.port, 'eth0', 'who am I');
+  try {
+    return await listener.expect('from');
+  } finally {
+    await client.end();
+    await listener.end();
+  }
+}
+
+async function answers(from: Sandbox, address: string, port: number): Promise<boolean> {
+  return echoBytes(from, 'tcp', { address, port, sizeBytes: 16 }).then(
+    () => true,
+    () => false,
+  );
+}
+
+const ports = [
+  { hostPort: 8080, port: 80 },
+  { hostPort: 8081, port: 81, protocol: 'udp' },
+] as const;
+
+t.test('who reaches a published port, and as whom', (t) =>
+  withSharedLab(
+    t,
+    { hosts: 2 },
+    {
+      'a client is seen by its own address where the reply finds its way, in both families': async (t, lab) => {
+        const [one, two] = [lab.host(1), lab.host(2)];
+        const front = await one.create({ name: 'front', ipv6: true });
+        await one.create({ name: 'other', ipv6: true });
+        const [server, beside, alien, far] = [
+          await lab.sandbox(),
+          await lab.sandbox(),
+          await lab.sandbox(),
+          await lab.sandbox(),
+        ];
+        await one.attach('front', server, { ports });
+        await one.attach('front', beside);
+        const stranger = await one.attach('other', alien);
+        await two.attach('front', far);
+        const own = await ownAddresses(place(lab, 'h1'), front);
+        for (const family of families) {
+          const to = { address: host1[family], port: 8081 };
+          const as = async (who: Sandbox, expected: string, what: string): Promise<void> => {
+            t.equal(await seen(server, who, to), expected, `${what}, IPv${family}`);
+          };
+          await as(place(lab, 'lan'), outside[family], 'from outside: its own');
+          await as(place(lab, 'h2'), host2[family], 'another host: its own');
+          await as(place(lab, 'h1'), host1[family], 'the host: the address that it went to');
+          await as(alien, addressOf(stranger, family), 'a container of another network: its own');
+          await as(far, host2[family], 'a container on another host: its host’s');
+          await as(beside, own[family], 'a container of the same network: the host’s in the network');
+          await as(server, own[family], 'the container itself: the host’s in the network');
+        }
+        t.equal(await seen(server, place(lab, 'h1'), { address: '127.0.0.1', port: 8081 }), own[4], 'by 127.0.0.1');
+      },
+      'a port on a network without the default route is translated to the host’s own address': async (t, lab) => {
+        const host = lab.host(1);
+        for (const name of ['main', 'third']) await host.create({ name, ipv6: true });
+        const side = await host.create({ name: 'side', ipv6: true });
+        const [server, alien] = [await lab.sandbox(), await lab.sandbox()];
+        await host.attach('main', server);
+        await host.attach('side', server, { ports });
+        await host.attach('third', alien);
+        const routes = await mustExecIn(server, 'ip', 'route', 'show', 'default');
+        t.match(routes, / dev eth0/, 'the default route is the other network’s');
+        const own = await ownAddresses(place(lab, 'h1'), side);
+        const listener = await listenIn(server, 'listen-tcp', 80);
+        const clients = { outside: 'lan', 'the host': 'h1', 'another host': 'h2' };
+        for (const family of families) {
+          const address = host1[family];
+          for (const [what, name] of Object.entries(clients)) {
+            t.equal(
+              await seen(server, place(lab, name), { address, port: 8081 }),
+              own[family],
+              `${what}, IPv${family}`,
+            );
+            t.ok(await answers(place(lab, name), address, 8080), `${what} is answered, IPv${family}`);
+          }
+          t.equal(await seen(server, alien, { address, port: 8081 }), own[family], `a container, IPv${family}`);
+          t.ok(await answers(server, address, 8080), `the container itself is answered, IPv${family}`);
+        }
+        await listener.end();
+      },
+      'a sandbox on several networks sees containers by the host’s address, all others by their own': async (
+        t,
+        lab,
+      ) => {
+        const host = lab.host(1);
+        const main = await host.create({ name: 'main', ipv6: true });
+        await host.create({ name: 'side', ipv6: true });
+        const [server, beside] = [await lab.sandbox(), await lab.sandbox()];
+        await host.attach('main', server, { ports });
+        // The server has a link in this network, by which its answer would go past the translation.
+        await host.attach('side', server);
+        await host.attach('side', beside);
+        const own = await ownAddresses(place(lab, 'h1'), main);
+        const listener = await listenIn(server, 'listen-tcp', 80);
+        for (const family of families) {
+          const address = host1[family];
+          t.equal(await seen(server, place(lab, 'lan'), { address, port: 8081 }), outside[family], `IPv${family}`);
+          t.equal(await seen(server, beside, { address, port: 8081 }), own[family], `a container, IPv${family}`);
+          t.ok(await answers(beside, address, 8080), `which is answered, IPv${family}`);
+          t.ok(await answers(place(lab, 'lan'), address, 8080), `as is the outside, IPv${family}`);
+        }
+        await listener.end();
+      },
+      'connect and run publish, and say which port was chosen': async (t, lab) => {
+        const host = lab.host(1);
+        await host.create({ name: 'front', ipv6: true });
+        const sandbox = await lab.sandbox();
+        const publish = ['-p', '8080:80', '--publish', `[${host1[6]}]:8090-8092:80-82`, '-p', '0:80', '-p', '0:80/udp'];
+        const made = await host.tsnet('connect', 'front', sandbox.target, '--name', 'web', ...publish);
+        t.equal(made.status, 0, made.stderr);
+        const views = await host.json<PortView[]>('port', 'ls');
+        t.same(new Set(views.map(({ name }) => name)), new Set(['web']));
+        const chosen = views.filter(({ hostPort }) => hostPort >= 49_152);
+        t.same(chosen.map(({ protocol }) => protocol).sort(), ['tcp', 'udp'], 'two were chosen');
+        for (const { hostPort } of chosen) t.match(made.stdout, `,${hostPort}:80/`, 'connect says which');
+        t.match((await host.tsnet('port', 'ls')).stdout, /8090-8092/, 'ranges are listed as such');
+        const listeners = [await listenIn(sandbox, 'listen-tcp', 80), await listenIn(sandbox, 'listen-udp', 80)];
+        const lan = place(lab, 'lan');
+        for (const family of families) {
+          const address = host1[family];
+          t.ok(await answers(lan, address, 8080), `8080, IPv${family}`);
+          for (const { protocol, hostPort } of chosen)
+            await t.resolves(
+              echoBytes(lan, protocol as 'tcp' | 'udp', { address, port: hostPort, sizeBytes: 16 }),
+              `the chosen ${hostPort}/${protocol}, IPv${family}`,
+            );
+          t.equal(await answers(lan, address, 8090), family === 6, `what is for one address, IPv${family}`);
+        }
+        for (const listener of listeners) await listener.end();
+
+        const echo = ['busybox', 'nc', '-ll', '-p', '80', '-e', '/bin/cat'];
+        const asked = ['-p', '8085:80', '-p', '127.0.0.1:0:80'];
+        const run = lab.startDaemon({
+          name: 'run',
+          logPath: lab.logPath('run'),
+          argv: [...place(lab, 'h1').enter, host.options.tsnet, 'run', '--network', 'front', ...asked, '--', ...echo],
+          env: { TSNET_AGENT_SOCKET: host.socket },
+        });
+        await waitFor('what runs to answer', () => answers(lan, host1[4], 8085), 20_000);
+        t.ok(await answers(lan, host1[6], 8085), 'run publishes in both families');
+        const told = /^published: 127\.0\.0\.1:(\d+):80\/tcp$/m.exec(run.log())?.[1];
+        t.ok(await answers(place(lab, 'h1'), '127.0.0.1', Number(told)), `and says which port was chosen: ${told}`);
+        await run.stop();
+        await waitFor('its port to go with it', async () =>
+          (await host.json<PortView[]>('port', 'ls')).every(({ hostPort }) => hostPort !== 8085),
+        );
+        t.notOk(await answers(lan, host1[4], 8085));
+      },
+      'a port that a socket of the host takes is refused for just the addresses that it takes': (t, lab) =>
+        checkListeners(t, lab),
+    },
+  ),
+);
+
+/** A socket that listens, and what may be published beside it. */
+async function checkListeners(t: Test, lab: Lab): Promise<void> {
+  const host = lab.host(1);
+  await host.create({ name: 'front', ipv6: true });
+  const listen = (kind: 'tcp' | 'udp', address: string, port: number): string[] => [
+    process.execPath,
+    '-e',
+    kind === 'tcp'
+      ? `require('net').createServer().listen(${port}, '${address}', () => console.log('{"ready":true}'))`
+      : `const s = require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}'); s.bind(${port}, '${address}', () => console.log('{"ready":true}'))`,
+  ];
+  const rows: readonly (readonly [
+    kind: 'tcp' | 'udp',
+    on: string,
+    refused: readonly string[],
+    free: readonly string[],
+  ])[] = [
+    ['tcp', host1[4], ['', `${host1[4]}:`], ['127.0.0.1:', `[${host1[6]}]:`]],
+    ['tcp', '127.0.0.1', ['', '127.0.0.1:'], [`${host1[4]}:`]],
+    ['tcp', '::', ['', '127.0.0.1:', `${host1[4]}:`, `[${host1[6]}]:`], []],
+    // An IPv4 address, as a socket of family 6 shows it.
+    ['tcp', `::ffff:${host1[4]}`, ['', `${host1[4]}:`], ['127.0.0.1:', `[${host1[6]}]:`]],
+    ['udp', host1[6], ['', `[${host1[6]}]:`], [`${host1[4]}:`]],
+    ['udp', '0.0.0.0', ['', '127.0.0.1:', `${host1[4]}:`], [`[${host1[6]}]:`]],
+  ];
+  const sandbox = await lab.sandbox();
+  await host.attach('front', sandbox, { name: 'web' });
+  for (const [index, [kind, on, refused, free]] of rows.entries()) {
+    const port = 9000 + index;
+    const name = `listener ${index}`;
+    const daemon = lab.startDaemon({
+      name,
+      logPath: lab.logPath(name),
+      argv: [...place(lab, 'h1').enter, ...listen(kind, on, port)],
+      env: {},
+    });
+    await waitFor(`${name} to be ready`, () => daemon.log().includes('ready'));
+    for (const at of refused) {
+      const { status, stderr } = await host.tsnet('endpoint', 'set', 'web', '-p', `${at}${port}:80/${kind}`);
+      t.equal(status, 1, `${at}${port}/${kind} beside ${on}`);
+      t.match(
+        stderr,
+        new RegExp(`^error: .*process \\S+ \\(pid ${daemon.pid}\\).*${port}.*\nhint: `),
+        'names the holder',
+      );
+    }
+    for (const at of free)
+      t.equal(
+        (await host.tsnet('endpoint', 'set', 'web', '-p', `${at}${port}:80/${kind}`)).status,
+        0,
+        `${at}${port}/${kind} beside ${on}`,
+      );
+    const other = kind === 'tcp' ? 'udp' : 'tcp';
+    t.equal((await host.tsnet('endpoint', 'set', 'web', '-p', `${port}:80/${other}`)).status, 0, 'the other protocol');
+    await daemon.stop();
+  }
+}
