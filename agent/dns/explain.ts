@@ -1,6 +1,6 @@
 import type { DnsRecordView } from '../../core/api/dns.js';
 import type { DnsRecord } from '../../core/dns/record.js';
-import type { ZoneEndpoint } from '../../core/dns/zone.js';
+import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import type { DnsExplained, DnsQuestion } from './protocol.js';
 import type { DnsTables } from './tables.js';
 

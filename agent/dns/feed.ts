@@ -1,6 +1,6 @@
 import type { DnsNameView } from '../../core/api/dns.js';
 import { listenAddresses } from '../../core/dns/resolver.js';
-import { zoneEndpoint, type ZoneEndpoint } from '../../core/dns/zone.js';
+import { zoneEndpoint, type ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import type { Network } from '../../core/model.js';
 import type { TableElement } from '../../core/nft/element.js';
 import type { Logger } from '../../lib/log.js';

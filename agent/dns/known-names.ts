@@ -1,6 +1,6 @@
 import type { DnsNameView } from '../../core/api/dns.js';
 import { endpointNames } from '../../core/dns/names.js';
-import type { ZoneEndpoint } from '../../core/dns/zone.js';
+import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import { isListed } from '../../core/found-endpoint.js';
 import type { Network } from '../../core/model.js';
 import type { Journal } from '../journal/journal.js';

@@ -1,6 +1,6 @@
 import type { DnsQueryView } from '../../core/api/dns.js';
 import type { ResolverSettings } from '../../core/dns/resolver.js';
-import type { ZoneEndpoint, ZoneNetwork } from '../../core/dns/zone.js';
+import type { ZoneEndpoint, ZoneNetwork } from '../../core/dns/zone-endpoint.js';
 
 /**
  * What agent and name server say to each other over RUN-DIR/dns.sock: JSON, one message a line. The agent begins with

@@ -1,4 +1,5 @@
-import { Zone, type ZoneEndpoint } from '../../core/dns/zone.js';
+import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
+import { Zone } from '../../core/dns/zone.js';
 import type { DnsNetwork, DnsOwn, ToServer } from './protocol.js';
 
 /** What one sandbox sees and may ask. */

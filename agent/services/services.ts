@@ -1,7 +1,7 @@
 import type { TsnetError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Network, Service } from '../../core/model.js';
-import type { ZoneEndpoint } from '../../core/dns/zone.js';
+import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import { backendState, isSelectedBy, type BackendEndpoint, type BackendState } from '../../core/service/backend.js';
 import { hostElements, serviceElements } from '../../core/service/compile.js';
 import { serviceZone } from '../../core/service/names.js';

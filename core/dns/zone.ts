@@ -1,23 +1,7 @@
-import { containsAddr, parseAddr, parsePrefix, type Prefix } from '../addr.js';
-import { isListed, type FoundEndpoint } from '../found-endpoint.js';
-import type { Endpoint, Network } from '../model.js';
-import { addressOfReverse, canonicalName, endpointNames, servicePorts } from './names.js';
+import { NameIndex } from './name-index.js';
+import { addressOfReverse, canonicalName, servicePorts } from './names.js';
 import type { DnsRecord } from './record.js';
-
-/** What discovery needs of a network. */
-export type ZoneNetwork = Pick<Network, 'id' | 'name'> & { readonly subnets: readonly string[] };
-
-/** What discovery needs of an endpoint. */
-export type ZoneEndpoint = FoundEndpoint &
-  Pick<Endpoint, 'generation' | 'ports'> & {
-    /** A service's part in the zone: it goes before endpoints of its name. */
-    readonly service?: {
-      /** Name in the network that has the same addresses, for SRV. */
-      readonly target: string;
-      /** Whether the addresses are the service's own, or its backends'. */
-      readonly isOwner: boolean;
-    };
-  };
+import type { ZoneEndpoint } from './zone-endpoint.js';
 
 export interface ZoneOptions {
   /** The domain below which all names are, lower case: `tsnet.internal`. */
@@ -46,127 +30,21 @@ export interface ZoneAnswer {
   readonly endpoints: readonly ZoneEndpoint[];
 }
 
-interface NameEntry {
-  readonly endpoints: Map<string, ZoneEndpoint>;
-  /** Those to answer with; null after a change. */
-  live: readonly ZoneEndpoint[] | null;
-  turn: number;
-}
-
-interface NetworkEntry {
-  readonly id: string;
-  /** Null while only endpoints are known. */
-  network: ZoneNetwork | null;
-  /** Lower case. */
-  name: string;
-  prefixes: readonly Prefix[];
-  readonly names: Map<string, NameEntry>;
-  /** Names that only others are below, with how many: they exist without records (RFC 8020). */
-  readonly inner: Map<string, number>;
-  readonly byAddress: Map<string, ZoneEndpoint>;
-}
-
 /** Seconds that the absence of a name may be kept: a name that appears is to be seen at once. */
 const negativeTtl = 1;
 const mostAnswers = 1000;
 
-/**
- * The names of all networks that a host knows, as an index over records: a change costs what that endpoint has of names,
- * a lookup what it answers.
- */
-export class Zone {
+/** What is known of names, as answers to questions. */
+export class Zone extends NameIndex {
   readonly #options: ZoneOptions;
-  readonly #networks = new Map<string, NetworkEntry>();
-  readonly #endpoints = new Map<string, ZoneEndpoint>();
-  readonly #byHost = new Map<string, Set<string>>();
-  #down: ReadonlySet<string> = new Set();
-  #serial = 1;
 
   constructor(options: ZoneOptions) {
+    super();
     this.#options = options;
   }
 
   get domain(): string {
     return this.#options.domain;
-  }
-
-  endpoint(id: string): ZoneEndpoint | undefined {
-    return this.#endpoints.get(id);
-  }
-
-  endpoints(): IterableIterator<ZoneEndpoint> {
-    return this.#endpoints.values();
-  }
-
-  networks(): ZoneNetwork[] {
-    return [...this.#networks.values()].flatMap(({ network }) => network ?? []);
-  }
-
-  /** The endpoint that has an address in a network. */
-  atAddress(network: string, address: string): ZoneEndpoint | undefined {
-    return this.#networks.get(network)?.byAddress.get(address);
-  }
-
-  putNetwork(network: ZoneNetwork): void {
-    this.#touch();
-    const entry = this.#entry(network.id);
-    entry.network = network;
-    entry.name = network.name.toLowerCase();
-    entry.prefixes = network.subnets.map((subnet) => parsePrefix(subnet));
-  }
-
-  dropNetwork(id: string): void {
-    const entry = this.#networks.get(id);
-    if (entry === undefined) return;
-    this.#touch();
-    entry.network = null;
-    entry.prefixes = [];
-    this.#forgetEmpty(entry);
-  }
-
-  putEndpoint(endpoint: ZoneEndpoint): void {
-    const before = this.#endpoints.get(endpoint.id);
-    if (before !== undefined) this.#unindex(before);
-    this.#touch();
-    this.#endpoints.set(endpoint.id, endpoint);
-    const entry = this.#entry(endpoint.network);
-    for (const name of endpointNames(endpoint)) {
-      const known = entry.names.get(name);
-      if (known === undefined) {
-        entry.names.set(name, { endpoints: new Map([[endpoint.id, endpoint]]), live: null, turn: 0 });
-        for (const parent of parentsOf(name)) entry.inner.set(parent, (entry.inner.get(parent) ?? 0) + 1);
-      } else {
-        known.endpoints.set(endpoint.id, endpoint);
-        known.live = null;
-      }
-    }
-    if (endpoint.service?.isOwner !== false)
-      for (const address of endpoint.addresses) entry.byAddress.set(address, endpoint);
-    const ofHost = this.#byHost.get(endpoint.host);
-    if (ofHost === undefined) this.#byHost.set(endpoint.host, new Set([endpoint.id]));
-    else ofHost.add(endpoint.id);
-  }
-
-  dropEndpoint(id: string): void {
-    const before = this.#endpoints.get(id);
-    if (before === undefined) return;
-    this.#touch();
-    this.#endpoints.delete(id);
-    this.#unindex(before);
-  }
-
-  /** Says which hosts are down for sure: what is there is left out of answers until they are back. */
-  setDown(hosts: ReadonlySet<string>): void {
-    const changed = [...hosts, ...this.#down].filter((host) => hosts.has(host) !== this.#down.has(host));
-    this.#down = hosts;
-    for (const host of new Set(changed)) {
-      this.#touch();
-      for (const id of this.#byHost.get(host) ?? []) this.#invalidate(id);
-    }
-  }
-
-  isDown(host: string): boolean {
-    return this.#down.has(host);
   }
 
   /**
@@ -182,7 +60,7 @@ export class Zone {
     const inner = !isInZone ? name : name.slice(0, Math.max(0, name.length - domain.length - 1));
     if (inner === '') return name === '' ? null : this.#apex(type);
     const service = splitService(inner);
-    const found = this.#find(service?.base ?? inner, scope);
+    const found = this.find(service?.base ?? inner, scope);
     if (found.live.length > 0) {
       const answers = this.#records(found.live, { name, type, service });
       if (service !== null && answers.answers.length === 0 && !answers.hasService)
@@ -204,52 +82,6 @@ export class Zone {
   /** The answer to a question that nobody is to be asked about. */
   refuse(): ZoneAnswer {
     return this.#absent('no such name in these networks');
-  }
-
-  #find(
-    name: string,
-    scope: readonly string[],
-  ): { live: readonly ZoneEndpoint[]; dead: readonly ZoneEndpoint[]; isInner: boolean; isOfNetwork: boolean } {
-    let live: readonly ZoneEndpoint[] = [];
-    let dead: readonly ZoneEndpoint[] = [];
-    let isInner = false;
-    let isOfNetwork = false;
-    const take = (network: NetworkEntry, inside: string): void => {
-      const entry = network.names.get(inside);
-      if (entry === undefined) {
-        isInner ||= network.inner.has(inside);
-        return;
-      }
-      const turned = this.#turn(entry);
-      if (turned.length === 0) dead = dead.length === 0 ? this.#unreachable(entry) : dead;
-      else live = live.length === 0 ? turned : merge(live, turned);
-    };
-    for (const id of scope) {
-      const network = this.#networks.get(id);
-      if (network === undefined || network.network === null) continue;
-      take(network, name);
-      if (name === network.name) {
-        isInner = true;
-      } else if (name.length > network.name.length + 1 && name.endsWith(`.${network.name}`)) {
-        isOfNetwork = true;
-        take(network, name.slice(0, -network.name.length - 1));
-      }
-    }
-    return { live, dead, isInner, isOfNetwork };
-  }
-
-  /** Those that live, each time beginning with another one. */
-  #turn(entry: NameEntry): readonly ZoneEndpoint[] {
-    const live = (entry.live ??= servicesFirst(
-      [...entry.endpoints.values()].filter((endpoint) => isListed(endpoint) && !this.#down.has(endpoint.host)),
-    ));
-    if (live.length < 2) return live;
-    const start = (entry.turn = (entry.turn + 1) % live.length);
-    return start === 0 ? live : [...live.slice(start), ...live.slice(0, start)];
-  }
-
-  #unreachable(entry: NameEntry): readonly ZoneEndpoint[] {
-    return [...entry.endpoints.values()].filter(isListed);
   }
 
   #records(
@@ -285,17 +117,13 @@ export class Zone {
   #reverse(name: string, type: string, scope: readonly string[]): ZoneAnswer | null {
     const address = addressOfReverse(name);
     if (address === null) return null;
-    for (const id of scope) {
-      const endpoint = this.#networks.get(id)?.byAddress.get(address);
-      if (endpoint === undefined || !isListed(endpoint) || this.#down.has(endpoint.host)) continue;
-      if (type !== 'PTR' && type !== 'ANY') return this.#empty('no record of this type', [endpoint]);
-      const target = `${canonicalName(endpoint)}.${this.#domainOf(endpoint.network)}`;
-      const answers: DnsRecord[] = [{ name, ttl: this.#options.ttl, type: 'PTR', target }];
-      return { exists: true, reason: 'found', answers, authority: [], additional: [], endpoints: [endpoint] };
-    }
-    const addr = parseAddr(address);
-    const isOurs = scope.some((id) => this.#networks.get(id)?.prefixes.some((prefix) => containsAddr(prefix, addr)));
-    return isOurs ? this.#absent('no endpoint has this address') : null;
+    const endpoint = this.findAddress(address, scope);
+    if (endpoint === undefined)
+      return this.contains(address, scope) ? this.#absent('no endpoint has this address') : null;
+    if (type !== 'PTR' && type !== 'ANY') return this.#empty('no record of this type', [endpoint]);
+    const target = `${canonicalName(endpoint)}.${this.#domainOf(endpoint.network)}`;
+    const answers: DnsRecord[] = [{ name, ttl: this.#options.ttl, type: 'PTR', target }];
+    return { exists: true, reason: 'found', answers, authority: [], additional: [], endpoints: [endpoint] };
   }
 
   #apex(type: string): ZoneAnswer {
@@ -323,7 +151,7 @@ export class Zone {
       type: 'SOA',
       primary: `ns.${domain}`,
       mailbox: `hostmaster.${domain}`,
-      serial: this.#serial,
+      serial: this.serial,
       refresh: 3600,
       retry: 600,
       expire: 86_400,
@@ -332,91 +160,8 @@ export class Zone {
   }
 
   #domainOf(network: string): string {
-    return `${this.#networks.get(network)?.name ?? network}.${this.#options.domain}`;
+    return `${this.networkName(network)}.${this.#options.domain}`;
   }
-
-  #touch(): void {
-    this.#serial = (this.#serial + 1) >>> 0;
-  }
-
-  #entry(id: string): NetworkEntry {
-    const known = this.#networks.get(id);
-    if (known !== undefined) return known;
-    const made: NetworkEntry = {
-      id,
-      network: null,
-      name: id,
-      prefixes: [],
-      names: new Map(),
-      inner: new Map(),
-      byAddress: new Map(),
-    };
-    this.#networks.set(id, made);
-    return made;
-  }
-
-  #invalidate(id: string): void {
-    const endpoint = this.#endpoints.get(id);
-    const entry = endpoint === undefined ? undefined : this.#networks.get(endpoint.network);
-    if (endpoint === undefined || entry === undefined) return;
-    for (const name of endpointNames(endpoint)) {
-      const known = entry.names.get(name);
-      if (known !== undefined) known.live = null;
-    }
-  }
-
-  #unindex(endpoint: ZoneEndpoint): void {
-    const entry = this.#networks.get(endpoint.network);
-    if (entry === undefined) return;
-    for (const name of endpointNames(endpoint)) {
-      const known = entry.names.get(name);
-      if (known === undefined) continue;
-      known.endpoints.delete(endpoint.id);
-      known.live = null;
-      if (known.endpoints.size > 0) continue;
-      entry.names.delete(name);
-      for (const parent of parentsOf(name)) {
-        const left = (entry.inner.get(parent) ?? 1) - 1;
-        if (left === 0) entry.inner.delete(parent);
-        else entry.inner.set(parent, left);
-      }
-    }
-    // Its successor at the address may be known already.
-    for (const address of endpoint.addresses)
-      if (entry.byAddress.get(address)?.id === endpoint.id) entry.byAddress.delete(address);
-    const ofHost = this.#byHost.get(endpoint.host);
-    ofHost?.delete(endpoint.id);
-    if (ofHost?.size === 0) this.#byHost.delete(endpoint.host);
-    this.#forgetEmpty(entry);
-  }
-
-  #forgetEmpty(entry: NetworkEntry): void {
-    if (entry.network === null && entry.names.size === 0 && entry.byAddress.size === 0) this.#networks.delete(entry.id);
-  }
-}
-
-/** A record without what discovery does not need, and without anything of the sandbox. */
-export function zoneEndpoint(record: Endpoint): ZoneEndpoint {
-  const { id, network, host, addresses, name, aliases, labels, state, callerId, generation, ports } = record;
-  const endpoint = { id, network, host, addresses, name, aliases, labels, state, callerId, generation };
-  return ports === undefined ? endpoint : { ...endpoint, ports };
-}
-
-/** Where a service has a name, endpoints of that name are not answered. */
-function servicesFirst(endpoints: readonly ZoneEndpoint[]): readonly ZoneEndpoint[] {
-  const services = endpoints.filter(({ service }) => service !== undefined);
-  return services.length > 0 ? services : endpoints;
-}
-
-function parentsOf(name: string): string[] {
-  const parents: string[] = [];
-  for (let at = name.indexOf('.'); at >= 0; at = name.indexOf('.', at + 1)) parents.push(name.slice(at + 1));
-  return parents;
-}
-
-function merge(some: readonly ZoneEndpoint[], others: readonly ZoneEndpoint[]): readonly ZoneEndpoint[] {
-  const ids = new Set(some.map(({ id }) => id));
-  return [...some, ...others.filter(({ id }) => !ids.has(id))];
 }
 
 function addressRecords(

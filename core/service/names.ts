@@ -1,4 +1,4 @@
-import type { ZoneEndpoint } from '../dns/zone.js';
+import type { ZoneEndpoint } from '../dns/zone-endpoint.js';
 import type { Service } from '../model.js';
 import type { BackendEndpoint } from './backend.js';
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { addressOfReverse, endpointNames, reverseOf, servicePorts } from '../../core/dns/names.js';
-import { Zone, type ZoneEndpoint } from '../../core/dns/zone.js';
+import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
+import { Zone } from '../../core/dns/zone.js';
 
 const domain = 'tsnet.internal';
 
