@@ -5,12 +5,12 @@ import type { Network } from '../../core/model.js';
 import type { TableElement } from '../../core/nft/element.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
-import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import { listNames } from './known-names.js';
 import { ListenedPlaces } from './listened-places.js';
 import type { DnsExplained, DnsNetwork, DnsPlace, DnsSettings, ToAgent, ToServer } from './protocol.js';
+import { OwnTeller } from './own-teller.js';
 import { Questions } from './questions.js';
 import { redirections } from './redirections.js';
 import { ServerLink } from './server-link.js';
@@ -32,8 +32,6 @@ export interface DnsFeedOptions {
   readonly log: Logger;
 }
 
-/** So long changes of own endpoints are gathered. */
-const gatherMs = 4;
 const answerMs = 2000;
 const awayMs = 5000;
 const elementOwner = 'dns';
@@ -48,16 +46,14 @@ export class DnsFeed {
   readonly #questions = new Questions();
   readonly #carried = new Map<string, readonly string[]>();
   readonly #stops: (() => void)[] = [];
-  /** Own endpoints that the name server has not been told of since they changed. */
-  readonly #changed = new Set<string>();
-  #telling: NodeJS.Timeout | undefined;
+  readonly #teller: OwnTeller;
   readonly #places = new ListenedPlaces();
   /** Ids that each service was last told with. */
   readonly #services = new Map<string, readonly string[]>();
 
   constructor(options: DnsFeedOptions) {
     this.#options = options;
-    const { socket, program, state, own, journal, log } = options;
+    const { socket, program, state, journal, log } = options;
     this.#link = new ServerLink({
       socket,
       program,
@@ -66,10 +62,10 @@ export class DnsFeed {
       onMessage: (message) => this.#hear(message),
       onAway: () => this.#places.look(),
     });
+    this.#teller = new OwnTeller({ ...options, link: this.#link });
     // As before the restart: a whole set that lacked them would close sockets that are being asked.
     for (const { record } of journal.carriers()) this.#carried.set(record.network, record.addresses);
     this.#stops.push(
-      own.onChange((id) => this.#tellSoon(id)),
       state.onChange((change) => {
         if (change.kind === 'endpoint') {
           if (change.op === 'put') this.#tell({ do: 'endpoint', value: zoneEndpoint(change.value) });
@@ -151,7 +147,7 @@ export class DnsFeed {
   ask(name: string, type: string, from: string | null): Promise<DnsExplained> {
     return this.#questions.ask(
       (id) => {
-        this.#tellChanged();
+        this.#teller.flush();
         this.#tell({ do: 'ask', question: { id, name, type, from } });
       },
       this.#link.isConnected ? answerMs : 0,
@@ -165,7 +161,7 @@ export class DnsFeed {
 
   /** Lets go of it; it goes on answering. */
   close(): void {
-    this.#tellChanged();
+    this.#teller.close();
     for (const stop of this.#stops.splice(0)) stop();
     this.#link.close();
   }
@@ -193,44 +189,10 @@ export class DnsFeed {
           this.#tell({ do: 'endpoint', value: zoneEndpoint(endpoint) });
         for (const { name } of state.servicesOf(network.id)) this.serviceChanged(network.id, name);
       }
-      for (const own of journal.endpoints()) this.#tellOwn(own.record.id);
+      this.#teller.tellAll([...journal.endpoints()].map(({ record }) => record.id));
       this.#tell({ do: 'down', hosts: [...state.downHosts] });
       this.#tell({ do: 'end' });
     });
-  }
-
-  /** An attach changes its endpoint several times, and its caller waits for no name. */
-  #tellSoon(id: string): void {
-    this.#changed.add(id);
-    this.#telling ??= setTimeout(() => this.#tellChanged(), gatherMs);
-  }
-
-  #tellChanged(): void {
-    clearTimeout(this.#telling);
-    this.#telling = undefined;
-    this.#link.together(() => {
-      for (const id of this.#changed) this.#tellOwn(id);
-    });
-    this.#changed.clear();
-  }
-
-  #tellOwn(id: string): void {
-    const own = this.#options.own.get(id);
-    if (own === undefined || own.record.state === 'detaching') {
-      this.#tell({ do: 'gone', kind: 'endpoint', id });
-      this.#tell({ do: 'gone', kind: 'own', id });
-      return;
-    }
-    this.#tell({ do: 'endpoint', value: zoneEndpoint(own.record) });
-    this.#tell({ do: 'own', value: { endpoint: id, sandbox: own.cookie, inside: this.#inside(own) } });
-  }
-
-  /** Where to open a socket: in sandboxes that cannot reach an address of their host. */
-  #inside(own: OwnEndpoint): string | null {
-    const { record, bootId } = own;
-    const network = this.#options.knownNetwork(record.network);
-    const isThere = record.state === 'attached' && bootId === this.#options.bootId;
-    return isThere && network?.driver === 'macvlan' ? record.sandbox : null;
   }
 
   #network(network: Network): DnsNetwork {

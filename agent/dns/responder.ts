@@ -31,7 +31,7 @@ export interface ResponderOptions {
   readonly hostServers: () => readonly string[];
 }
 
-/** A sandbox may ask before its record has got here: it is looked up again after this long. */
+/** A sandbox may ask before its record has got here: so long it is waited for. */
 const unknownWaitMs = 100;
 const mostWaiting = 256;
 const bareOptBytes = 11;
@@ -62,7 +62,7 @@ export class Responder {
     if (!this.#share.take(scope?.client ?? asker.address, performance.now())) return null;
     const isUdp = asker.transport === 'udp';
     if (isUdp && scope !== null) {
-      const known = this.#memory.get(bytes, scope.view, this.#options.tables.revision);
+      const known = this.#memory.get(bytes, scope.view, this.#options.tables.revisionOf(scope.networks));
       if (known !== null) return known;
     }
     const whole = Buffer.from(bytes);
@@ -78,12 +78,16 @@ export class Responder {
   }
 
   async #await(ask: Ask, asker: Asker): Promise<Buffer> {
+    let scope: Scope | null = null;
     if (this.#waiting < mostWaiting) {
       this.#waiting += 1;
-      await new Promise((resolve) => setTimeout(resolve, unknownWaitMs));
+      const untilMs = performance.now() + unknownWaitMs;
+      for (let leftMs = unknownWaitMs; scope === null && leftMs > 0; leftMs = untilMs - performance.now()) {
+        await this.#options.tables.changed(leftMs);
+        scope = asker.scope();
+      }
       this.#waiting -= 1;
     }
-    const scope = asker.scope();
     if (scope === null) return encodeAnswer(ask.query, emptyAnswer(RCODE.REFUSED), ask.limit);
     return this.#answer({ ...ask, whole: null }, scope);
   }
@@ -94,7 +98,8 @@ export class Responder {
     if (own !== null) {
       const answer = encodeOwn(query, own, limit);
       // Several take turns in being the first.
-      if (whole !== null && own.endpoints.length < 2) this.#memory.put(whole, scope.view, answer);
+      if (whole !== null && own.endpoints.length < 2)
+        this.#memory.put(whole, { view: scope.view, revision: tables.revisionOf(scope.networks) }, answer);
       return answer;
     }
     if (!scope.forwards) return encodeOwn(query, tables.zone.refuse(), limit);

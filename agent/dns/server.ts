@@ -104,8 +104,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
         tellPlaces();
         return;
       default:
-        tables.apply(message);
-        if (!isInSet && (message.do === 'network' || message.do === 'own' || message.do === 'gone')) updateSoon();
+        if (tables.apply(message) && !isInSet) updateSoon();
     }
   };
   let isReplacing = false;

@@ -33,6 +33,9 @@ export class DnsTables {
   #named: Set<string> | null = null;
   #hasAll = false;
   #revision = 0;
+  /** How often endpoints of a network have changed. */
+  readonly #revisions = new Map<string, number>();
+  readonly #waiting = new Set<() => void>();
 
   constructor(domain: string) {
     this.#zone = new Zone({ domain, ttl: answerTtl });
@@ -59,41 +62,67 @@ export class DnsTables {
     return this.#own.values();
   }
 
-  /** Another one after each change. */
-  get revision(): number {
-    return this.#revision;
+  /** Another one after each change of what those see who are on these networks. */
+  revisionOf(networks: readonly string[]): number {
+    let revision = this.#revision;
+    for (const id of networks) revision += this.#revisions.get(id) ?? 0;
+    return revision;
   }
 
-  apply(change: Change): void {
-    this.#revision += 1;
-    this.#scopes.clear();
+  /** Resolves with the next change, or after so long. */
+  changed(withinMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, withinMs);
+      this.#waiting.add(end);
+    });
+  }
+
+  /** Reports whether something may have to be listened on now that was not, or no longer. */
+  apply(change: Change): boolean {
+    const isOfPlaces = this.#apply(change);
+    for (const end of this.#waiting) end();
+    return isOfPlaces;
+  }
+
+  #apply(change: Change): boolean {
     switch (change.do) {
       case 'begin':
+        this.#touchAll();
         this.#begin(change.settings.domain);
         this.#upstreams = change.settings.upstreams;
-        break;
+        return false;
       case 'network':
+        this.#touchAll();
         this.#named?.add(`network/${change.value.id}`);
         this.#networks.set(change.value.id, change.value);
         this.#zone.putNetwork(change.value);
-        break;
+        return true;
       case 'endpoint':
         this.#named?.add(`endpoint/${change.value.id}`);
+        this.#touchEndpoint(change.value.id);
         this.#zone.putEndpoint(change.value);
-        break;
-      case 'own':
+        this.#touchEndpoint(change.value.id);
+        return false;
+      case 'own': {
         this.#named?.add(`own/${change.value.endpoint}`);
+        const before = this.#own.get(change.value.endpoint);
         this.#putOwn(change.value);
-        break;
+        return change.value.inside !== null || (before !== undefined && before.inside !== null);
+      }
       case 'gone':
-        this.#drop(change.kind, change.id);
-        break;
+        return this.#drop(change.kind, change.id);
       case 'down':
+        this.#touchAll();
         this.#zone.setDown(new Set(change.hosts));
-        break;
+        return false;
       case 'end':
         this.#end();
-        break;
+        return true;
     }
   }
 
@@ -155,20 +184,44 @@ export class DnsTables {
     for (const id of [...this.#networks.keys()]) if (!named.has(`network/${id}`)) this.#drop('network', id);
   }
 
-  #drop(kind: 'network' | 'endpoint' | 'own', id: string): void {
+  #drop(kind: 'network' | 'endpoint' | 'own', id: string): boolean {
     if (kind === 'network') {
+      this.#touchAll();
       this.#networks.delete(id);
       this.#zone.dropNetwork(id);
-    } else if (kind === 'endpoint') {
-      this.#zone.dropEndpoint(id);
-    } else {
-      this.#dropOwn(id);
+      // The sum that a view goes by has to be another one also where the network comes back.
+      this.#revision += this.#revisions.get(id) ?? 0;
+      this.#revisions.delete(id);
+      return true;
     }
+    if (kind === 'endpoint') {
+      this.#touchEndpoint(id);
+      this.#zone.dropEndpoint(id);
+      return false;
+    }
+    const before = this.#own.get(id);
+    this.#dropOwn(id);
+    return before !== undefined && before.inside !== null;
+  }
+
+  #touchAll(): void {
+    this.#revision += 1;
+    this.#scopes.clear();
+  }
+
+  /** What an endpoint answers is another in its network, and so may be what its sandbox sees, where it is one of this host. */
+  #touchEndpoint(id: string): void {
+    const network = this.#zone.endpoint(id)?.network;
+    if (network === undefined) return;
+    this.#revisions.set(network, (this.#revisions.get(network) ?? 0) + 1);
+    const own = this.#own.get(id);
+    if (own !== undefined) this.#scopes.delete(own.sandbox ?? id);
   }
 
   #putOwn(own: DnsOwn): void {
     this.#dropOwn(own.endpoint);
     this.#own.set(own.endpoint, own);
+    this.#scopes.delete(own.sandbox ?? own.endpoint);
     if (own.sandbox === null) return;
     const members = this.#bySandbox.get(own.sandbox);
     if (members === undefined) this.#bySandbox.set(own.sandbox, new Set([own.endpoint]));
@@ -178,7 +231,9 @@ export class DnsTables {
   #dropOwn(id: string): void {
     const before = this.#own.get(id);
     this.#own.delete(id);
-    if (before === undefined || before.sandbox === null) return;
+    if (before === undefined) return;
+    this.#scopes.delete(before.sandbox ?? id);
+    if (before.sandbox === null) return;
     const members = this.#bySandbox.get(before.sandbox);
     members?.delete(id);
     if (members?.size === 0) this.#bySandbox.delete(before.sandbox);
