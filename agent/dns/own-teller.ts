@@ -1,4 +1,4 @@
-import { zoneEndpoint } from '../../core/dns/zone.js';
+import { zoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import { isListed } from '../../core/found-endpoint.js';
 import type { Network } from '../../core/model.js';
 import type { OwnIndex } from '../attach/own-index.js';
