@@ -5,6 +5,7 @@
  * dependencies, since it runs before there are any.
  *
  *   node tools/setup.mjs           all of it, as root
+ *   node tools/setup.mjs --host    the same without the Debian packages of the tests: for a machine that is to run tsnet
  *   node tools/setup.mjs --build   without Debian packages and kernel checks, as anybody
  */
 import { existsSync, realpathSync } from 'node:fs';
@@ -19,7 +20,7 @@ import { checkKernel, checkMachine, checkRoot } from './setup/requirements.mjs';
 export const projectRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** Sets the machine and the checkout up. */
-export async function setUp({ buildOnly = false } = {}) {
+export async function setUp({ buildOnly = false, hostOnly = false } = {}) {
   const startedMs = performance.now();
   checkMachine();
   if (!existsSync(join(projectRoot, 'package-lock.json')))
@@ -27,7 +28,8 @@ export async function setUp({ buildOnly = false } = {}) {
   if (!buildOnly) {
     checkRoot();
     const note = join(projectRoot, 'build', '.tsnet-packages-before');
-    await ensurePackages(join(projectRoot, 'packaging', 'debian-packages.txt'), note);
+    const sections = hostOnly ? ['run', 'build'] : undefined;
+    await ensurePackages(join(projectRoot, 'packaging', 'debian-packages.txt'), note, sections);
     checkKernel();
   }
   await ensureDependencies(projectRoot);
@@ -47,5 +49,6 @@ export async function runTool(main) {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  await runTool(() => setUp({ buildOnly: process.argv.includes('--build') }));
+  const has = (option) => process.argv.includes(option);
+  await runTool(() => setUp({ buildOnly: has('--build'), hostOnly: has('--host') }));
 }

@@ -69,6 +69,20 @@ t.test('what the machine lacks is said in one sentence by each command that need
   }
 });
 
+t.test('a machine that is to run tsnet gets no packages of the tests', async (t) => {
+  const { parsePackageList } = (await import(join(root, 'tools/setup/packages.mjs'))) as {
+    parsePackageList: (text: string, sections?: readonly string[]) => string[];
+  };
+  const text = readFileSync(join(root, 'packaging', 'debian-packages.txt'), 'utf8');
+  const host = parsePackageList(text, ['run', 'build']);
+  t.match(host, ['etcd-server', 'nftables', 'iproute2', 'util-linux', 'g++', 'make']);
+  t.notOk(
+    host.some((name) => ['docker.io', 'firewalld', 'ufw', 'podman', 'containerd'].includes(name)),
+    'nothing that brings a service of its own',
+  );
+  t.same([...host, ...parsePackageList(text, ['test'])], parsePackageList(text), 'every package is in a section');
+});
+
 t.test('a kernel feature that is missing is named, as is more than one', async (t) => {
   /** Fails what asks for one of these words. */
   const kernelWithout = (words: string): string =>

@@ -25,20 +25,23 @@ const environment = {
 const apart = { detached: true };
 const aptOptions = ['-y', '-q', '-o', 'DPkg::Lock::Timeout=300', '--no-install-recommends'];
 
-/** The packages of the list, in its order. */
-export function parsePackageList(text) {
-  return text
-    .split('\n')
-    .map((line) => line.replace(/#.*/, '').trim())
-    .filter((line) => line !== '');
+/** The packages of the list, in its order: of some sections, each begun by a line `# NAME: …`, or of all. */
+export function parsePackageList(text, sections) {
+  let isWanted = sections === undefined;
+  return text.split('\n').flatMap((line) => {
+    const section = /^# (\w+): /.exec(line)?.[1];
+    if (section !== undefined && sections !== undefined) isWanted = sections.includes(section);
+    const name = line.replace(/#.*/, '').trim();
+    return name !== '' && isWanted ? [name] : [];
+  });
 }
 
 /**
- * Installs what is missing of the list; returns the names installed. `notePath` is where it notes meanwhile what was
+ * Installs what is missing of the list, or of some of its sections; returns the names installed. `notePath` is where it notes meanwhile what was
  * there before: a run that was killed is finished by the next.
  */
-export async function ensurePackages(listPath, notePath) {
-  const wanted = parsePackageList(readFileSync(listPath, 'utf8'));
+export async function ensurePackages(listPath, notePath, sections) {
+  const wanted = parsePackageList(readFileSync(listPath, 'utf8'), sections);
   const missing = missingPackages(wanted);
   removeStalePlaceholder();
   if (missing.length === 0 && !existsSync(notePath)) return [];
