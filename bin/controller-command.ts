@@ -72,8 +72,12 @@ export const controllerCommand: CommandSpec<ControllerFlags> = {
     new Option(
       '--skydns [PREFIX]',
       `write names below this prefix of etcd (default: ${skyDnsDefaults.prefix}) for CoreDNS's etcd plugin; on every controller alike`,
-    ).argParser(parsePrefix),
-    new Option('--skydns-domain <DOMAIN>', 'domain of these names').default(skyDnsDefaults.domain),
+    )
+      .argParser(parsePrefix)
+      .env('TSNET_SKYDNS'),
+    new Option('--skydns-domain <DOMAIN>', 'domain of these names')
+      .default(skyDnsDefaults.domain)
+      .env('TSNET_SKYDNS_DOMAIN'),
     logLevelOption(controllerDefaults.logLevel),
   ],
   examples: [
