@@ -35,7 +35,14 @@ t.test('a DEL without an agent is done when there is one, before any ADD', async
     host.agent.freeze();
     const late = await runtime.call('DEL', { id: 'c2', netns: pathOf(two) });
     t.equal(late.status, 0, 'an agent that does not answer in time');
-    t.match(errorOf(await runtime.call('STATUS', { id: '' })), { code: 51 });
+    const tookMs: number[] = [];
+    // The shortest patience of a runtime is 5 s; a busy machine may take some of it to start the program.
+    while (tookMs.length < 3 && !tookMs.some((ms) => ms < 5000)) {
+      const startedMs = performance.now();
+      t.match(errorOf(await runtime.call('STATUS', { id: '' })), { code: 51 });
+      tookMs.push(performance.now() - startedMs);
+    }
+    t.ok(Math.min(...tookMs) < 5000, `and has answered before a runtime gives up: ${tookMs.join()} ms`);
     host.agent.thaw();
     const again = await runtime.add('c2', two);
     t.same(await ids(), ['c2'], 'the ADD after it is not undone by it');
