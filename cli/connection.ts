@@ -6,7 +6,7 @@ import { callServer, type Server, type ServerCall } from './exchange.js';
 import { collectList, parseServer } from './parse.js';
 
 export const defaultAgentSocket = '/run/tsnet/agent.sock';
-export const defaultController = 'http://127.0.0.1:7420';
+const defaultController = 'http://127.0.0.1:7420';
 
 export interface ConnectionOptions {
   /** --controller, or TSNET_CONTROLLER. */

@@ -117,7 +117,7 @@ export function chooseSubnet(pool: SubnetPool, taken: readonly Prefix[], after?:
 }
 
 /** The default gateway: the first address that is neither network nor anycast address. */
-export function firstUsable(prefix: Prefix): Addr {
+function firstUsable(prefix: Prefix): Addr {
   const reserved = reservedAddrs(prefix, null);
   return reserved.length === 0 ? baseAddr(prefix) : addrAt(prefix, 1);
 }

@@ -13,7 +13,11 @@ export async function listOtherBridges(connection: NetlinkConnection): Promise<r
   );
 }
 
-/** All addresses of this host, in their canonical form. */
+/**
+ * All addresses of this host, without prefix lengths and in their canonical form.
+ * Equivalent to: `ip addr show`
+ * Errors: as addrList.
+ */
 export async function listHostAddresses(connection: NetlinkConnection): Promise<ReadonlySet<string>> {
   const addrs = await addrList(connection);
   return new Set(addrs.map(({ address }) => canonicalAddr(address.split('/', 1)[0] ?? '')));

@@ -7,9 +7,9 @@ import { formatPort, portAddresses } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import type { Firewall } from '../firewall/firewall.js';
+import { listHostAddresses } from '../firewall/surroundings.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
-import { listHostAddresses } from './host-addresses.js';
 import type { PortBook } from './port-book.js';
 import type { StaleFlows } from './stale-flows.js';
 

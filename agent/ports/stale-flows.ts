@@ -5,7 +5,7 @@ import { formatPort, portAddresses } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { conntrackDelete, conntrackList } from '../../lib/netlink/conntrack.js';
-import { listHostAddresses } from './host-addresses.js';
+import { listHostAddresses } from '../firewall/surroundings.js';
 
 /** So many ports are asked for one by one, with the kernel filtering; more are picked out of one listing. */
 const askedSingly = 4;

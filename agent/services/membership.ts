@@ -1,5 +1,6 @@
 import type { Service } from '../../core/model.js';
 import { isSelectedBy, selectionKeys, serviceKeys, type BackendEndpoint } from '../../core/service/backend.js';
+import { addTo, dropFrom } from '../../core/set-map.js';
 
 const idOf = ({ network, name }: Pick<Service, 'network' | 'name'>): string => `${network}/${name}`;
 
@@ -116,16 +117,4 @@ export class Membership {
 
 function isSameSelection(a: Service, b: Service): boolean {
   return JSON.stringify([a.selector, a.backends]) === JSON.stringify([b.selector, b.backends]);
-}
-
-function addTo(table: Map<string, Set<string>>, key: string, id: string): void {
-  const known = table.get(key);
-  if (known === undefined) table.set(key, new Set([id]));
-  else known.add(id);
-}
-
-function dropFrom(table: Map<string, Set<string>>, key: string, id: string): void {
-  const known = table.get(key);
-  known?.delete(id);
-  if (known?.size === 0) table.delete(key);
 }

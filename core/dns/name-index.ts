@@ -1,5 +1,6 @@
 import { containsAddr, parseAddr, parsePrefix, type Prefix } from '../addr.js';
 import { isListed } from '../found-endpoint.js';
+import { addTo, dropFrom } from '../set-map.js';
 import { endpointNames } from './names.js';
 import type { ZoneEndpoint, ZoneNetwork } from './zone-endpoint.js';
 
@@ -103,9 +104,7 @@ export class NameIndex {
     }
     if (endpoint.service?.isOwner !== false)
       for (const address of endpoint.addresses) entry.byAddress.set(address, endpoint);
-    const ofHost = this.#byHost.get(endpoint.host);
-    if (ofHost === undefined) this.#byHost.set(endpoint.host, new Set([endpoint.id]));
-    else ofHost.add(endpoint.id);
+    addTo(this.#byHost, endpoint.host, endpoint.id);
   }
 
   dropEndpoint(id: string): void {
@@ -239,9 +238,7 @@ export class NameIndex {
     // Its successor at the address may be known already.
     for (const address of endpoint.addresses)
       if (entry.byAddress.get(address)?.id === endpoint.id) entry.byAddress.delete(address);
-    const ofHost = this.#byHost.get(endpoint.host);
-    ofHost?.delete(endpoint.id);
-    if (ofHost?.size === 0) this.#byHost.delete(endpoint.host);
+    dropFrom(this.#byHost, endpoint.host, endpoint.id);
     this.#forgetEmpty(entry);
   }
 

@@ -11,7 +11,7 @@ import * as part from './part.js';
 import { closed, orNull, shapeOf } from './part.js';
 import * as record from './record.js';
 
-export const subnetRequestSchema = shapeOf<SubnetRequest>()(
+const subnetRequestSchema = shapeOf<SubnetRequest>()(
   Type.Object(
     {
       subnet: part.cidrText,

@@ -87,7 +87,7 @@ export const version = text('Version of tsnet', '0.1.0', 64);
 export const mtu = Type.Integer({ minimum: 68, maximum: 65535, description: 'MTU in bytes', examples: [1450] });
 export const generation = count('Grows with every change of the record');
 export const revision = count('etcd revision');
-export const recordVersion = Type.Literal(1, { description: 'Schema version of the record' });
+const recordVersion = Type.Literal(1, { description: 'Schema version of the record' });
 export const driver = Type.Enum(['overlay', 'bridge', 'macvlan'], { description: 'Driver', examples: ['overlay'] });
 export const endpointState = Type.Enum(['reserved', 'linked', 'attached', 'detaching'], {
   description: 'How far the attachment has come',

@@ -3,7 +3,7 @@ import type { LabelRequirement, LabelSelector, Policy, PolicyPeer, PolicyPort, P
 import * as part from './part.js';
 import { closed, shapeOf, text } from './part.js';
 
-export const labelRequirementSchema = shapeOf<LabelRequirement>()(
+const labelRequirementSchema = shapeOf<LabelRequirement>()(
   Type.Object(
     {
       key: text('Key of a label', 'tier'),
@@ -26,7 +26,7 @@ export const labelSelectorSchema = shapeOf<LabelSelector>()(
 
 const networkRefs = Type.Array(part.networkRef, { maxItems: 256, description: 'Names or ids of networks' });
 
-export const policyPeerSchema = shapeOf<PolicyPeer>()(
+const policyPeerSchema = shapeOf<PolicyPeer>()(
   Type.Object(
     {
       endpoints: Type.Optional(labelSelectorSchema),
@@ -38,7 +38,7 @@ export const policyPeerSchema = shapeOf<PolicyPeer>()(
   ),
 );
 
-export const policyPortSchema = shapeOf<PolicyPort>()(
+const policyPortSchema = shapeOf<PolicyPort>()(
   Type.Object(
     {
       protocol: Type.Optional(Type.Enum(['tcp', 'udp', 'sctp', 'icmp'], { description: 'Protocol' })),

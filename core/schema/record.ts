@@ -102,7 +102,7 @@ const heldPortFields = {
   holder: text('What has the port', 'process nginx (pid 812), which listens on 0.0.0.0:80/tcp', 256),
 };
 
-export const heldPortSchema = shapeOf<HeldPort>()(
+const heldPortSchema = shapeOf<HeldPort>()(
   Type.Object(heldPortFields, { ...closed, description: 'A published port that something else on the host has' }),
 );
 

@@ -3,14 +3,14 @@ import type { Service, ServiceHealth, ServicePort, ServicePublish } from '../mod
 import * as part from './part.js';
 import { closed, shapeOf, text } from './part.js';
 
-export const servicePortSchema = shapeOf<ServicePort>()(
+const servicePortSchema = shapeOf<ServicePort>()(
   Type.Object(
     { port: part.port, target: part.port, protocol: part.portProtocol },
     { ...closed, description: 'A port of a service and that of its backends' },
   ),
 );
 
-export const servicePublishSchema = shapeOf<ServicePublish>()(
+const servicePublishSchema = shapeOf<ServicePublish>()(
   Type.Object(
     { hostPort: part.port, port: part.port, protocol: part.portProtocol },
     { ...closed, description: 'A port of every host of the network' },
