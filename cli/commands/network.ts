@@ -30,6 +30,7 @@ interface CreateOptions extends SubnetOptions {
   readonly internal?: boolean;
   readonly mtu?: number;
   readonly label?: Labels;
+  readonly dns?: readonly string[];
   readonly opt?: Readonly<Record<string, string>>;
   readonly join?: readonly string[];
 }
@@ -46,6 +47,10 @@ const createCommand: CommandSpec<CreateOptions> = {
     new Option('--internal', 'no way out of the network'),
     new Option('--mtu <BYTES>', 'MTU inside the network').argParser(parseWhole(576, 65_535)),
     new Option('--label <K=V>', 'label, repeatable').argParser(collectPairs),
+    new Option(
+      '--dns <ADDR>',
+      "forward names that are not tsnet's to this server, not to those of the hosts, repeatable",
+    ).argParser(collect),
     new Option('--opt <K=V>', 'option of the driver, repeatable').argParser(collectPairs),
     new Option('--join <NETWORK>', 'let it and that network route to each other, repeatable').argParser(collect),
   ],
@@ -55,6 +60,7 @@ const createCommand: CommandSpec<CreateOptions> = {
       does: 'Both families, gateway and address range chosen',
       line: 'tsnet create backend --subnet 10.1.0.0/24 --gateway 10.1.0.254 --ip-range 10.1.0.128/25 --subnet fd00:1::/64',
     },
+    { does: 'Outside names by two servers of its own', line: 'tsnet create frontend --dns 10.0.0.53 --dns 10.0.1.53' },
     {
       does: 'On the LAN behind an interface of each host',
       line: 'tsnet create lan --driver macvlan --subnet 198.51.100.0/24 --opt parent=eth1',
@@ -71,13 +77,20 @@ const createCommand: CommandSpec<CreateOptions> = {
       internal: options.internal,
       mtu: options.mtu,
       labels: options.label,
-      options: options.opt,
+      options: driverOptions(options),
       join: options.join,
     });
     const row = await calls.cluster<NetworkView>('POST', '/v1/networks', { body });
     await printOne(cli, format, { view: networkView, row });
   },
 };
+
+/** Errors: ERR_USAGE where --dns and --opt say different things. */
+function driverOptions({ dns, opt }: CreateOptions): Readonly<Record<string, string>> | undefined {
+  if (dns === undefined) return opt;
+  if (opt?.['dns'] === undefined) return { ...opt, dns: dns.join(',') };
+  throw new TsnetError('ERR_USAGE', '--dns and --opt dns= say the same thing twice', { hint: 'Give --dns alone.' });
+}
 
 const lsCommand: CommandSpec<{ readonly quiet?: boolean }> = {
   name: 'ls',

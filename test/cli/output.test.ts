@@ -127,7 +127,7 @@ t.test('requests say what was asked, and nothing that was not', async (t) => {
   t.same(await asked('create', 'a'), [['POST', '/v1/networks', { name: 'a' }]]);
   t.same(
     await asked(
-      ...'create a --driver bridge --subnet 10.1.0.0/24 --gateway 10.1.0.9 --ipv6 --internal --mtu 1400 --label a=b --label c= --opt x=y'.split(
+      ...'create a --driver bridge --subnet 10.1.0.0/24 --gateway 10.1.0.9 --ipv6 --internal --mtu 1400 --label a=b --label c= --opt x=y --dns 10.0.0.53 --dns fd00::53'.split(
         ' ',
       ),
     ),
@@ -143,7 +143,7 @@ t.test('requests say what was asked, and nothing that was not', async (t) => {
           internal: true,
           mtu: 1400,
           labels: { a: 'b', c: '' },
-          options: { x: 'y' },
+          options: { x: 'y', dns: '10.0.0.53,fd00::53' },
         },
       ],
     ],

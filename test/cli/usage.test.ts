@@ -16,6 +16,7 @@ const wrong: readonly (readonly string[])[] = [
   ['create', 'a', '--driver', 'tunnel'],
   ['create', 'a', '--label', 'tier'],
   ['create', 'a', '--opt', '=x'],
+  ['create', 'a', '--opt', 'dns=10.0.0.53', '--dns', '10.0.0.54'],
   ['create', 'a', '--mtu', '1e3'],
   ['create', 'a', '--gateway', '10.1.0.1'],
   ['create', 'a', '--subnet', '10.1.0.0/24', '--gateway', '10.2.0.1'],
