@@ -36,20 +36,35 @@ async function processOf(inode: number): Promise<{ readonly name: string; readon
   return null;
 }
 
+/** A port that is ours, whether a socket listens on it by now or not. */
+export interface ReservedPort {
+  readonly protocol: PortProtocol;
+  readonly port: number;
+  readonly holder: string;
+  /** Only on the gateways of networks: one that is published by another address is not in the way. */
+  readonly onGateways?: boolean;
+}
+
+/** What sandboxes ask for names; published on all addresses, it would take their questions. */
+export const nameServerPorts: readonly ReservedPort[] = (['udp', 'tcp'] as const).map((protocol) => {
+  return { protocol, port: 53, holder: 'the name server of tsnet on the gateways of networks', onGateways: true };
+});
+
 /**
  * Finds sockets of the host that listen on published ports.
  *
  * @param connection of NETLINK_SOCK_DIAG.
  * @param reserved ports of ours, by protocol, with what they are for.
  */
-export function newFindListener(
-  connection: NetlinkConnection,
-  reserved: () => readonly { readonly protocol: PortProtocol; readonly port: number; readonly holder: string }[],
-): FindListener {
+export function newFindListener(connection: NetlinkConnection, reserved: () => readonly ReservedPort[]): FindListener {
   return async (mappings) => {
-    for (const { protocol, port, holder } of reserved()) {
+    for (const { protocol, port, holder, onGateways = false } of reserved()) {
       const mapping = mappings.find(
-        (each) => each.protocol === protocol && each.hostPort <= port && port <= each.hostPortEnd,
+        (each) =>
+          each.protocol === protocol &&
+          each.hostPort <= port &&
+          port <= each.hostPortEnd &&
+          (each.hostAddress === null || !onGateways),
       );
       if (mapping !== undefined) return { mapping, holder };
     }

@@ -153,6 +153,16 @@ export class PublishedPorts {
           { details },
         );
       }
+      if (addr.family === 6 && isLoopback(addr)) {
+        throw new TsnetError(
+          'ERR_PORT_HOST_ADDRESS',
+          `ports: ${formatPort(mapping)}: the kernel forwards nothing that is sent to [::1]`,
+          {
+            details,
+            hint: 'Name another address of the host, or 127.0.0.1; all of them are reached by the host itself.',
+          },
+        );
+      }
       own ??= await listHostAddresses(this.#options.connection);
       if (own.has(hostAddress) || (addr.family === 4 && isLoopback(addr))) continue;
       throw new TsnetError(

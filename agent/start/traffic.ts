@@ -17,13 +17,13 @@ import { listHostAddresses, listOtherBridges } from '../firewall/surroundings.js
 import type { RelayedCall } from '../local-api/relay.js';
 import { OpenConnections } from '../policy/open-connections.js';
 import { Policies } from '../policy/policies.js';
-import { newFindListener } from '../ports/listeners.js';
+import { nameServerPorts, newFindListener, type ReservedPort } from '../ports/listeners.js';
 import { PortBook, type FindListener } from '../ports/port-book.js';
 import { PublishedPorts } from '../ports/published-ports.js';
 import { StaleFlows } from '../ports/stale-flows.js';
 import { Flows } from '../services/flows.js';
 import { heldRecords } from '../services/held-records.js';
-import { newFindHolder, type PublishedService as ReservedPort } from '../services/published.js';
+import { newFindHolder } from '../services/published.js';
 import { newPublishCheck } from '../services/publish-check.js';
 import { Services } from '../services/services.js';
 import type { AgentHost } from './host.js';
@@ -110,7 +110,8 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
       realisation.refresh(endpoint === undefined ? ownerOf.network(network) : ownerOf.endpoint(network, endpoint)),
   });
   closers.push(() => services.close());
-  const reserved = (): ReservedPort[] => [vxlan(), ...services.published()];
+  const names = host.options.dns === undefined || host.options.dns === null ? [] : nameServerPorts;
+  const reserved = (): ReservedPort[] => [vxlan(), ...names, ...services.published()];
   const ports = newPorts(host, { firewall, flows, findListener: newFindListener(sockDiag, reserved) });
 
   const dns = newDns(host, { ruleSets, services });

@@ -3,7 +3,7 @@ import type { EndpointView } from '../../core/api/endpoint.js';
 import type { PortView } from '../../core/api/port.js';
 import type { Lab } from '../lab/lab.js';
 import { ownAddresses, place } from '../lab/place.js';
-import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { echoBytes, execIn, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
@@ -172,6 +172,49 @@ t.test('who reaches a published port, and as whom', (t) =>
         );
         t.notOk(await answers(lan, host1[4], 8085));
       },
+      'the name server’s port is published by an address of the host only, and sandboxes go on to look up names':
+        async (t, lab) => {
+          const host = lab.host(1);
+          const front = await host.create({ name: 'front', ipv6: true });
+          const [server, client] = [await lab.sandbox(), await lab.sandbox()];
+          // The first of its host: no name server is there yet that would be in the way.
+          for (const protocol of ['udp', 'tcp'] as const)
+            await t.rejects(host.attach('front', server, { ports: [{ hostPort: 53, port: 80, protocol }] }), {
+              code: 'ERR_PORT_IN_USE',
+              message: /the name server of tsnet/,
+            });
+          const ports = families.map((family) => ({
+            hostAddress: host1[family],
+            hostPort: 53,
+            port: 80,
+            protocol: 'udp' as const,
+          }));
+          await host.attach('front', server, { name: 'web', ports });
+          await host.attach('front', client);
+          const listener = await listenIn(server, 'listen-udp', 80);
+          for (const { gateway } of front.subnets) {
+            const asked = await waitFor(`an answer of ${gateway}`, async () => {
+              const { stdout } = await execIn(
+                client,
+                'busybox',
+                'timeout',
+                '2',
+                'busybox',
+                'nslookup',
+                'web.front',
+                gateway ?? '',
+              );
+              return /Name:\s+web\.front/.test(stdout) ? stdout : null;
+            }).catch(() => '');
+            t.match(asked, 'web.front', `a sandbox looks up names at ${gateway}`);
+          }
+          for (const family of families)
+            await t.resolves(
+              echoBytes(place(lab, 'lan'), 'udp', { address: host1[family], port: 53, sizeBytes: 8 }),
+              `IPv${family}`,
+            );
+          await listener.end();
+        },
       'a port that a socket of the host takes is refused for just the addresses that it takes': (t, lab) =>
         checkListeners(t, lab),
     },
@@ -205,6 +248,8 @@ async function checkListeners(t: Test, lab: Lab): Promise<void> {
   ];
   const sandbox = await lab.sandbox();
   await host.attach('front', sandbox, { name: 'web' });
+  const loopback6 = await host.tsnet('endpoint', 'set', 'web', '-p', '[::1]:8080:80');
+  t.match(loopback6.stderr, /^error: .*nothing that is sent to \[::1\]\nhint: /, 'nobody could reach it');
   for (const [index, [kind, on, refused, free]] of rows.entries()) {
     const port = 9000 + index;
     const name = `listener ${index}`;
