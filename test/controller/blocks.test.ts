@@ -3,7 +3,7 @@ import type { EndpointView } from '../../core/api/endpoint.js';
 import type { HostRecords, HostView } from '../../core/api/host.js';
 import type { NetworkView } from '../../core/api/network.js';
 import type { Block } from '../../core/model.js';
-import { until } from '../store/real-etcd.js';
+import { isWithin, until } from '../store/real-etcd.js';
 import {
   grant,
   newCarrier,
@@ -40,7 +40,7 @@ void t.test('blocks and records of hosts', async (t) => {
     const cidrs = grants.map(({ block }) => block.cidr);
     t.equal(new Set(cidrs).size, 24);
     t.equal(new Set(grants.map(({ block }) => block.generation)).size, 24, 'each with a generation of its own');
-    await until(async () => (await two.call<HostView[]>('GET', '/v1/hosts')).length === 3, 5000, 'hosts');
+    await until(async () => (await two.call<HostView[]>('GET', '/v1/hosts')).length === 3, 30_000, 'hosts');
     await one.call('DELETE', '/v1/networks/contended');
   });
 
@@ -114,14 +114,10 @@ void t.test('blocks and records of hosts', async (t) => {
       const id = second.type === 'put' && second.kind === 'carve' ? second.value.id : '';
       await two.call('POST', `/v1/hosts/h1/carves/${id}`, { address: null, holder: 'endpoint db' });
       await t.rejects(refused, { code: 'ERR_ADDRESS_IN_USE', message: /10\.5\.0\.\d+.*endpoint db/ });
-      const since = performance.now();
-      await t.rejects(
-        grant(one, 'h2', network, other),
-        { code: 'ERR_ADDRESS_HELD_ELSEWHERE', message: /host h1/ },
-        'an owner that does not answer is named',
-      );
-      t.ok(performance.now() - since < 5000);
-      await until(() => one.handle.context.mirror.tables.carve.size === 0, 3000, 'no carve is left over');
+      const unanswered = grant(one, 'h2', network, other).catch((thrown: unknown) => thrown);
+      t.ok(await isWithin(5000, unanswered), 'an owner that does not answer is not waited for for long');
+      t.match(await unanswered, { code: 'ERR_ADDRESS_HELD_ELSEWHERE', message: /host h1/ }, 'and is named');
+      await until(() => one.handle.context.mirror.tables.carve.size === 0, 30_000, 'no carve is left over');
       stream.close();
       await publish(one, 'h2', { endpointsGone: [{ network: network.id, id: endpoint.id, generation: 2 }] });
       await one.call('DELETE', '/v1/networks/carved');
@@ -235,7 +231,7 @@ void t.test('blocks and records of hosts', async (t) => {
     });
     await until(
       async () => (await two.call<EndpointView[]>('GET', '/v1/endpoints?host=h1')).length === 2,
-      5000,
+      30_000,
       'the other controller knows too',
     );
     const removal = await one.call('DELETE', '/v1/hosts/h1?force=true');
@@ -268,7 +264,7 @@ void t.test('blocks and records of hosts', async (t) => {
     t.same(await publish(one, 'h3', { endpointsGone: gone }), { refused: [] });
     await until(
       async () => (await one.call<EndpointView[]>('GET', '/v1/endpoints?network=hundred')).length === 0,
-      3000,
+      30_000,
       'all gone',
     );
     await one.call('DELETE', '/v1/networks/hundred');
@@ -295,7 +291,7 @@ void t.test('a store that lost its data is filled again by its hosts', async (t)
   t.match(stream.lines.at(-1), { type: 'bye' }, 'streams of the old store are ended');
   await until(
     () => controller.handle.context.mirror.isConnected && controller.handle.context.mirror.epoch !== epoch,
-    10_000,
+    30_000,
     'a new epoch',
   );
   t.same(await controller.call('GET', '/v1/networks'), []);

@@ -54,7 +54,7 @@ async function newPlaces(t: Test, endpoint: string, id: string, first: GuardedPl
     client.close();
   };
   t.teardown(end);
-  await until(() => mirror.isConnected, 10_000, 'the mirror is connected');
+  await until(() => mirror.isConnected, 30_000, 'the mirror is connected');
   return { places, own, end };
 }
 

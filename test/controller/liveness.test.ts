@@ -30,7 +30,7 @@ void t.test('liveness', async (t) => {
     async (t) => {
       t.equal(await stateOf(one, 'h1'), 'unknown');
       await t.rejects(one.call('DELETE', '/v1/hosts/h1'), { code: 'ERR_HOST_ALIVE', message: /may be alive/ });
-      await until(async () => (await stateOf(one, 'h1')) === 'down', 8000, 'down');
+      await until(async () => (await stateOf(one, 'h1')) === 'down', 30_000, 'down');
       t.ok(one.handle.context.mirror.connectedMs >= 3000);
     },
   );
@@ -39,12 +39,12 @@ void t.test('liveness', async (t) => {
     const stream = await openStream(t, one, 'h1', { instance: 'instance-1', interest: [] });
     t.equal(await stateOf(one, 'h1'), 'up');
     const since = performance.now();
-    await until(() => performance.now() - since > 5000, 6000, 'longer than the bound');
+    await until(() => performance.now() - since > 5000, 30_000, 'longer than the bound');
     t.equal(await stateOf(one, 'h1'), 'up', 'kept alive');
     await t.rejects(one.call('DELETE', '/v1/hosts/h1'), { code: 'ERR_HOST_ALIVE', message: /is alive/ });
     const seen = (await one.call<HostView[]>('GET', '/v1/hosts'))[0]?.lastSeen ?? '';
     stream.close();
-    await until(async () => (await stateOf(one, 'h1')) === 'down', 8000, 'down');
+    await until(async () => (await stateOf(one, 'h1')) === 'down', 30_000, 'down');
     const later = (await one.call<HostView[]>('GET', '/v1/hosts'))[0]?.lastSeen ?? '';
     t.ok(later > seen, 'the end of the stream was noted');
     t.same(await one.call('DELETE', '/v1/hosts/h1'), { name: 'h1', blocks: 0, endpoints: 0 });
@@ -55,9 +55,9 @@ void t.test('liveness', async (t) => {
     const stream = await openStream(t, one, 'h2', { instance: 'instance-2', interest: [] });
     await answerBeats(one, 'h2', stream);
     t.equal(await stateOf(one, 'h2'), 'up');
-    await until(async () => (await stateOf(one, 'h2')) === 'down', 8000, 'down');
+    await until(async () => (await stateOf(one, 'h2')) === 'down', 30_000, 'down');
     await answerBeats(one, 'h2', stream);
-    await until(async () => (await stateOf(one, 'h2')) === 'up', 8000, 'up again with a new lease');
+    await until(async () => (await stateOf(one, 'h2')) === 'up', 30_000, 'up again with a new lease');
     stream.close();
   });
 
@@ -70,7 +70,7 @@ void t.test('liveness', async (t) => {
         const host = one.handle.context.mirror.tables.host.get('', 'h3')?.value;
         return host !== undefined && host.leaseId !== lease && (await stateOf(one, 'h3')) === 'up';
       },
-      8000,
+      30_000,
       'a new lease',
     );
     stream.close();

@@ -167,7 +167,7 @@ void t.test('principals', async (t) => {
         body: hostBody(9),
       });
     const first = await own('kept');
-    await until(() => other.handle.context.mirror.tables.token.group('host:kept').size === 1, 3000, 'the token');
+    await until(() => other.handle.context.mirror.tables.token.group('host:kept').size === 1, 30_000, 'the token');
     await t.rejects(register(host, 'kept'), { code: 'ERR_UNAUTHENTICATED', message: /"kept" needs its own token/ });
     await t.rejects(register(host, 'free', { 'x-tsnet-host': 'kept' }), { code: 'ERR_UNAUTHENTICATED' });
     await register(first, 'kept');
@@ -180,7 +180,7 @@ void t.test('principals', async (t) => {
       'it need not say its name',
     );
     const second = await own('kept');
-    await until(() => !other.handle.context.mirror.tables.token.get('host:kept', hashToken(first)), 3000, 'the change');
+    await until(() => !other.handle.context.mirror.tables.token.get('host:kept', hashToken(first)), 30_000, 'the change');
     await t.rejects(register(first, 'kept'), { code: 'ERR_UNAUTHENTICATED', message: /not known|needs its own/ });
     await register(second, 'kept');
     await t.rejects(

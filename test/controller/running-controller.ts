@@ -61,7 +61,7 @@ export async function newController(
     await rm(dataDir, { recursive: true, force: true });
   });
   if (options.etcd === undefined)
-    await until(() => handle.context.mirror.isConnected, 10_000, 'the mirror is connected');
+    await until(() => handle.context.mirror.isConnected, 30_000, 'the mirror is connected');
   return {
     handle,
     url,
@@ -185,13 +185,13 @@ export async function openStream(
     client.close();
   };
   t.teardown(close);
-  const line: TestStream['line'] = async (what, condition, timeoutMs = 8000) => {
+  const line: TestStream['line'] = async (what, condition, timeoutMs = 30_000) => {
     await until(() => lines.some(condition), timeoutMs, what);
     const found = lines.find(condition);
     if (found === undefined) throw new Error(what);
     return found;
   };
-  await until(() => lines.length > 0, 8000, 'hello');
+  await until(() => lines.length > 0, 30_000, 'hello');
   return {
     lines,
     ended,

@@ -76,7 +76,7 @@ void t.test('the watch stream', async (t) => {
     carriers: [newCarrier(network.id, 'h1', [addressIn(block.cidr, 3)])],
     endpoints: [web, db],
   });
-  await until(() => one.handle.context.mirror.tables.endpoint.size === 2, 5000, 'published');
+  await until(() => one.handle.context.mirror.tables.endpoint.size === 2, 30_000, 'published');
 
   await t.test('begins with a full set of what concerns the host, and no more', async (t) => {
     const stream = await openStream(t, one, 'h2', { instance: 'instance-2', interest: [network.id] });
@@ -144,7 +144,7 @@ void t.test('the watch stream', async (t) => {
       ],
     });
     await one.call('DELETE', '/v1/networks/temporary');
-    await until(() => two.handle.context.mirror.tables.network.size === 2, 5000, 'the other controller knows');
+    await until(() => two.handle.context.mirror.tables.network.size === 2, 30_000, 'the other controller knows');
     for (const controller of [one, two]) {
       const stream = await openStream(t, controller, 'h2', { instance: 'instance-2', interest: [network.id], cursor });
       t.equal(stream.hello().resumed, true);
@@ -184,7 +184,7 @@ void t.test('the watch stream', async (t) => {
       const publishing = (async (): Promise<void> => {
         for (const endpoint of endpoints) await publish(one, 'h1', { endpoints: [endpoint] });
       })();
-      await until(() => one.handle.context.mirror.tables.endpoint.size > 15, 10_000, 'some are there');
+      await until(() => one.handle.context.mirror.tables.endpoint.size > 15, 30_000, 'some are there');
       await one.call('POST', '/v1/hosts/h2/interest', { stream: stream.hello().stream, add: [network.id] });
       await publishing;
       await stream.line('the last endpoint', isPut('endpoint', endpoints.at(-1)?.id ?? ''));
@@ -225,7 +225,7 @@ void t.test('the watch stream', async (t) => {
     const stream = await openStream(t, one, 'h2', { instance: 'instance-2', interest: [network.id] });
     await stream.line('the end of the set', (line) => line.type === 'end');
     await etcd.kill();
-    await until(() => !one.handle.context.mirror.isConnected, 5000, 'the break is noticed');
+    await until(() => !one.handle.context.mirror.isConnected, 30_000, 'the break is noticed');
     t.match(await one.call('GET', '/v1/status'), { store: 'unreachable' });
     t.equal((await one.call<NetworkView[]>('GET', '/v1/networks')).length, 2, 'reading goes on');
     await t.rejects(one.call('POST', '/v1/networks', { name: 'nowhere' }), { code: 'ERR_STORE_UNREACHABLE' });
@@ -241,10 +241,10 @@ void t.test('the watch stream', async (t) => {
           () => true,
           () => false,
         ),
-      10_000,
+      30_000,
       'etcd is back',
     );
-    await until(() => one.handle.context.mirror.isConnected, 10_000, 'the mirror is back');
+    await until(() => one.handle.context.mirror.isConnected, 30_000, 'the mirror is back');
     const late = newEndpoint(network.id, 'h1', { addresses: [addressIn(block.cidr, 7)] });
     await publish(one, 'h1', { endpoints: [late] });
     await client.compact(await client.revision());
@@ -265,7 +265,7 @@ void t.test('the watch stream', async (t) => {
     const old = { epoch: stream.hello().epoch, revision: stream.hello().revision };
     proxy.isClosed = true;
     proxy.cutNow();
-    await until(() => !far.handle.context.mirror.isConnected, 5000, 'cut off');
+    await until(() => !far.handle.context.mirror.isConnected, 30_000, 'cut off');
     const fresh = newEndpoint(network.id, 'h1', { addresses: [addressIn(block.cidr, 8)] });
     const passing = newEndpoint(network.id, 'h1', { addresses: [addressIn(block.cidr, 9)] });
     await publish(one, 'h1', { endpoints: [fresh, passing] });
@@ -320,7 +320,7 @@ void t.test('the watch stream', async (t) => {
       response.on('error', () => (isClosed = true));
     });
     request.end(JSON.stringify({ instance: 'instance-2', interest: [network.id] }));
-    await until(() => one.handle.context.hub.stream('h2') !== undefined, 5000, 'the slow stream');
+    await until(() => one.handle.context.hub.stream('h2') !== undefined, 30_000, 'the slow stream');
     const labels = Object.fromEntries(
       Array.from({ length: 60 }, (_none, index) => [`label-${index}`, 'x'.repeat(250)]),
     );

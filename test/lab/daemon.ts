@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { isRunning, pidStamp, type PidStamp } from './pid.js';
+import { freezeProcess, isRunning, pidStamp, type PidStamp } from './pid.js';
 import { plain } from './plain.js';
 import { waitFor } from './wait.js';
 
@@ -91,7 +91,7 @@ export class Daemon {
   }
 
   freeze(): void {
-    this.signal('SIGSTOP');
+    if (this.isRunning()) freezeProcess(this.pid);
   }
 
   thaw(): void {

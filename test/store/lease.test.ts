@@ -1,7 +1,7 @@
 import t from 'tap';
 import { EtcdClient } from '../../lib/etcd/client.js';
 import { holdLease, LeaseKeeper } from '../../lib/etcd/lease.js';
-import { newEtcd, until, type RealEtcd } from './real-etcd.js';
+import { isWithin, newEtcd, until, type RealEtcd } from './real-etcd.js';
 
 t.setTimeout(120_000);
 
@@ -28,26 +28,22 @@ void t.test('leases over a real etcd', async (t) => {
     const { leaseId, ttlMs } = await keeper.grant(3000);
     const kept = keeper.keep(leaseId, ttlMs);
     await client.leaseRevoke(leaseId);
-    const since = performance.now();
+    t.ok(await isWithin(ttlMs, kept.lost), 'before its lifetime is over');
     t.equal(await kept.lost, 'gone');
-    t.ok(performance.now() - since < ttlMs, 'before its lifetime is over');
   });
 
   await t.test(
     'a lease that nobody acknowledges is lost one lifetime after the last acknowledged sending',
     async (t) => {
       const { leaseId, ttlMs } = await keeper.grant(2000);
+      const since = performance.now();
       const kept = keeper.keep(leaseId, ttlMs);
-      const probe = keeper.keep((await keeper.grant(2000)).leaseId, ttlMs, { manual: true });
-      probe.stop();
       await client.revision();
-      const frozenAt = performance.now();
       etcd.freeze();
       t.teardown(() => etcd.thaw());
+      t.ok(await isWithin(2 * ttlMs, kept.lost), 'after the freeze');
       t.equal(await kept.lost, 'unacknowledged');
-      const tookMs = performance.now() - frozenAt;
-      t.ok(tookMs < 2 * ttlMs, `lost ${Math.round(tookMs)} ms after the freeze`);
-      t.ok(tookMs >= ttlMs / 2, 'and not before');
+      t.ok(performance.now() - since >= ttlMs, 'and not before');
       etcd.thaw();
     },
   );
@@ -59,7 +55,7 @@ void t.test('leases over a real etcd', async (t) => {
           () => true,
           () => false,
         ),
-      10_000,
+      30_000,
       'etcd answers',
     );
     const attached: string[] = [];
@@ -78,9 +74,9 @@ void t.test('leases over a real etcd', async (t) => {
       onLost: (loss) => events.push(loss),
       onRegranted: () => events.push('regranted'),
     });
-    await until(() => attached.length === 1, 5000, 'attached');
+    await until(() => attached.length === 1, 30_000, 'attached');
     await client.leaseRevoke(attached[0] ?? '');
-    await until(() => attached.length === 2, 10_000, 'attached again');
+    await until(() => attached.length === 2, 30_000, 'attached again');
     t.same(events, ['gone', 'regranted']);
     t.not(attached[0], attached[1]);
     t.equal((await client.get('/held'))?.lease, attached[1]);
@@ -102,7 +98,7 @@ void t.test('leases over a real etcd', async (t) => {
         attached.push(lease);
       },
     });
-    await until(() => attached.length === 1, 5000, 'attached');
+    await until(() => attached.length === 1, 30_000, 'attached');
     t.not(attached[0], leaseId);
     stopping.abort();
     await held.ended;

@@ -1,9 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { scheduler } from 'node:timers/promises';
 import { EtcdClient } from '../../lib/etcd/client.js';
+import { freezeProcess } from '../lab/pid.js';
 
 /** A real etcd on loopback, in a directory of its own. */
 export interface RealEtcd {
@@ -71,7 +74,7 @@ export async function newEtcd(): Promise<RealEtcd> {
           () => true,
           () => false,
         ),
-      20_000,
+      30_000,
       'etcd answers',
     );
     probe.close();
@@ -80,7 +83,9 @@ export async function newEtcd(): Promise<RealEtcd> {
   return {
     endpoint: client,
     port,
-    freeze: () => child?.kill('SIGSTOP'),
+    freeze: () => {
+      if (child?.pid !== undefined) freezeProcess(child.pid);
+    },
     thaw: () => child?.kill('SIGCONT'),
     kill,
     start,
@@ -105,11 +110,31 @@ export async function until(
   }
 }
 
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+/** Reports whether something comes before a timer of this process does, which is late as well when the machine stands still. */
+export async function isWithin(limitMs: number, work: Promise<unknown>): Promise<boolean> {
+  const stopping = new AbortController();
+  const late = scheduler.wait(limitMs, { signal: stopping.signal }).then(
+    () => false,
+    () => false,
+  );
+  const first = await Promise.race([work.then(() => true), late]);
+  stopping.abort();
+  return first;
+}
+
+/** Those that the kernel gives to nobody by itself begin higher: no connection of another test gets one in between. */
+const [firstPort, lastPort] = [12_000, 32_000];
+
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(firstPort, lastPort);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
