@@ -37,7 +37,8 @@ const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`);
 
 t.test('a run', { skip }, async (t) => {
   t.test("gives the command a resolv.conf of its own, and leaves the host's as it is", async (t) => {
-    const text = 'nameserver 10.64.0.1\nsearch frontend.tsnet.internal\n';
+    // Told from those of other tests' runs.
+    const text = `nameserver 10.64.0.1\nsearch frontend-${process.pid}.tsnet.internal\n`;
     const before = readFileSync('/etc/resolv.conf', 'utf8');
     const api = await openAgent((request) =>
       request.path.startsWith('/v1/agent/resolver') ? { text } : answerCluster(request),
@@ -47,7 +48,7 @@ t.test('a run', { skip }, async (t) => {
     t.same({ code, stdout }, { code: 0, stdout: text });
     t.equal(readFileSync('/etc/resolv.conf', 'utf8'), before);
     t.same(
-      readdirSync('/run').filter((name) => name.startsWith('tsnet-resolv-')),
+      readdirSync('/run').filter((name) => name.startsWith('tsnet-resolv-') && holds(`/run/${name}`, text)),
       [],
       'no file is left',
     );
@@ -139,14 +140,14 @@ t.test('a run', { skip }, async (t) => {
   });
 
   t.test('without an agent says so and leaves no process', async (t) => {
-    const before = readdirSync('/proc').filter((name) => isHelper(name));
+    const socket = `${t.testdir()}/agent.sock`;
     const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], {
-      TSNET_AGENT_SOCKET: '/nonexistent/agent.sock',
+      TSNET_AGENT_SOCKET: socket,
     });
     t.equal(code, 1);
-    t.match(stderr, 'error: no agent answers at /nonexistent/agent.sock (no such socket)\n');
+    t.match(stderr, `error: no agent answers at ${socket} (no such socket)\n`);
     t.same(
-      readdirSync('/proc').filter((name) => isHelper(name) && !before.includes(name)),
+      readdirSync('/proc').filter((name) => isHelper(name) && holds(`/proc/${name}/environ`, socket)),
       [],
     );
   });
@@ -323,6 +324,15 @@ t.test('a process is in the foreground when the terminal says so', async (t) => 
   t.notOk(isForeground(`${folder}/without-terminal`));
   t.notOk(isForeground('/nonexistent'));
 });
+
+/** Reports whether a file has a text in it; one that has gone has not. */
+function holds(path: string, text: string): boolean {
+  try {
+    return readFileSync(path, 'utf8').includes(text);
+  } catch {
+    return false;
+  }
+}
 
 function isHelper(pid: string): boolean {
   try {

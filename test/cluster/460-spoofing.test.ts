@@ -5,7 +5,7 @@ import { linkLocalOf } from '../../core/nft/origin.js';
 import type { Lab } from '../lab/lab.js';
 import { canPing, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
-import { withLab } from '../lab/with-lab.js';
+import { withSharedLab } from '../lab/with-lab.js';
 import { addrBytes, arpPacket, ethernet, icmp6Message, ipPacket, udpDatagram } from '../nft/frames.js';
 
 const program = fileURLToPath(new URL('../nft/frame-program.js', import.meta.url));
@@ -190,57 +190,61 @@ async function checkHeld(t: Test, attacker: Joined, victim: Joined, third: Joine
   );
 }
 
-t.test('an endpoint sends from its own MAC and addresses only', async (t) => {
-  await withLab(t, { hosts: 2, agentArgs: ['--quarantine', '1s'] }, async (lab) => {
-    await lab.host(1).create({ name: 'front', ipv6: true });
-    const attacker = await join(lab, 1, 'front');
-    const beside = await join(lab, 1, 'front');
-    const far = await join(lab, 2, 'front');
-    for (const to of [beside, far])
-      for (const address of to.endpoint.addresses) t.ok(await canPing(attacker.sandbox, address), `reaches ${address}`);
-    await t.test('to one beside it', (t) => checkHeld(t, attacker, beside, far));
-    await t.test('to one on another host', (t) => checkHeld(t, attacker, far, beside));
+t.test('what endpoints may send', (t) =>
+  withSharedLab(
+    t,
+    { hosts: 2, agentArgs: ['--quarantine', '1s'] },
+    {
+      'an endpoint sends from its own MAC and addresses only': async (t, lab) => {
+        await lab.host(1).create({ name: 'front', ipv6: true });
+        const attacker = await join(lab, 1, 'front');
+        const beside = await join(lab, 1, 'front');
+        const far = await join(lab, 2, 'front');
+        for (const to of [beside, far])
+          for (const address of to.endpoint.addresses)
+            t.ok(await canPing(attacker.sandbox, address), `reaches ${address}`);
+        await t.test('to one beside it', (t) => checkHeld(t, attacker, beside, far));
+        await t.test('to one on another host', (t) => checkHeld(t, attacker, far, beside));
 
-    await t.test('also after the rules were flushed, and the agent was killed', async (t) => {
-      await lab.host(1).exec('nft', 'flush', 'ruleset');
-      await waitFor('the table', async () => (await rulesOf(lab, 1)).includes(attacker.endpoint.mac));
-      await checkHeld(t, attacker, beside, far);
-      await lab.host(1).agent.kill();
-      await lab.host(1).startAgent();
-      await checkHeld(t, attacker, beside, far);
-    });
+        await t.test('also after the rules were flushed, and the agent was killed', async (t) => {
+          await lab.host(1).exec('nft', 'flush', 'ruleset');
+          await waitFor('the table', async () => (await rulesOf(lab, 1)).includes(attacker.endpoint.mac));
+          await checkHeld(t, attacker, beside, far);
+          await lab.host(1).agent.kill();
+          await lab.host(1).startAgent();
+          await checkHeld(t, attacker, beside, far);
+        });
 
-    await t.test('unless its label says otherwise', async (t) => {
-      const free = await join(lab, 1, 'front', { 'tsnet.antispoof': 'off' });
-      const { honest, forged } = casesOf(free, beside, far);
-      const all = [...honest, ...forged];
-      t.same(
-        await arrivals(free, beside, all),
-        all.map(({ name }) => name),
-      );
-      await lab.host(1).detach('front', free.sandbox);
-    });
+        await t.test('unless its label says otherwise', async (t) => {
+          const free = await join(lab, 1, 'front', { 'tsnet.antispoof': 'off' });
+          const { honest, forged } = casesOf(free, beside, far);
+          const all = [...honest, ...forged];
+          t.same(
+            await arrivals(free, beside, all),
+            all.map(({ name }) => name),
+          );
+          await lab.host(1).detach('front', free.sandbox);
+        });
 
-    await lab.host(1).detach('front', attacker.sandbox);
-    t.notMatch(await rulesOf(lab, 1), attacker.endpoint.mac, 'its elements go with it');
-    await lab.host(1).detach('front', beside.sandbox);
-    await waitFor('the table to go with the last network', async () => !/tsnet/.test(await rulesOf(lab, 1)));
-  });
-});
-
-t.test('or its network says otherwise', async (t) => {
-  await withLab(t, { hosts: 1 }, async (lab) => {
-    await lab.host(1).create({ name: 'open', ipv6: true, options: { antispoof: 'false' } });
-    const [attacker, victim, third] = [
-      await join(lab, 1, 'open'),
-      await join(lab, 1, 'open'),
-      await join(lab, 1, 'open'),
-    ];
-    const { honest, forged } = casesOf(attacker, victim, third);
-    const all = [...honest, ...forged];
-    t.same(
-      await arrivals(attacker, victim, all),
-      all.map(({ name }) => name),
-    );
-  });
-});
+        await lab.host(1).detach('front', attacker.sandbox);
+        t.notMatch(await rulesOf(lab, 1), attacker.endpoint.mac, 'its elements go with it');
+        await lab.host(1).detach('front', beside.sandbox);
+        await waitFor('the table to go with the last network', async () => !/tsnet/.test(await rulesOf(lab, 1)));
+      },
+      'or its network says otherwise': async (t, lab) => {
+        await lab.host(1).create({ name: 'open', ipv6: true, options: { antispoof: 'false' } });
+        const [attacker, victim, third] = [
+          await join(lab, 1, 'open'),
+          await join(lab, 1, 'open'),
+          await join(lab, 1, 'open'),
+        ];
+        const { honest, forged } = casesOf(attacker, victim, third);
+        const all = [...honest, ...forged];
+        t.same(
+          await arrivals(attacker, victim, all),
+          all.map(({ name }) => name),
+        );
+      },
+    },
+  ),
+);

@@ -180,7 +180,11 @@ void t.test('principals', async (t) => {
       'it need not say its name',
     );
     const second = await own('kept');
-    await until(() => !other.handle.context.mirror.tables.token.get('host:kept', hashToken(first)), 30_000, 'the change');
+    await until(
+      () => !other.handle.context.mirror.tables.token.get('host:kept', hashToken(first)),
+      30_000,
+      'the change',
+    );
     await t.rejects(register(first, 'kept'), { code: 'ERR_UNAUTHENTICATED', message: /not known|needs its own/ });
     await register(second, 'kept');
     await t.rejects(

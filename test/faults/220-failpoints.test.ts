@@ -61,10 +61,10 @@ t.test(
         });
       }
 
-      const { longestSilenceMs } = await steady.end();
+      const { lostMs } = await steady.end();
       t.ok(
-        Number(longestSilenceMs) < 500,
-        `traffic never stopped: ${String(longestSilenceMs)} ms at most without an answer`,
+        Number(lostMs) < 500,
+        `traffic never stopped: ${String(lostMs)} ms without an answer`,
       );
       await echo.end();
     });
@@ -93,5 +93,5 @@ async function dieAt(host: LabHost, name: string, sandbox: Sandbox): Promise<boo
     if (!host.agent.isRunning()) return true;
   }
   // Points behind the answer, such as publishing, are passed soon after it.
-  return waitFor('the agent to die', () => !host.agent.isRunning(), 3000).catch(() => false);
+  return waitFor('the agent to die', () => !host.agent.isRunning(), 20_000).catch(() => false);
 }

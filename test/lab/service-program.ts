@@ -2,8 +2,8 @@
  * Backends and clients of services in tests, run inside sandboxes:
  *
  *   serve NAME PORT               HTTP and UDP echo: says NAME and who asks; /healthz fails after `fail` on standard input
- *   ask ADDRESS PORT COUNT        so many requests, each on a connection of its own; prints who answered and whom they saw
- *   ask-udp ADDRESS PORT COUNT    the same with datagrams, each from a port of its own
+ *   ask                           for each question on standard input so many requests, each on a connection of its own, or
+ *                                 datagrams, each from a port of its own; prints who answered and whom they saw
  *   load ADDRESS PORT PERIOD-MS   a request each period until standard input closes; prints how many failed
  *   hold ADDRESS PORT             one connection, with a request for each line of standard input; prints each answer
  *
@@ -52,7 +52,7 @@ interface Place {
 }
 
 /** What is not to be answered is given up soon; what is to be may take its time on a busy machine. */
-const [patienceMs, longPatienceMs] = [2000, 10_000];
+const [patienceMs, longPatienceMs] = [3000, 10_000];
 
 function request(place: Place, timeoutMs = patienceMs): Promise<Answer> {
   return new Promise((resolve, reject) => {
@@ -85,7 +85,24 @@ function requestUdp(address: string, port: number): Promise<Answer> {
   });
 }
 
-async function ask(count: number, one: () => Promise<Answer>): Promise<void> {
+export interface Question {
+  readonly id: number;
+  readonly protocol: 'tcp' | 'udp';
+  readonly address: string;
+  readonly port: number;
+  readonly count: number;
+}
+
+function ask(): void {
+  const lines = createInterface(process.stdin);
+  lines.on('line', (line) => void answer(JSON.parse(line) as Question));
+  lines.on('close', () => process.exit(0));
+  print({ ready: true });
+}
+
+async function answer({ id, protocol, address, port, count }: Question): Promise<void> {
+  const one = (): Promise<Answer> =>
+    protocol === 'udp' ? requestUdp(address, port) : request({ host: address, port, agent: false });
   const answers: Record<string, number> = {};
   const clients = new Set<string>();
   const errors: string[] = [];
@@ -98,7 +115,7 @@ async function ask(count: number, one: () => Promise<Answer>): Promise<void> {
       errors.push((error as Error).message);
     }
   }
-  print({ answers, clients: [...clients], failed: errors.length, errors: [...new Set(errors)] });
+  print({ id, heard: { answers, clients: [...clients], failed: errors.length, errors: [...new Set(errors)] } });
 }
 
 async function load(place: Place, periodMs: number): Promise<void> {
@@ -140,10 +157,7 @@ switch (verb) {
     serve(first, Number(second));
     break;
   case 'ask':
-    await ask(Number(third), () => request({ ...place, agent: false }));
-    break;
-  case 'ask-udp':
-    await ask(Number(third), () => requestUdp(first, Number(second)));
+    ask();
     break;
   case 'load':
     await load({ ...place, agent: false }, Number(third));

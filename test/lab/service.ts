@@ -1,5 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { AttachRequest } from '../../core/api/attach.js';
@@ -7,6 +8,7 @@ import type { EndpointView } from '../../core/api/endpoint.js';
 import type { Lab } from './lab.js';
 import { plain } from './plain.js';
 import type { Sandbox } from './sandbox.js';
+import type { Question } from './service-program.js';
 import { waitFor } from './wait.js';
 
 const program = fileURLToPath(new URL('./service-program.js', import.meta.url));
@@ -36,6 +38,17 @@ export class ServiceProgram {
       this.lines.push(JSON.parse(line) as Readonly<Record<string, unknown>>),
     );
     this.#child.on('close', () => (this.#isOver = true));
+  }
+
+  /** Whether it has ended. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** No longer keeps this process: it ends with whatever it runs in. */
+  unref(): void {
+    this.#child.unref();
+    for (const stream of [this.#child.stdin, this.#child.stdout]) (stream as Socket).unref();
   }
 
   say(line: string): void {
@@ -81,15 +94,32 @@ export async function newBackend(
   return { sandbox, endpoint, program };
 }
 
+/** One that asks in each place, by how it is entered: to start one for each question costs more than the question. */
+const askers = new Map<string, ServiceProgram>();
+let questions = 0;
+
+async function askerIn(enter: readonly string[]): Promise<ServiceProgram> {
+  const place = enter.join(' ');
+  const known = askers.get(place);
+  if (known !== undefined && !known.isOver) return known;
+  const asker = new ServiceProgram(enter, ['ask']);
+  askers.set(place, asker);
+  asker.unref();
+  await asker.line(0);
+  return asker;
+}
+
 /** Asks a service so many times, each time on a new connection. */
 export async function ask(
   from: Sandbox,
   to: { readonly address: string; readonly port?: number; readonly count: number; readonly protocol?: 'tcp' | 'udp' },
 ): Promise<Heard> {
-  const verb = to.protocol === 'udp' ? 'ask-udp' : 'ask';
-  const asking = new ServiceProgram(from.enter, [verb, to.address, to.port ?? 80, to.count]);
-  // Also where each is given up after its two seconds, so that it is said how many were.
-  const heard = await waitFor('answers', () => asking.lines[0], 20_000 + 2500 * to.count);
-  await asking.end();
-  return heard as unknown as Heard;
+  const asker = await askerIn(from.enter);
+  questions += 1;
+  const question: Question = { id: questions, protocol: 'tcp', port: 80, ...to };
+  asker.say(JSON.stringify(question));
+  const answered = (): Heard | undefined =>
+    asker.lines.find(({ id }) => id === question.id)?.['heard'] as Heard | undefined;
+  // Also where each is given up after its time, so that it is said how many were.
+  return waitFor('answers', answered, 20_000 + 3500 * to.count);
 }

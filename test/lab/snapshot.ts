@@ -125,7 +125,11 @@ export async function settlesTo(
   expected: NetnsSnapshot,
   deadlineMs = 20_000,
 ): Promise<void> {
-  const isAsBefore = async (): Promise<boolean> => JSON.stringify(await take()) === JSON.stringify(expected);
+  let taken: NetnsSnapshot | undefined;
+  const isAsBefore = async (): Promise<boolean> => {
+    taken = await take();
+    return JSON.stringify(taken) === JSON.stringify(expected);
+  };
   await waitFor('the namespace to be as before', isAsBefore, deadlineMs).catch(() => undefined);
-  t.same(await take(), expected, 'the namespace is as before');
+  t.same(taken, expected, 'the namespace is as before');
 }

@@ -7,7 +7,7 @@
  *   send-udp ADDRESS PORT BYTES [FROM] one datagram at a time until one is echoed, from a port of its own or that one
  *   listen-group GROUP PORT IFNAME     prints each datagram received (multicast or broadcast)
  *   send-group GROUP PORT IFNAME TEXT  sends until standard input closes
- *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints the longest silence at the end
+ *   steady ADDRESS PORT PERIOD-MS      one datagram a period; prints at the end how many were lost, and the time they stand for
  *   round-trips ADDRESS PORT FOR-MS    one datagram after the other; prints how long each took
  *
  * Every line on standard output is JSON; `{"ready":true}` comes first. It ends when standard input does.
@@ -131,51 +131,33 @@ async function multicastInterface(group: string, ifname: string): Promise<string
   throw new Error(`${ifname} has no IPv4 address`);
 }
 
-/** So long the answers that are still on their way at the end are waited for. */
-const lastAnswersMs = 1000;
+/** So long after the last answer those are waited for at the end that are still on their way. */
+const lastAnswersMs = 1500;
 
 function steady(address: string, port: number, periodMs: number): void {
   const socket = openUdp(isIPv6(address) ? 6 : 4);
   let sent = 0;
   let received = 0;
-  let lastMs = 0;
-  let longestSilenceMs = 0;
-  let tickedMs = performance.now();
-  // While this program did not have the processor nobody was silent.
-  let pausedMs = 0;
-  const note = (): void => {
-    const nowMs = performance.now();
-    if (received > 0) longestSilenceMs = Math.max(longestSilenceMs, nowMs - lastMs - pausedMs);
-    [lastMs, pausedMs] = [nowMs, 0];
-  };
-  let isOver = false;
-  const endWhenAnswered = (): void => {
-    if (received < sent) return;
-    print({ sent, received, longestSilenceMs });
+  let ending: NodeJS.Timeout | undefined;
+  // Those that are late because a program did not have the processor are late, not lost.
+  const end = (): void => {
+    print({ sent, received, lostMs: (sent - received) * periodMs });
     process.exit();
   };
   socket.on('message', () => {
-    if (!isOver) note();
     if (received === 0) print({ ready: true });
     received += 1;
-    if (isOver) endWhenAnswered();
+    ending?.refresh();
+    if (ending !== undefined && received === sent) end();
   });
   const timer = setInterval(() => {
-    const lateMs = performance.now() - tickedMs - periodMs;
-    if (lateMs > 2 * periodMs) pausedMs += lateMs;
-    tickedMs = performance.now();
     sent += 1;
     socket.send(Buffer.from(String(sent)), port, address, () => undefined);
   }, periodMs);
   untilStdinEnds(() => {
-    note();
-    isOver = true;
     clearInterval(timer);
-    setTimeout(() => {
-      print({ sent, received, longestSilenceMs });
-      process.exit();
-    }, lastAnswersMs);
-    endWhenAnswered();
+    ending = setTimeout(end, lastAnswersMs);
+    if (received === sent) end();
   });
 }
 
