@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import type { LabHost } from '../lab/host.js';
-import { canPing, reaches, type Sandbox } from '../lab/sandbox.js';
+import { canPing, mustExecIn, reaches, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
 
@@ -65,6 +65,11 @@ t.test('fixed addresses', (t) =>
         await lab.host(2).attach('net', watcher, { addresses: ['10.73.0.206', 'fd10:73::200'] });
         await lab.host(1).attach('net', first, { addresses, mac: '02:00:00:00:00:01' });
         for (const address of addresses) await reaches(watcher, address);
+        // What is sent to all nodes a sandbox hears once its kernel has noted that the link is there, up to a second later.
+        await waitFor('the watcher to be ready for multicast', async () => {
+          const own = await mustExecIn(watcher, 'ip', '-o', '-6', 'addr', 'show', 'dev', 'eth0', 'scope', 'link');
+          return own !== '' && !own.includes('tentative');
+        });
         // Whoever is told of a change knew what there was before.
         await waitFor('the other host to know of it', async () =>
           (await lab.host(2).exec('bridge', 'fdb')).stdout.includes('02:00:00:00:00:01'),
