@@ -49,10 +49,7 @@ t.test(
         'what came and went meanwhile is not published',
       );
       const { lostMs } = await steady.end();
-      t.ok(
-        Number(lostMs) < 500,
-        `traffic never stopped: ${String(lostMs)} ms without an answer`,
-      );
+      t.ok(Number(lostMs) < 500, `traffic never stopped: ${String(lostMs)} ms without an answer`);
       await echo.end();
     });
   },

@@ -62,10 +62,7 @@ t.test(
       }
 
       const { lostMs } = await steady.end();
-      t.ok(
-        Number(lostMs) < 500,
-        `traffic never stopped: ${String(lostMs)} ms without an answer`,
-      );
+      t.ok(Number(lostMs) < 500, `traffic never stopped: ${String(lostMs)} ms without an answer`);
       await echo.end();
     });
   },
