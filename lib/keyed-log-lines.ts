@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { TsnetError } from '../core/errors.js';
 
 /** How lines are read. */
@@ -108,28 +109,4 @@ export function countLines(bytes: Buffer): number {
   let lines = 0;
   for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, at + 1)) lines += 1;
   return lines;
-}
-
-const crcTable = newCrcTable();
-
-function newCrcTable(): Uint32Array {
-  const table = new Uint32Array(256);
-  for (let byte = 0; byte < 256; byte += 1) {
-    let value = byte;
-    for (let bit = 0; bit < 8; bit += 1) value = (value & 1) === 0 ? value >>> 1 : (value >>> 1) ^ 0xedb88320;
-    table[byte] = value;
-  }
-  return table;
-}
-
-/**
- * The CRC-32 of Ethernet and zip.
- *
- * Source: RFC 1952 §8.
- */
-export function crc32(bytes: Uint8Array): number {
-  let value = 0xffffffff;
-  for (let at = 0; at < bytes.length; at += 1)
-    value = (value >>> 8) ^ (crcTable[(value ^ (bytes[at] ?? 0)) & 0xff] ?? 0);
-  return (value ^ 0xffffffff) >>> 0;
 }
