@@ -73,7 +73,7 @@ export function withAttach(run: (benchmark: Benchmark) => Promise<boolean>): Pro
         units: { 'attach ms': 'ms', 'detach ms': 'ms' },
         subjects,
         rounds: 12,
-        warmups: 6,
+        warmups: 20,
         comparisons: [
           { metric: 'attach ms', of: 'tsnet', to: 'netlink', atMost: 2 },
           { metric: 'attach ms', of: 'tsnet-connecting', to: 'netlink' },
