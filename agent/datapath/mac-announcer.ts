@@ -11,6 +11,8 @@ export interface MacAnnouncerOptions {
   readonly linkIndex: (name: string) => number | undefined;
   readonly settled: (owner: string, timeoutMs: number) => Promise<void>;
   readonly log: Logger;
+  /** Between the two announcements, ms. Default 2000. */
+  readonly againMs?: number;
 }
 
 /** Addresses remembered; beyond that the longest unchanged ones are forgotten. */
@@ -20,7 +22,8 @@ const settleMs = 5000;
 /**
  * Tells this host's sandboxes when an address has another MAC than before. Neighbour suppression keeps the endpoint's
  * own gratuitous ARP from crossing hosts, and without it a sandbox goes on sending to the old MAC until its
- * neighbour entry is found stale: 28 to 40 s measured.
+ * neighbour entry is found stale: 28 to 40 s measured. Twice: a sandbox whose own link has just come up hears what is sent
+ * to all nodes up to a second later.
  */
 export class MacAnnouncer {
   readonly #options: MacAnnouncerOptions;
@@ -50,17 +53,31 @@ export class MacAnnouncer {
   }
 
   async #announce(network: Network, endpoint: Endpoint, addresses: readonly string[]): Promise<void> {
-    const { host, linkIndex, sendFrame, settled, log } = this.#options;
+    const { settled, log, againMs = 2000 } = this.#options;
     const details = { network: network.name, endpoint: endpoint.id, addresses, mac: endpoint.mac };
     try {
       await settled(ownerOf.endpoint(network.id, endpoint.id), settleMs);
-      const ifindex = linkIndex(bridgeName(network.id));
-      if (ifindex === undefined) return;
-      const from = macForBridge(network.id, host);
-      for (const address of addresses) sendFrame(ifindex, encodeAnnouncement({ from, address, mac: endpoint.mac }));
+      this.#send(network, endpoint, addresses);
+      const again = (): void => {
+        const unchanged = addresses.filter((address) => this.#macs.get(`${network.id}/${address}`) === endpoint.mac);
+        try {
+          this.#send(network, endpoint, unchanged);
+        } catch (error) {
+          log.debug({ ...details, error: String(error) }, 'could not announce a new MAC again');
+        }
+      };
+      setTimeout(again, againMs).unref();
       log.debug(details, 'announced a new MAC');
     } catch (error) {
       log.warn({ ...details, error: String(error) }, 'could not announce a new MAC');
     }
+  }
+
+  #send(network: Network, endpoint: Endpoint, addresses: readonly string[]): void {
+    const { host, linkIndex, sendFrame } = this.#options;
+    const ifindex = linkIndex(bridgeName(network.id));
+    if (ifindex === undefined) return;
+    const from = macForBridge(network.id, host);
+    for (const address of addresses) sendFrame(ifindex, encodeAnnouncement({ from, address, mac: endpoint.mac }));
   }
 }
