@@ -63,7 +63,7 @@ export class Attachments {
 
   /**
    * Joins a sandbox to a network: reserve, link and configure in one.
-   * Repeated for the same sandbox it returns what is there; the same caller's id with a new sandbox replaces the old.
+   * Repeated for the same sandbox it returns what is there, and gives its interface back what it has lost; the same caller's id with a new sandbox replaces the old.
    * Errors: those of the request's fields; ERR_NETWORK_UNKNOWN, ERR_SANDBOX_MISSING, ERR_ENDPOINT_EXISTS, and those of the steps.
    */
   async attach(request: AttachRequest): Promise<OwnEndpoint> {
@@ -285,7 +285,10 @@ export class Attachments {
     const known = this.#find(network.id, callerId, checked.ifname);
     if (known?.record.state === 'attached') {
       this.#assertSame(known, checked);
-      if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) return known;
+      if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) {
+        await this.#options.steps.mendInside(network, known, sandbox);
+        return known;
+      }
       await this.remove(known);
     }
     const isCarried = this.#options.own.countOf(network.id) > 0;

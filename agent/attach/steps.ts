@@ -27,7 +27,7 @@ import {
 } from './links.js';
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
-import { parseTarget } from './target.js';
+import { openTarget, parseTarget } from './target.js';
 
 /** Published ports, from the claim to the rules. */
 export interface EndpointPorts {
@@ -301,6 +301,15 @@ export class Steps {
     return own.put({ ...configuring, record: attached, step: null });
   }
 
+  /** Gives the sandbox's interface back what is taken from it there: addresses, routes, up. What is there stays. */
+  async mendInside(network: Network, entry: OwnEndpoint, sandbox: OpenSandbox): Promise<void> {
+    const netns = { fd: sandbox.fd };
+    const found = await getSandboxLink(this.#parts.native, netns, entry.record.ifname);
+    if (found?.address !== entry.record.mac) return;
+    const at = { netns, ifindex: found.ifindex, takeOver: false };
+    await configureSandbox(this.#parts.native, this.plan(network, entry), at);
+  }
+
   /** What is to be inside the sandbox. */
   plan(network: Network, entry: OwnEndpoint): SandboxPlan {
     const ctx = this.#parts.datapath.context(network);
@@ -461,16 +470,20 @@ export class Steps {
     }
     const { sandbox, ifname, id, mac } = entry.record;
     if (sandbox === null || entry.cookie === null || entry.bootId !== this.#parts.bootId) return;
-    const { ref } = parseTarget(sandbox);
-    const [cookie] = await this.#parts.native.netnsCookies([ref]);
-    if (typeof cookie !== 'bigint' || String(cookie) !== entry.cookie) return;
-    // A macvlan endpoint has no end in the host namespace; a veth's peer that is still there has lost its other end.
-    await removeSandboxLink(this.#parts.native, ref, { ifname, alias: markOf('macvlan', id), mac }).catch(
-      (error: unknown) => {
-        const code = (error as { readonly code?: unknown }).code;
-        if (code !== 'ENOENT' && code !== 'ESRCH') throw error;
-      },
-    );
+    // Opened once: the process's number may be another's by the time that it is looked up again.
+    const netns = await openTarget(this.#parts.native, parseTarget(sandbox)).catch((error: unknown) => {
+      if (error instanceof TsnetError && error.code !== 'ERR_KERNEL') return null;
+      throw error;
+    });
+    if (netns === null) return;
+    try {
+      if (String(netns.cookie) !== entry.cookie) return;
+      // A macvlan endpoint has no end in the host namespace; a veth's peer that is still there has lost its other end.
+      const link = { ifname, alias: markOf('macvlan', id), mac };
+      await removeSandboxLink(this.#parts.native, { fd: netns.fd }, link);
+    } finally {
+      netns.close();
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import { execIn, mustExecIn, reaches } from '../lab/sandbox.js';
+import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
 
 t.test('an attach', (t) =>
@@ -13,10 +14,22 @@ t.test('an attach', (t) =>
         await host.create({ name: 'net', ipv6: true });
         const sandbox = await lab.sandbox();
         const first = await host.attach('net', sandbox, { id: 'container-1', ifname: 'eth0' });
-        const links = await mustExecIn(sandbox, 'ip', '-j', 'link');
+        // The operational state follows by itself, up to a second later.
+        const linksOf = async (): Promise<object[]> =>
+          (JSON.parse(await mustExecIn(sandbox, 'ip', '-j', 'link')) as { ifindex: number; ifname: string }[]).map(
+            ({ ifindex, ifname }) => ({ ifindex, ifname }),
+          );
+        const links = await linksOf();
         const again = await host.attach('net', sandbox, { id: 'container-1', ifname: 'eth0' });
         t.same([again.id, again.addresses, again.mac], [first.id, first.addresses, first.mac]);
-        t.equal(await mustExecIn(sandbox, 'ip', '-j', 'link'), links, 'no second interface');
+        t.same(await linksOf(), links, 'no second interface');
+        const inside = (): Promise<string> => mustExecIn(sandbox, 'sh', '-c', 'ip -br addr; ip route; ip -6 route');
+        await waitFor('the link-local address', async () => (await inside()).includes('fe80:'), 10_000);
+        const configured = await inside();
+        await mustExecIn(sandbox, 'ip', 'addr', 'flush', 'dev', 'eth0', 'scope', 'global');
+        t.not(await inside(), configured);
+        await host.attach('net', sandbox, { id: 'container-1', ifname: 'eth0' });
+        t.equal(await inside(), configured, 'what was flushed inside is there again');
         const both = await Promise.all(
           [1, 2].map(() => host.attach('net', sandbox, { id: 'container-1', ifname: 'eth1' })),
         );
