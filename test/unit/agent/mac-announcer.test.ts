@@ -15,7 +15,7 @@ function newAnnouncer(againMs: number): { announcer: MacAnnouncer; frames: Buffe
     sendFrame: (_ifindex, frame) => void frames.push(Buffer.from(frame)),
     linkIndex: () => 7,
     settled: () => Promise.resolve(),
-    log: newLogger('test', 'fatal'),
+    log: newLogger('test', 'silent'),
     againMs,
   });
   return { announcer, frames };
