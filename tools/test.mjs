@@ -37,6 +37,8 @@ async function main() {
     () => undefined,
     (error) => error,
   );
+  // For the daemons of the tests: bin/hot-code.ts.
+  process.env.TSNET_SHORT_LIVED = '1';
   const startedMs = performance.now();
   const kind = args.includes('--long') ? kinds.long : kinds.short;
   const totals = { passed: 0, failed: 0, skipped: 0 };
