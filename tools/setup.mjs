@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureBuild } from './setup/compile.mjs';
 import { ensureDependencies } from './setup/dependencies.mjs';
+import { endWithNpm } from './setup/npm-parent.mjs';
 import { ensurePackages } from './setup/packages.mjs';
 import { elapsed, say, SetupError } from './setup/progress.mjs';
 import { checkKernel, checkMachine, checkRoot } from './setup/requirements.mjs';
@@ -37,8 +38,9 @@ export async function setUp({ buildOnly = false, hostOnly = false } = {}) {
   say('set-up', built ? `done in ${elapsed(startedMs)}` : `up to date (looked for ${elapsed(startedMs)})`);
 }
 
-/** Runs a tool's main function; a SetupError is one sentence, exit status 1. */
+/** Runs a tool's main function, for as long as npm does where that started it; a SetupError is one sentence, exit status 1. */
 export async function runTool(main) {
+  endWithNpm();
   try {
     await main();
   } catch (error) {
