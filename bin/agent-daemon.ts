@@ -2,17 +2,11 @@ import { runAgent } from '../agent/main.js';
 import type { AgentOptions } from '../agent/options.js';
 import { startCniService } from '../cni-plugin/service.js';
 import { runDaemon } from './daemon.js';
-import { optimiseSooner } from './hot-code.js';
-import { newNotifier } from './notify.js';
+import { newOnReady } from './on-ready.js';
 
 /** Runs the agent in this process until a signal stops it. */
 export function runAgentDaemon(options: AgentOptions): Promise<void> {
-  return runDaemon('agent', options.logLevel, (context) => {
-    const tell = newNotifier(context);
-    const onReady = (): void => {
-      optimiseSooner();
-      tell();
-    };
-    return runAgent(options, { ...context, frontEnds: [startCniService], onReady });
-  });
+  return runDaemon('agent', options.logLevel, (context) =>
+    runAgent(options, { ...context, frontEnds: [startCniService], onReady: newOnReady(context) }),
+  );
 }

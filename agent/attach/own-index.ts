@@ -1,4 +1,5 @@
 import { vethName } from '../../core/ids.js';
+import { addTo, dropFrom } from '../../core/set-map.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 
@@ -92,16 +93,4 @@ export class OwnIndex {
     if (own.cookie !== null) dropFrom(this.#byCookie, own.cookie, id);
     this.#byLink.delete(vethName(id));
   }
-}
-
-function addTo(table: Map<string, Set<string>>, key: string, id: string): void {
-  const known = table.get(key);
-  if (known === undefined) table.set(key, new Set([id]));
-  else known.add(id);
-}
-
-function dropFrom(table: Map<string, Set<string>>, key: string, id: string): void {
-  const known = table.get(key);
-  known?.delete(id);
-  if (known?.size === 0) table.delete(key);
 }

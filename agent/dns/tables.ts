@@ -1,5 +1,6 @@
 import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
 import { Zone } from '../../core/dns/zone.js';
+import { addTo, dropFrom } from '../../core/set-map.js';
 import type { DnsNetwork, DnsOwn, ToServer } from './protocol.js';
 
 /** What one sandbox sees and may ask. */
@@ -32,8 +33,11 @@ export class DnsTables {
   /** What a full set has named so far. */
   #named: Set<string> | null = null;
   #hasAll = false;
+  /** Changes so far. */
+  #changes = 0;
+  /** The last change of what all see. */
   #revision = 0;
-  /** How often endpoints of a network have changed. */
+  /** The last change of each network's endpoints. */
   readonly #revisions = new Map<string, number>();
   readonly #waiting = new Set<() => void>();
 
@@ -65,7 +69,7 @@ export class DnsTables {
   /** Another one after each change of what those see who are on these networks. */
   revisionOf(networks: readonly string[]): number {
     let revision = this.#revision;
-    for (const id of networks) revision += this.#revisions.get(id) ?? 0;
+    for (const id of networks) revision = Math.max(revision, this.#revisions.get(id) ?? 0);
     return revision;
   }
 
@@ -189,8 +193,6 @@ export class DnsTables {
       this.#touchAll();
       this.#networks.delete(id);
       this.#zone.dropNetwork(id);
-      // The sum that a view goes by has to be another one also where the network comes back.
-      this.#revision += this.#revisions.get(id) ?? 0;
       this.#revisions.delete(id);
       return true;
     }
@@ -205,7 +207,7 @@ export class DnsTables {
   }
 
   #touchAll(): void {
-    this.#revision += 1;
+    this.#revision = this.#changes += 1;
     this.#scopes.clear();
   }
 
@@ -213,7 +215,7 @@ export class DnsTables {
   #touchEndpoint(id: string): void {
     const network = this.#zone.endpoint(id)?.network;
     if (network === undefined) return;
-    this.#revisions.set(network, (this.#revisions.get(network) ?? 0) + 1);
+    this.#revisions.set(network, (this.#changes += 1));
     const own = this.#own.get(id);
     if (own !== undefined) this.#scopes.delete(own.sandbox ?? id);
   }
@@ -222,10 +224,7 @@ export class DnsTables {
     this.#dropOwn(own.endpoint);
     this.#own.set(own.endpoint, own);
     this.#scopes.delete(own.sandbox ?? own.endpoint);
-    if (own.sandbox === null) return;
-    const members = this.#bySandbox.get(own.sandbox);
-    if (members === undefined) this.#bySandbox.set(own.sandbox, new Set([own.endpoint]));
-    else members.add(own.endpoint);
+    if (own.sandbox !== null) addTo(this.#bySandbox, own.sandbox, own.endpoint);
   }
 
   #dropOwn(id: string): void {
@@ -233,9 +232,6 @@ export class DnsTables {
     this.#own.delete(id);
     if (before === undefined) return;
     this.#scopes.delete(before.sandbox ?? id);
-    if (before.sandbox === null) return;
-    const members = this.#bySandbox.get(before.sandbox);
-    members?.delete(id);
-    if (members?.size === 0) this.#bySandbox.delete(before.sandbox);
+    if (before.sandbox !== null) dropFrom(this.#bySandbox, before.sandbox, id);
   }
 }
