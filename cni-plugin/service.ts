@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path';
 import type { Attacher } from '../core/attacher.js';
 import type { Logger } from '../lib/log.js';
+import type { NativeApi } from '../native/api.js';
 import { runDelegate } from './delegate.js';
 import { toCniError, formatError } from './error.js';
 import { decodeFrame } from './frame.js';
@@ -10,6 +11,7 @@ import { Spool } from './spool.js';
 import { latestVersion } from './version.js';
 
 export interface CniServiceOptions {
+  readonly native: Pick<NativeApi, 'callServe'>;
   readonly attacher: Attacher;
   readonly log: Logger;
   /** The agent's socket; ours and the spool stand beside it. */
@@ -18,7 +20,7 @@ export interface CniServiceOptions {
 
 /** Serves the native program. Resolves, once the spool has been done, with what ends it. */
 export async function startCniService(options: CniServiceOptions): Promise<() => Promise<void>> {
-  const { attacher, log, socket } = options;
+  const { native, attacher, log, socket } = options;
   const nobody = { isGone: () => false };
   const spool: Spool = new Spool({
     folder: join(dirname(socket), 'cni-spool'),
@@ -32,9 +34,11 @@ export async function startCniService(options: CniServiceOptions): Promise<() =>
     settle: () => (spool.isIdle() ? undefined : spool.drain()),
   });
   await spool.start();
-  const close = await serveCalls(cniSocketPath(socket), (frame, caller) => answerTo({ plugin, spool }, frame, caller));
+  const close = await serveCalls(native, cniSocketPath(socket), (frame, caller) =>
+    answerTo({ plugin, spool }, frame, caller),
+  );
   return async () => {
-    await close();
+    close();
     await spool.close();
     await plugin.idle();
   };

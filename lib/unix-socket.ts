@@ -16,13 +16,21 @@ export async function bindUnix(server: Server, path: string): Promise<void> {
       process.umask(before);
     }
   };
+  await claimUnixPath(path, () => bind(server, listen));
+}
+
+/**
+ * What `listen` makes at a path, where a socket file that nobody answers on is replaced.
+ * Errors: as bindUnix.
+ */
+export async function claimUnixPath<T>(path: string, listen: () => T | Promise<T>): Promise<T> {
   try {
-    await bind(server, listen);
+    return await listen();
   } catch (error) {
     if (!isErrno(error, 'EADDRINUSE')) throw error;
     if (await isAnswered(path)) throw new TsnetError('ERR_LISTEN', `${path}: another process answers on this socket`);
     await rm(path, { force: true });
-    await bind(server, listen);
+    return listen();
   }
 }
 

@@ -145,6 +145,35 @@ export interface UdpServer {
   close(): void;
 }
 
+export interface CallServeOptions {
+  /** Of the socket, for its owner alone (0600). */
+  readonly path: string;
+  /** Of a call; a longer one is ended without being looked at. */
+  readonly maxBytes: number;
+  /** So many are open at a time; one more is turned away. */
+  readonly maxCalls: number;
+  /** A whole call: its number, and what was said. The buffer belongs to the callee. */
+  readonly onCall: (call: number, said: Buffer) => void;
+}
+
+/**
+ * Calls over a unix socket, one a connection: four bytes of length, big-endian, and so many of a call; then one byte of
+ * status, four of length, and so many of an answer. A stream of Node's costs its event loop ten times as much.
+ */
+export interface CallServer {
+  /** Answers, and ends the connection; nothing where the call is gone. */
+  answer(call: number, status: number, text: string): void;
+  /** Whether the caller has closed its connection, or was answered. */
+  isGone(call: number): boolean;
+  /**
+   * Ends connections that have not said all for so long, and goes on accepting where descriptors had run out: to be called
+   * now and then.
+   */
+  tidy(patienceMs: number): void;
+  /** Ends all connections; unlinks the socket; again is a no-op. */
+  close(): void;
+}
+
 /** A file by its path as a process sees it. */
 export interface RootFileRef {
   readonly pid: number;
@@ -207,6 +236,8 @@ export interface NativeApi {
   inetOpen(options: InetOpenOptions): Promise<number>;
   /** Answers datagrams in batches. Source: recvmmsg(2), sendmmsg(2). Errors: EBADF, ENOTSOCK; TypeError. */
   udpServe(options: UdpServeOptions): UdpServer;
+  /** Listens for calls. Errors: EADDRINUSE where the file is there, ENAMETOOLONG; those of bind(2). */
+  callServe(options: CallServeOptions): CallServer;
   /**
    * Reads a small file of a process that is not trusted, with the rights on files of its user namespace's root and no
    * others. A file that a server in a container provides (FUSE) may hold it up for ever: wait with a deadline.

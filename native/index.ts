@@ -10,7 +10,7 @@ import type { NativeApi } from './api.js';
 const searchDepth = 6;
 
 /** Of `api.ts`: one more with each change of what it says. Equal to that in `src/addon.cc`. */
-export const interfaceVersion = 1;
+export const interfaceVersion = 2;
 
 /** That there is no addon which this program could use. */
 export class AddonError extends Error {

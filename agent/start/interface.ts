@@ -56,7 +56,7 @@ export async function openInterface(parts: AgentParts, frontEnds: readonly Front
     hasAddresses: (network) => addresses.hasFree(network),
     dnsOf: (network) => resolver?.ofNetwork(network) ?? null,
   });
-  for (const startFrontEnd of frontEnds) closers.push(await startFrontEnd({ attacher, socket, log }));
+  for (const startFrontEnd of frontEnds) closers.push(await startFrontEnd({ native, attacher, socket, log }));
   const listening = await listenHttp(app, `unix:${socket}`);
   closers.push(() => listening.close());
   return socket;

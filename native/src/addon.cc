@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "call_server.h"
 #include "event_loop.h"
 #include "frame.h"
 #include "inet_socket.h"
@@ -13,7 +14,7 @@
 #include "udp_batch.h"
 
 // Equal to that in native/index.ts: one more with each change of what native/api.ts says.
-static constexpr int interfaceVersion = 1;
+static constexpr int interfaceVersion = 2;
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::EventLoop::install(env);
@@ -26,6 +27,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   tsnet::exportRootFile(env, exports);
   tsnet::exportInetSocket(env, exports);
   tsnet::exportUdpBatch(env, exports);
+  tsnet::exportCallServer(env, exports);
   tsnet::exportNftContext(env, exports);
   exports.Set("interfaceVersion", interfaceVersion);
   return exports;

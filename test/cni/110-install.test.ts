@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { createServer, type Server } from 'node:http';
 import type { CniAnswer } from '../../cni-plugin/plugin.js';
 import { cniSocketPath, serveCalls } from '../../cni-plugin/socket.js';
+import { loadNative } from '../../native/index.js';
 import { tsnet } from '../cli/program.js';
 import { shimPath } from './program.js';
 
@@ -18,7 +19,7 @@ class StubAgent {
   isReady = true;
   endpoints: object[] = [];
   #server: Server | undefined;
-  #endCalls: (() => Promise<void>) | undefined;
+  #endCalls: (() => void) | undefined;
 
   async start(t: Test): Promise<this> {
     this.#server = createServer((request, response) => {
@@ -26,7 +27,7 @@ class StubAgent {
       request.on('end', () => response.end(JSON.stringify(this.endpoints)));
     });
     await new Promise<void>((done) => this.#server?.listen(this.socket, done));
-    this.#endCalls = await serveCalls(cniSocketPath(this.socket), () => Promise.resolve(this.#status()));
+    this.#endCalls = await serveCalls(loadNative(), cniSocketPath(this.socket), () => Promise.resolve(this.#status()));
     t.teardown(async () => {
       await this.stop();
       rmSync(this.folder, { recursive: true });
@@ -35,7 +36,7 @@ class StubAgent {
   }
 
   async stop(): Promise<void> {
-    await this.#endCalls?.();
+    this.#endCalls?.();
     this.#endCalls = undefined;
     this.#server?.closeAllConnections();
     await new Promise((done) => (this.#server === undefined ? done(undefined) : this.#server.close(done)));

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import { decodeFrame, encodeFrame, maxFrameBytes } from '../../cni-plugin/frame.js';
 import type { Caller, CniAnswer } from '../../cni-plugin/plugin.js';
 import { serveCalls } from '../../cni-plugin/socket.js';
+import { loadNative } from '../../native/index.js';
 import { waitFor } from '../lab/wait.js';
 import { shimPath } from './program.js';
 import { runProgram } from '../lab/program.js';
@@ -18,9 +19,9 @@ type Answer = (frame: Buffer, caller: Caller) => Promise<CniAnswer>;
 async function serve(t: Test, answer: Answer): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'tsnet-cni-'));
   const path = join(folder, 'cni.sock');
-  const close = await serveCalls(path, answer);
-  t.teardown(async () => {
-    await close();
+  const close = await serveCalls(loadNative(), path, answer);
+  t.teardown(() => {
+    close();
     rmSync(folder, { recursive: true });
   });
   return path;
