@@ -122,6 +122,7 @@ const reasons: Readonly<Record<string, string>> = {
   ENOTFOUND: 'no such host name',
   EAI_AGAIN: 'the host name cannot be looked up',
   EACCES: 'permission denied',
+  ENAMETOOLONG: 'the path is too long for a socket',
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'no route to the network',
   ECONNRESET: 'the connection broke',

@@ -1,5 +1,6 @@
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { fromErrorBody, isErrorBody, TsnetError } from '../core/errors.js';
+import { socketPath } from '../lib/socket-path.js';
 
 /**
  * One HTTP/1.1 request on a connection of its own. `tsnet ls` has to answer within twice the time that Node takes to
@@ -39,7 +40,7 @@ export async function callServer<T>(
   const timeoutMs = call.timeoutMs ?? defaultTimeoutMs;
   const text = formatRequest(server, request, call.body);
   try {
-    return parseAnswer<T>(await exchange(connect(placeOf(server.base)), text, { ...call, timeoutMs }), what);
+    return parseAnswer<T>(await exchange(connect(placeOf(server)), text, { ...call, timeoutMs }), what);
   } catch (error) {
     if (error instanceof TsnetError) throw error;
     if (error instanceof DeadlineError)
@@ -51,8 +52,8 @@ export async function callServer<T>(
 
 class DeadlineError extends Error {}
 
-function placeOf(base: string): NetConnectOpts {
-  if (base.startsWith('unix:')) return { path: base.slice('unix:'.length) };
+function placeOf({ base, unreachable }: Server): NetConnectOpts {
+  if (base.startsWith('unix:')) return { path: socketPath(base.slice('unix:'.length), unreachable) };
   const url = new URL(base);
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 80 : Number(url.port) };
 }

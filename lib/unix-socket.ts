@@ -1,17 +1,18 @@
 import { rm } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { TsnetError } from '../core/errors.js';
+import { socketPath } from './socket-path.js';
 
 /**
  * Binds a server to a unix socket that its owner alone can use; a socket file that nobody answers on is replaced.
- * Errors: ERR_LISTEN where another process answers; those of the system.
+ * Errors: ERR_LISTEN where another process answers, or the path is too long; those of the system.
  */
 export async function bindUnix(server: Server, path: string): Promise<void> {
   const listen = (): void => {
     // The file must never be there with wider permissions, so a later chmod would not do.
     const before = process.umask(0o177);
     try {
-      server.listen({ path });
+      server.listen({ path: socketPath(path, 'ERR_LISTEN') });
     } finally {
       process.umask(before);
     }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { TsnetError } from '../../core/errors.js';
 import { version } from '../../core/version.js';
 import type { Logger } from '../../lib/log.js';
+import { socketPath } from '../../lib/socket-path.js';
 import { openAddon } from '../addon.js';
 import { dnsDefaults } from '../options.js';
 import { explain } from './explain.js';
@@ -34,9 +35,9 @@ const noAgentMs = 10_000;
 /** Until questions that were forwarded are answered: the sockets are read by the successor. */
 const lingerMs = 5000;
 
-/** Where agent and name server meet. */
+/** Where agent and name server meet. Errors: ERR_LISTEN for a path that is too long. */
 export function dnsSocketPath(runDir: string): string {
-  return join(runDir, 'dns.sock');
+  return socketPath(join(runDir, 'dns.sock'), 'ERR_LISTEN');
 }
 
 /**

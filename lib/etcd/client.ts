@@ -12,6 +12,7 @@ import {
   type IWatchResponse,
 } from 'etcd3';
 import { TsnetError } from '../../core/errors.js';
+import { socketPath } from '../socket-path.js';
 
 /** How to reach an etcd: `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, any number of members. */
 export interface EtcdClientOptions {
@@ -66,6 +67,7 @@ const pageSize = 2000;
 /**
  * A connection to etcd over the `etcd3` package, of which only the plain calls and raw streams are used.
  * Every unary call has a deadline, and is tried once at each member before it fails if it only reads.
+ * Errors: ERR_USAGE for the path of a socket that is too long.
  */
 export class EtcdClient {
   readonly #etcd: Etcd3;
@@ -74,6 +76,8 @@ export class EtcdClient {
   #closed = false;
 
   constructor(options: EtcdClientOptions) {
+    for (const endpoint of options.endpoints)
+      if (endpoint.startsWith('unix:')) socketPath(endpoint.replace(/^unix:(?:\/\/)?/, ''), 'ERR_USAGE');
     this.#endpoints = options.endpoints;
     this.#deadlineMs = options.deadlineMs ?? defaultDeadlineMs;
     this.#etcd = new Etcd3({

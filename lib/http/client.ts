@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { fromErrorBody, isErrorBody, TsnetError, type ErrorCode } from '../../core/errors.js';
+import { socketPath } from '../socket-path.js';
 
 /** Where a server listens: `http://HOST:PORT`, or `unix:PATH`. */
 export interface HttpClientOptions {
@@ -138,7 +139,7 @@ export class HttpClient {
         headers,
         agent: this.#agent,
         signal: options.signal,
-        ...parseBase(this.base, path),
+        ...parseBase(this.#options, path),
       };
       const request = httpRequest(target, resolve);
       if (options.idleMs !== undefined) {
@@ -166,10 +167,10 @@ function encodeBody(body: unknown): string {
 }
 
 /** The path goes out as it is: resolved against the base it could name another server, or leave what it begins with. */
-function parseBase(base: string, path: string): RequestOptions {
+function parseBase({ base, unreachable }: HttpClientOptions, path: string): RequestOptions {
   if (!/^\/[\x21-\xff]*$/.test(path))
     throw new TsnetError('ERR_INVALID_REQUEST', `request: ${JSON.stringify(path.slice(0, 100))} is no path`);
-  if (base.startsWith('unix:')) return { socketPath: base.slice(5), path };
+  if (base.startsWith('unix:')) return { socketPath: socketPath(base.slice(5), unreachable), path };
   const url = new URL(base);
   if (url.protocol !== 'http:')
     throw new TsnetError('ERR_USAGE', `"${base}" is neither http://HOST:PORT nor unix:PATH`);

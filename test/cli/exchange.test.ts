@@ -90,9 +90,14 @@ t.test('each way a server can fail is an error of its own', async (t) => {
     code: 'ERR_INTERNAL',
     message: /status 502 without an error body/,
   });
-  await t.rejects(call(`unix:${join(t.testdir({}), 'missing.sock')}`), {
+  const closed = await serve(t, () => undefined);
+  await t.rejects(call(`${closed}.missing`), {
     code: 'ERR_CONTROLLER_UNREACHABLE',
     cause: { code: 'ENOENT', syscall: 'connect' },
+  });
+  await t.rejects(call(`unix:/${'long'.repeat(27)}`), {
+    code: 'ERR_CONTROLLER_UNREACHABLE',
+    cause: { code: 'ENAMETOOLONG', syscall: 'connect' },
   });
 });
 

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
 import type { AttachRequest, DetachRequest } from '../../core/api/attach.js';
 import { TsnetError } from '../../core/errors.js';
@@ -140,7 +142,9 @@ t.test('a run', { skip }, async (t) => {
   });
 
   t.test('without an agent says so and leaves no process', async (t) => {
-    const socket = `${t.testdir()}/agent.sock`;
+    const folder = mkdtempSync(join(tmpdir(), 'tsnet-run-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    const socket = join(folder, 'agent.sock');
     const { code, stderr } = await tsnet(['run', '--network', 'frontend', '--', 'echo', 'started'], {
       TSNET_AGENT_SOCKET: socket,
     });
