@@ -6,30 +6,16 @@ import { canPing, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
+import { countArrivals, macOf } from '../nft/arrivals.js';
 import { ethernet, ipPacket, sctpPacket } from '../nft/frames.js';
 import { sendFrames } from '../nft/send-frames.js';
 
 const sctp = 132;
 const [hostPort, port, clientPort] = [9899, 5000, 7777];
 
-async function macOf(at: Sandbox, ifname: string): Promise<string> {
-  const [link] = JSON.parse(await mustExecIn(at, 'ip', '-j', 'link', 'show', 'dev', ifname)) as { address: string }[];
-  return link?.address ?? '';
-}
-
 async function gatewayMac(sandbox: Sandbox, gateway: string): Promise<string> {
   await canPing(sandbox, gateway);
   return /lladdr (\S+)/.exec(await mustExecIn(sandbox, 'ip', 'neigh', 'show', gateway))?.[1] ?? '';
-}
-
-/** Counts the packets that come in at a place and match. */
-async function counter(at: Sandbox, ifname: string, match: string): Promise<() => Promise<number>> {
-  const nft = (...argv: string[]): Promise<string> => mustExecIn(at, 'nft', ...argv);
-  await nft('add table netdev seen');
-  await nft('flush table netdev seen');
-  await nft(`add chain netdev seen in { type filter hook ingress device ${ifname} priority 0; }`);
-  await nft(`add rule netdev seen in ${match} counter`);
-  return async () => Number(/counter packets (\d+)/.exec(await nft('list table netdev seen'))?.[1] ?? 0);
 }
 
 interface Ends {
@@ -64,14 +50,14 @@ t.test('a published SCTP port is translated, and so is its answer', async (t) =>
         family === 4 ? underlayAddress(11) : underlayAddress6(11),
         family === 4 ? underlayAddress(1) : underlayAddress6(1),
       ];
-      const arrived = await counter(
+      const arrived = await countArrivals(
         server,
         'eth0',
         `${ip} saddr ${outside} ${ip} daddr ${own} sctp sport ${clientPort} sctp dport ${port}`,
       );
       await init(ends, family, clientPort);
       await waitFor(`the INIT over IPv${family}`, async () => (await arrived()) === 1);
-      const answered = await counter(
+      const answered = await countArrivals(
         lan,
         'lan',
         `${ip} saddr ${host} ${ip} daddr ${outside} sctp sport ${hostPort} sctp dport ${clientPort}`,
@@ -85,8 +71,8 @@ t.test('a published SCTP port is translated, and so is its answer', async (t) =>
     }
 
     await t.test('until it is published no more, also for an association under way', async (t) => {
-      const arrived = await counter(server, 'eth0', 'meta l4proto sctp');
-      const control = await counter(place(lab, 'h1'), 'eth0', 'meta l4proto sctp');
+      const arrived = await countArrivals(server, 'eth0', 'meta l4proto sctp');
+      const control = await countArrivals(place(lab, 'h1'), 'eth0', 'meta l4proto sctp');
       await lab.host(1).json('endpoint', 'set', 'server', '--no-publish');
       for (const from of [clientPort, clientPort + 1])
         for (const family of [4, 6] as const) await init(ends, family, from);
