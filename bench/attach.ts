@@ -30,6 +30,9 @@ import { KeptConnection } from './kept-connection.js';
 
 const perRound = 20;
 const mtu = 1450;
+/** As tsnet makes them: each queue costs the kernel a folder in /sys. */
+const oneQueue = { numTxQueues: 1, numRxQueues: 1 };
+const queueWords = ['numtxqueues', '1', 'numrxqueues', '1'];
 
 /** A sandbox's place, and the address and MAC it is to have. */
 interface Plan {
@@ -164,10 +167,10 @@ async function netlinkAttacher(native: NativeApi, connection: NetlinkConnection)
     attach: async ({ path, address, mac, ifname }) => {
       const netns = await native.netnsOpen({ path });
       try {
-        const peer = { ifname: 'eth0', address: mac, mtu, netnsFd: netns.fd };
+        const peer = { ifname: 'eth0', address: mac, mtu, netnsFd: netns.fd, ...oneQueue };
         let made: { readonly ifindex: number; readonly sandboxIfindex: number } | undefined;
         const create = [
-          linkAddMessage({ ifname, kind: 'veth', mtu, master: bridge, up: true, veth: { peer } }),
+          linkAddMessage({ ifname, kind: 'veth', mtu, master: bridge, up: true, veth: { peer }, ...oneQueue }),
           linkSetMessage(ifname, { alias: 'bench' }),
           linkGetMessage(ifname),
         ];
@@ -209,8 +212,21 @@ function commandAttacher(host: string): Attacher {
     attach: async ({ path, address, mac, ifname }) => {
       const sandbox = path.slice(path.lastIndexOf('/') + 1);
       const inside = (...args: string[]): Promise<string> => mustRun('ip', ['-n', sandbox, ...args]);
-      const peer = ['peer', 'name', 'eth0', 'address', mac, 'mtu', String(mtu), 'netns', sandbox];
-      await ip('link', 'add', ifname, 'mtu', String(mtu), 'master', 'br0', 'up', 'type', 'veth', ...peer);
+      const peer = ['peer', 'name', 'eth0', 'address', mac, 'mtu', String(mtu), ...queueWords, 'netns', sandbox];
+      await ip(
+        'link',
+        'add',
+        ifname,
+        'mtu',
+        String(mtu),
+        'master',
+        'br0',
+        'up',
+        ...queueWords,
+        'type',
+        'veth',
+        ...peer,
+      );
       await ip('link', 'set', ifname, 'alias', 'bench');
       await inside('link', 'set', 'lo', 'up');
       await inside('addr', 'add', `${address}/16`, 'dev', 'eth0');

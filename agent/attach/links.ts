@@ -147,6 +147,12 @@ async function withNewIfindexes(
 }
 
 /**
+ * The kernel gives each end of a veth a queue for each processor, with a folder in /sys and an event for udev of its own
+ * (veth_get_num_queues). Without a queueing discipline and XDP nothing is in them.
+ */
+const oneQueue = { numTxQueues: 1, numRxQueues: 1 } as const;
+
+/**
  * Creation, mark and up, in this order and one send: no kill can come between creation and mark, and up comes last, or the
  * host's end would give itself an IPv6 address first and speak into the network.
  */
@@ -160,7 +166,8 @@ function vethRequests(
   },
 ): NetlinkMessage[] {
   const { ifindex, sandboxIfindex, master, netnsFd } = at;
-  const peer = { ifindex: sandboxIfindex, ifname: plan.peer.ifname, address: plan.peer.mac, mtu: plan.mtu };
+  const { ifname, mac } = plan.peer;
+  const peer = { ifindex: sandboxIfindex, ifname, address: mac, mtu: plan.mtu, ...oneQueue };
   return [
     linkAddMessage({
       ifname: plan.name,
@@ -168,6 +175,7 @@ function vethRequests(
       kind: 'veth',
       address: plan.mac,
       mtu: plan.mtu,
+      ...oneQueue,
       master,
       veth: { peer: netnsFd === null ? peer : { ...peer, netnsFd } },
     }),
