@@ -22,6 +22,7 @@ import type {
   ReserveRequest,
   SandboxState,
 } from '../core/attacher.js';
+import { subnetsOf } from '../core/desired/subnet.js';
 import { TsnetError, toTsnetError } from '../core/errors.js';
 import { bridgeName } from '../core/ids.js';
 import { macForBridge } from '../core/mac.js';
@@ -227,7 +228,6 @@ export class LocalAttacher implements Attacher {
     const isReserved = record.state === 'reserved';
     const plan = this.#options.steps.plan(network, entry);
     const hostLink = isReserved || plan.link.kind !== 'veth' ? undefined : plan.link;
-    const gateways = network.subnets.map(({ subnet, gateway }) => ({ prefix: parsePrefix(subnet), gateway }));
     const bridge = { name: bridgeName(network.id), mac: macForBridge(network.id, this.#options.host) };
     return {
       endpoint: record.id,
@@ -239,7 +239,7 @@ export class LocalAttacher implements Attacher {
       bridge: hostLink === undefined ? null : bridge,
       addresses: plan.addrs.map(({ address }) => {
         const own = parseAddr(address.slice(0, address.lastIndexOf('/')));
-        const subnet = gateways.find(({ prefix }) => containsAddr(prefix, own));
+        const subnet = subnetsOf(network).find(({ prefix }) => containsAddr(prefix, own));
         return { address, gateway: network.internal ? null : (subnet?.gateway ?? null) };
       }),
       routes: isReserved ? defaultRoutesOf(network) : plan.routes,

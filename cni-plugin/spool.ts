@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, watch } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, watch } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../lib/log.js';
@@ -16,6 +16,8 @@ export interface SpoolOptions {
 }
 
 const sweepMs = 10_000;
+/** Within one tick of the clock that files' times are of, an entry changes nothing of its folder's time; some machines have 100 a second. */
+const clockTickMs = 50;
 
 /**
  * Deletions that runtimes asked for while no agent was there. They were told that it is done, so it has to be: each
@@ -26,6 +28,8 @@ export class Spool {
   #draining: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
   #stopWatching: (() => void) | undefined;
+  /** Time of last change of the folder, when it was seen empty; null: it was not. */
+  #emptyAtMs: number | null = null;
   /** Those that failed, until the next retry, each with the interface that it is about. */
   readonly #failed = new Map<string, string>();
 
@@ -82,12 +86,23 @@ export class Spool {
 
   #waiting(): string[] {
     try {
-      return readdirSync(this.#options.folder)
+      return this.#list()
         .filter((name) => name.endsWith('.del') && !this.#failed.has(name))
         .sort();
     } catch {
       return [];
     }
+  }
+
+  /** Each ADD asks, and mostly nothing is there: a folder whose time is still that of an earlier look is as it was then. */
+  #list(): string[] {
+    const { folder } = this.#options;
+    const { mtimeMs } = statSync(folder);
+    if (mtimeMs === this.#emptyAtMs) return [];
+    const names = readdirSync(folder);
+    const isOfThePast = Date.now() - mtimeMs > clockTickMs;
+    this.#emptyAtMs = names.length === 0 && isOfThePast ? mtimeMs : null;
+    return names;
   }
 
   async #drain(): Promise<void> {

@@ -70,6 +70,8 @@ export interface NetlinkExchangeOptions {
   readonly datagram: Uint8Array;
   /** How many terminal answers (NLMSG_ERROR incl. acks, NLMSG_DONE) to wait for. */
   readonly answers: number;
+  /** Leaves acknowledgements of what was not refused out of the result. Default false. */
+  readonly refusalsOnly?: boolean;
   /** Default 5000; afterwards rejects with ETIMEDOUT. */
   readonly timeoutMs?: number;
 }

@@ -28,8 +28,10 @@ export class OwnIndex {
   put(own: OwnEndpoint): OwnEndpoint {
     const before = this.#journal.endpoint(own.record.id);
     this.#journal.putEndpoint(own);
-    if (before !== undefined) this.#drop(before);
-    this.#add(own);
+    if (before === undefined || !isFoundAlike(before, own)) {
+      if (before !== undefined) this.#drop(before);
+      this.#add(own);
+    }
     for (const listener of this.#listeners) listener(own.record.id);
     return own;
   }
@@ -93,4 +95,9 @@ export class OwnIndex {
     if (own.cookie !== null) dropFrom(this.#byCookie, own.cookie, id);
     this.#byLink.delete(vethName(id));
   }
+}
+
+/** Whether all that leads to an endpoint is the same of both. */
+function isFoundAlike(a: OwnEndpoint, b: OwnEndpoint): boolean {
+  return a.cookie === b.cookie && a.record.callerId === b.record.callerId && a.record.network === b.record.network;
 }

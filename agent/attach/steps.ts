@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { parseAddr, type Family } from '../../core/addr.js';
 import { drivers } from '../../core/desired/drivers.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
@@ -10,6 +9,7 @@ import { failpoint } from '../../lib/failpoint.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
 import { linkGet, linkList, linkSet } from '../../lib/netlink/link.js';
+import { randomBytesOf } from '../../lib/random-bytes.js';
 import type { NativeApi } from '../../native/api.js';
 import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
@@ -121,7 +121,7 @@ export class Steps {
     const { network, request, callerId, ifname } = options;
     const { journal, ports, allocate, releaseAddresses, host, bootId } = this.#parts;
     failpoint('attach.reserve.before');
-    const id = formatId('endpoint', randomBytes(8));
+    const id = formatId('endpoint', randomBytesOf(8));
     const published = await ports.claim(id, request.ports ?? []);
     const addresses = await allocate(network, request.addresses).catch((error: unknown) => {
       ports.release(id);

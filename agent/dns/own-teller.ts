@@ -39,6 +39,10 @@ export class OwnTeller {
   /** What has changed, at once. */
   flush(): void {
     clearTimeout(this.#timer);
+    this.#tellChanged();
+  }
+
+  #tellChanged(): void {
     this.#timer = undefined;
     this.#options.link.together(() => {
       for (const id of this.#changed) this.#tell(id);
@@ -54,7 +58,7 @@ export class OwnTeller {
   /** An attach changes its endpoint several times, and its caller waits for no name. */
   #tellSoon(id: string): void {
     this.#changed.add(id);
-    this.#timer ??= setTimeout(() => this.flush(), gatherMs);
+    this.#timer ??= setTimeout(() => this.#tellChanged(), gatherMs);
   }
 
   #tell(id: string): void {

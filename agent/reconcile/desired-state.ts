@@ -62,7 +62,11 @@ export class DesiredState {
   }
 
   #wish(owner: string, key: string, object: ReconcileObject): boolean {
-    const wishes = this.#wishes.get(key) ?? new Map<string, ReconcileObject>();
+    const wishes = this.#wishes.get(key);
+    if (wishes === undefined) {
+      this.#wishes.set(key, new Map([[owner, object]]));
+      return this.#decide(key, object);
+    }
     wishes.delete(owner);
     const others = [...wishes].filter(([, wish]) => !isSameDesired(wish, object)).map(([other]) => other);
     if (others.length > 0 && !this.#disputed.has(key)) {
@@ -70,7 +74,6 @@ export class DesiredState {
       this.onDispute(object, [...others, owner]);
     }
     wishes.set(owner, object);
-    this.#wishes.set(key, wishes);
     return this.#decide(key, object);
   }
 

@@ -12,12 +12,18 @@ export interface SubnetView {
   readonly gateway: string | null;
 }
 
-/** The subnets of a network, read. */
-export function subnetsOf(network: Network): SubnetView[] {
-  return network.subnets.map(({ subnet, gateway }) => {
+const read = new WeakMap<Network, readonly SubnetView[]>();
+
+/** The subnets of a network, read once: each attach looks at them several times. */
+export function subnetsOf(network: Network): readonly SubnetView[] {
+  const known = read.get(network);
+  if (known !== undefined) return known;
+  const subnets = network.subnets.map(({ subnet, gateway }) => {
     const prefix = parsePrefix(subnet);
     return { text: subnet, prefix, family: prefix.family, gateway };
   });
+  read.set(network, subnets);
+  return subnets;
 }
 
 /** The first of some addresses that lies in a subnet; null where none does. */

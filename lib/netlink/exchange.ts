@@ -97,6 +97,7 @@ export async function exchangeInTurn(native: NativeApi, parts: readonly Exchange
         ...(sysctls === undefined ? {} : { sysctls }),
         datagram: batches[index]?.datagram ?? new Uint8Array(),
         answers: messages.length,
+        refusalsOnly: true,
         timeoutMs,
       })),
     )
@@ -108,7 +109,6 @@ export async function exchangeInTurn(native: NativeApi, parts: readonly Exchange
   for (const [index, answers] of made.entries()) {
     for (const datagram of received[index] ?? [])
       eachMessage(datagram, (header, reader) => answers.take(header, reader));
-    if (!answers.complete) throw new NetlinkTimeout(answers.unanswered, timeoutMs);
   }
   return made.map(({ results }) => results);
 }

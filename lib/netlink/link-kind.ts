@@ -109,8 +109,7 @@ export interface BridgePortSettings extends WithUnknown {
   readonly backupPort?: number;
 }
 
-/** Both directions of `BridgePortSettings`. */
-export const bridgePortSettings = new AttrTable<BridgePortSettings>('IFLA_BRPORT', {
+const bridgePortFields = {
   state: u8Field(k.IFLA_BRPORT_STATE),
   priority: u16Field(k.IFLA_BRPORT_PRIORITY),
   cost: u32Field(k.IFLA_BRPORT_COST),
@@ -133,7 +132,16 @@ export const bridgePortSettings = new AttrTable<BridgePortSettings>('IFLA_BRPORT
   vlanTunnel: boolField(k.IFLA_BRPORT_VLAN_TUNNEL),
   groupFwdMask: u16Field(k.IFLA_BRPORT_GROUP_FWD_MASK),
   backupPort: u32Field(k.IFLA_BRPORT_BACKUP_PORT),
-});
+};
+
+/** Each change of a port brings all of them; those who follow all links compare these three. */
+const followedOfPort = ['learning', 'neighSuppress', 'hairpin'];
+const bridgePortDetails = (Object.keys(bridgePortFields) as (keyof typeof bridgePortFields)[]).filter(
+  (key) => !followedOfPort.includes(key),
+);
+
+/** Both directions of `BridgePortSettings`. */
+export const bridgePortSettings = new AttrTable<BridgePortSettings>('IFLA_BRPORT', bridgePortFields, bridgePortDetails);
 
 /** Source ports that a VXLAN device chooses from, both ends included. */
 export interface PortRange {

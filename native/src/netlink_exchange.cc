@@ -31,6 +31,7 @@ struct Exchange {
   std::vector<std::pair<std::string, std::string>> sysctls;
   std::vector<uint8_t> datagram;
   size_t answers;
+  bool refusalsOnly;
   uint32_t timeoutMs;
 };
 
@@ -40,6 +41,7 @@ Exchange requireExchange(Napi::Value value) {
   exchange.protocol = static_cast<int>(requireInteger(options.Get("protocol"), "protocol", 0, 31));
   exchange.netns = Netns::from(options.Get("netns"));
   exchange.answers = requireInteger(options.Get("answers"), "answers", 0, INT_MAX);
+  exchange.refusalsOnly = optionalBoolean(options.Get("refusalsOnly"), "refusalsOnly", false);
   exchange.timeoutMs = optionalInteger(options.Get("timeoutMs"), "timeoutMs", 0, INT_MAX, defaultTimeoutMs);
   const Napi::Value sysctls = options.Get("sysctls");
   if (!sysctls.IsUndefined()) {
@@ -82,8 +84,11 @@ Datagrams runExchange(const Exchange& exchange) {
   for (size_t answers = 0; answers < exchange.answers;) {
     try {
       const size_t length = receiveNetlink(socket, buffer);
-      received.emplace_back(buffer.get(), buffer.get() + length);
-      answers += countAnswers(buffer.get(), length);
+      const size_t ended = countAnswers(buffer.get(), length);
+      answers += ended;
+      // Of acknowledgements each comes in a datagram of its own.
+      const bool isAcknowledged = ended > 0 && !hasRefusal(buffer.get(), length);
+      if (!exchange.refusalsOnly || !isAcknowledged) received.emplace_back(buffer.get(), buffer.get() + length);
     } catch (const SysError& error) {
       if (error.number != EAGAIN) throw;
       waitReadable(socket, deadline);
