@@ -227,6 +227,11 @@ export interface NativeApi {
   /** Calls back once when the process has ended (pidfd, polled). ESRCH when there is none. */
   pidfdWatch(pid: number, onExit: () => void): { close(): void };
   /**
+   * A descriptor of our own, closed on exec, of what another process has open: the caller closes it. By then the number
+   * may mean something else there: compare what it is. Source: pidfd_getfd(2). Errors: ESRCH, EBADF; EPERM.
+   */
+  pidfdGetfd(pid: number, fd: number): number;
+  /**
    * Sends one Ethernet frame (14 to 1514 bytes, header included) out of a link of our own namespace.
    * Source: packet(7), SOCK_RAW. ENXIO when there is no such link, ENETDOWN when it is down.
    */

@@ -4,10 +4,12 @@ import { zoneEndpoint, type ZoneEndpoint } from '../../core/dns/zone-endpoint.js
 import type { Network } from '../../core/model.js';
 import type { TableElement } from '../../core/nft/element.js';
 import type { Logger } from '../../lib/log.js';
+import type { NativeApi } from '../../native/api.js';
 import type { OwnIndex } from '../attach/own-index.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import { listNames } from './known-names.js';
+import { HeldSockets } from './held-sockets.js';
 import { ListenedPlaces } from './listened-places.js';
 import type { DnsExplained, DnsNetwork, DnsPlace, DnsSettings, ToAgent, ToServer } from './protocol.js';
 import { OwnTeller } from './own-teller.js';
@@ -16,6 +18,7 @@ import { redirections } from './redirections.js';
 import { ServerLink } from './server-link.js';
 
 export interface DnsFeedOptions {
+  readonly native: NativeApi;
   readonly socket: string;
   /** Program and arguments that run the name server. */
   readonly program: readonly string[];
@@ -48,19 +51,28 @@ export class DnsFeed {
   readonly #stops: (() => void)[] = [];
   readonly #teller: OwnTeller;
   readonly #places = new ListenedPlaces();
+  readonly #sockets: HeldSockets;
   /** Ids that each service was last told with. */
   readonly #services = new Map<string, readonly string[]>();
 
   constructor(options: DnsFeedOptions) {
     this.#options = options;
     const { socket, program, state, journal, log } = options;
+    this.#sockets = new HeldSockets(options);
     this.#link = new ServerLink({
       socket,
       program,
       log,
-      onConnected: () => this.#tellAll(),
+      sockets: () => this.#sockets.all,
+      onConnected: (pid) => {
+        this.#sockets.begin(pid);
+        this.#tellAll();
+      },
       onMessage: (message) => this.#hear(message),
-      onAway: () => this.#places.look(),
+      onAway: () => {
+        this.#sockets.wait();
+        this.#places.look();
+      },
     });
     this.#teller = new OwnTeller({ ...options, link: this.#link });
     // As before the restart: a whole set that lacked them would close sockets that are being asked.
@@ -164,15 +176,22 @@ export class DnsFeed {
     this.#teller.close();
     for (const stop of this.#stops.splice(0)) stop();
     this.#link.close();
+    this.#sockets.releaseAll();
   }
 
   #hear(message: Exclude<ToAgent, { readonly say: 'hello' }>): void {
-    if (message.say === 'answer') {
-      this.#questions.answer(message.id, message.answer);
-      return;
+    switch (message.say) {
+      case 'answer':
+        this.#questions.answer(message.id, message.answer);
+        return;
+      case 'open':
+      case 'closed':
+        this.#sockets.hear(message);
+        return;
+      case 'places':
+        this.#places.set(message.places, message.failed);
+        this.#options.setElements(elementOwner, redirections(message.places));
     }
-    this.#places.set(message.places, message.failed);
-    this.#options.setElements(elementOwner, redirections(message.places));
   }
 
   #tell(message: ToServer): void {

@@ -1,11 +1,11 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
-import type { PlaceSockets } from './places.js';
+import type { PlaceSockets } from './open-place.js';
 
 /**
- * A name server of another version takes over the open sockets: it is started with them as descriptors, and the old one
- * goes on answering until the new one has heard all from the agent. No socket is closed in between, so that what
- * comes meanwhile waits in it.
+ * A name server is started with the open sockets of the one before as descriptors: by that one, where the new one is of
+ * another version, and it goes on answering until the new one has heard all from the agent; or by the agent, which holds
+ * duplicates for when a name server dies. No socket is closed in between, so that what comes meanwhile waits in it.
  */
 
 const variable = 'TSNET_DNS_SOCKETS';
@@ -37,21 +37,30 @@ export function sayReady(): void {
   }
 }
 
-/** Starts a program with the sockets. False: it did not get ready, and has been ended. */
-export function startSuccessor(
+/** Starts a program with open sockets, in a session of its own: what ends our group does not end it. Its log is ours. */
+export function startWith(
   [program = '', ...args]: readonly string[],
   sockets: ReadonlyMap<string, PlaceSockets>,
-): Promise<boolean> {
+  ready: 'pipe' | 'ignore' = 'ignore',
+): ChildProcess {
   const inherited: Inherited = [...sockets.keys()].map((place, index) => ({
     place,
     udp: firstFd + 2 * index,
     tcp: firstFd + 2 * index + 1,
   }));
-  const child = spawn(program, args, {
+  return spawn(program, args, {
     detached: true,
     env: { ...process.env, [variable]: JSON.stringify(inherited) },
-    stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...[...sockets.values()].flatMap(({ udp, tcp }) => [udp, tcp])],
+    stdio: ['ignore', 'ignore', 'inherit', ready, ...[...sockets.values()].flatMap(({ udp, tcp }) => [udp, tcp])],
   });
+}
+
+/** Starts a program that takes over the sockets. False: it did not get ready, and has been ended. */
+export function startSuccessor(
+  program: readonly string[],
+  sockets: ReadonlyMap<string, PlaceSockets>,
+): Promise<boolean> {
+  const child = startWith(program, sockets, 'pipe');
   return new Promise((resolve) => {
     const end = (isReady: boolean): void => {
       clearTimeout(timer);

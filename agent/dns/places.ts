@@ -1,14 +1,14 @@
-import { closeSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { insideAddress } from '../../core/dns/resolver.js';
 import type { Logger } from '../../lib/log.js';
 import type { NativeApi, NetnsHandle, NetnsRef } from '../../native/api.js';
 import { parseTarget } from '../attach/target.js';
 import { ConnectionShare } from './connection-share.js';
-import { listenTcp, type Listener, type ListenOptions } from './listener.js';
-import type { DnsPlace } from './protocol.js';
+import type { ListenOptions } from './listener.js';
+import { closeSockets, openPlace, type OpenPlace, type PlaceSockets } from './open-place.js';
+import type { DnsPlace, DnsSocket, ToAgent } from './protocol.js';
 import type { Responder } from './responder.js';
 import type { DnsTables } from './tables.js';
-import { listenUdp } from './udp-listener.js';
 
 export interface PlacesOptions {
   readonly native: NativeApi;
@@ -19,23 +19,16 @@ export interface PlacesOptions {
   readonly inherited: Map<string, PlaceSockets>;
   /** Where is listened has changed. */
   readonly onChange: () => void;
+  /** Sockets were opened or closed, on the host or inside a sandbox. */
+  readonly onSockets: (message: SocketsMessage) => void;
 }
 
-/** Descriptors of one place. */
-export interface PlaceSockets {
-  readonly udp: number;
-  readonly tcp: number;
-}
+export type SocketsMessage = Extract<ToAgent, { readonly say: 'open' | 'closed' }>;
 
-interface Open {
-  readonly udp: Listener;
-  readonly tcp: Listener;
-  close(): void;
-}
-
-const dnsPort = 53;
 const sweepMs = 1000;
 const retryMs = 2000;
+/** Longer than the agent takes to close its duplicates. */
+const closingMs = 1000;
 
 /**
  * The open sockets: on this host's addresses in its networks, and inside the sandboxes that cannot reach those. What
@@ -44,13 +37,15 @@ const retryMs = 2000;
  */
 export class Places {
   readonly #options: PlacesOptions;
-  readonly #onHost = new Map<string, Open | 'opening'>();
-  readonly #inside = new Map<string, Open | 'opening' | 'gone'>();
+  readonly #onHost = new Map<string, OpenPlace | 'opening'>();
+  readonly #inside = new Map<string, OpenPlace | 'opening' | 'gone'>();
   /** By address, whose it is. */
   #networks: ReadonlyMap<string, string> = new Map();
   readonly #ports = new Map<string, readonly DnsPlace[]>();
   readonly #failed = new Map<string, string>();
   readonly #connections = new ConnectionShare();
+  /** Places that were closed lately, and when. */
+  readonly #closedMs = new Map<string, number>();
   readonly #sweepTimer: NodeJS.Timeout;
   #retryTimer: NodeJS.Timeout | undefined;
 
@@ -79,7 +74,7 @@ export class Places {
     this.#networks = wanted;
     for (const [address, open] of this.#onHost) {
       if (wanted.has(address) || open === 'opening') continue;
-      open.close();
+      this.#close(address, open);
       this.#onHost.delete(address);
       this.#ports.delete(address);
       this.#failed.delete(address);
@@ -91,20 +86,19 @@ export class Places {
 
   /** The open sockets by place: an address, or the sandbox that they are inside of. */
   sockets(): Map<string, PlaceSockets> {
-    const open = [...this.#onHost, ...this.#inside];
-    return new Map(
-      open.flatMap(([place, state]) =>
-        typeof state === 'object' ? [[place, { udp: state.udp.fd, tcp: state.tcp.fd }] as const] : [],
-      ),
-    );
+    return new Map([...this.#open()].map(([place, { udp, tcp }]) => [place, { udp: udp.fd, tcp: tcp.fd }]));
+  }
+
+  /** Says of all sockets that they are open. */
+  tellSockets(): void {
+    for (const [place, open] of this.#open()) this.#tellOpen(place, open);
   }
 
   /** Takes nothing more: another process goes on with the sockets. What is under way is finished. */
   pause(): void {
     clearInterval(this.#sweepTimer);
     clearTimeout(this.#retryTimer);
-    for (const open of [...this.#onHost.values(), ...this.#inside.values()]) {
-      if (typeof open !== 'object') continue;
+    for (const [, open] of this.#open()) {
       open.udp.pause();
       open.tcp.pause();
     }
@@ -125,7 +119,28 @@ export class Places {
   close(): void {
     clearInterval(this.#sweepTimer);
     clearTimeout(this.#retryTimer);
-    for (const open of [...this.#onHost.values(), ...this.#inside.values()]) if (typeof open === 'object') open.close();
+    for (const [, open] of this.#open()) open.close();
+  }
+
+  *#open(): Generator<readonly [string, OpenPlace]> {
+    for (const [place, open] of this.#onHost) if (typeof open === 'object') yield [place, open];
+    for (const [place, open] of this.#inside) if (typeof open === 'object') yield [place, open];
+  }
+
+  #close(place: string, open: OpenPlace): void {
+    const nowMs = performance.now();
+    for (const [before, atMs] of this.#closedMs) if (nowMs - atMs > closingMs) this.#closedMs.delete(before);
+    open.close();
+    this.#closedMs.set(place, nowMs);
+    this.#options.onSockets({ say: 'closed', place });
+  }
+
+  #tellOpen(place: string, { udp, tcp }: OpenPlace): void {
+    this.#options.onSockets({ say: 'open', place, udp: socketOf(udp.fd), tcp: socketOf(tcp.fd) });
+  }
+
+  #againUntilMs(place: string): number {
+    return (this.#closedMs.get(place) ?? -Infinity) + closingMs;
   }
 
   /** The network whose address this is, at the time of asking: a subnet may have changed hands. */
@@ -140,16 +155,13 @@ export class Places {
     const base = { ...this.#base(), address, scopeOf };
     const inherited = this.#inherit(address);
     try {
-      const udp = await openAnyPort(listenUdp, withSocket(base, inherited?.udp));
-      const tcp = await openAnyPort(listenTcp, withSocket(base, inherited?.tcp)).catch((error: unknown) => {
-        udp.close();
-        throw error;
-      });
-      this.#onHost.set(address, newOpen(udp, tcp));
+      const open = await openPlace(base, { inherited, atAnyPort: true, againUntilMs: this.#againUntilMs(address) });
+      this.#onHost.set(address, open);
+      this.#tellOpen(address, open);
       this.#failed.delete(address);
       this.#ports.set(address, [
-        { address, protocol: 'udp', port: udp.port },
-        { address, protocol: 'tcp', port: tcp.port },
+        { address, protocol: 'udp', port: open.udp.port },
+        { address, protocol: 'tcp', port: open.tcp.port },
       ]);
     } catch (error) {
       this.#onHost.delete(address);
@@ -165,7 +177,7 @@ export class Places {
       if (sandbox !== null && inside !== null) wanted.set(sandbox, inside);
     for (const [sandbox, open] of this.#inside) {
       if (wanted.has(sandbox) || open === 'opening') continue;
-      if (open !== 'gone') open.close();
+      if (open !== 'gone') this.#close(sandbox, open);
       this.#inside.delete(sandbox);
       this.#failed.delete(sandbox);
     }
@@ -185,15 +197,13 @@ export class Places {
         return;
       }
       const netns: NetnsRef = { fd: handle.fd };
-      const base = { ...this.#base(), address: insideAddress, port: dnsPort, netns, scopeOf };
+      const base = { ...this.#base(), address: insideAddress, netns, scopeOf };
       const taken = inherited;
       inherited = undefined;
-      const udp = await listenUdp(withSocket(base, taken?.udp));
-      const tcp = await listenTcp(withSocket(base, taken?.tcp)).catch((error: unknown) => {
-        udp.close();
-        throw error;
-      });
-      this.#inside.set(sandbox, newOpen(udp, tcp));
+      const againUntilMs = this.#againUntilMs(sandbox);
+      const open = await openPlace(base, { inherited: taken, atAnyPort: false, againUntilMs });
+      this.#inside.set(sandbox, open);
+      this.#tellOpen(sandbox, open);
       this.#failed.delete(sandbox);
     } catch (error) {
       const { code } = error as { readonly code?: unknown };
@@ -226,7 +236,7 @@ export class Places {
           : cookie === 'ENOENT' || cookie === 'ESRCH' || cookie === 'EINVAL';
       const state = this.#inside.get(sandbox);
       if (!isGone || typeof state !== 'object') continue;
-      state.close();
+      this.#close(sandbox, state);
       this.#inside.set(sandbox, 'gone');
     }
   }
@@ -255,35 +265,6 @@ export class Places {
   }
 }
 
-function newOpen(udp: Listener, tcp: Listener): Open {
-  return {
-    udp,
-    tcp,
-    close: () => {
-      udp.close();
-      tcp.close();
-    },
-  };
-}
-
-function closeSockets({ udp, tcp }: PlaceSockets): void {
-  closeSync(udp);
-  closeSync(tcp);
-}
-
-function withSocket<Base extends object>(base: Base, inherited: number | undefined): Base & { inherited?: number } {
-  return inherited === undefined ? base : { ...base, inherited };
-}
-
-/** Port 53, or another where the host has a resolver of its own on all addresses: the agent then leads packets there. */
-async function openAnyPort(
-  listen: (options: ListenOptions) => Promise<Listener>,
-  base: Omit<ListenOptions, 'port'>,
-): Promise<Listener> {
-  try {
-    return await listen({ ...base, port: dnsPort });
-  } catch (error) {
-    if ((error as { readonly code?: unknown }).code !== 'EADDRINUSE') throw error;
-    return listen({ ...base, port: 0 });
-  }
+function socketOf(fd: number): DnsSocket {
+  return { fd, inode: fstatSync(fd).ino };
 }

@@ -58,9 +58,18 @@ export interface DnsPlace {
   readonly port: number;
 }
 
+/** An open socket of the name server: its descriptor there, and its inode, for descriptors are used again. */
+export interface DnsSocket {
+  readonly fd: number;
+  readonly inode: number;
+}
+
 export type ToAgent =
   | { readonly say: 'hello'; readonly version: string; readonly pid: number }
   | { readonly say: 'places'; readonly places: readonly DnsPlace[]; readonly failed: readonly string[] }
+  /** Sockets of a place: an address, or the cookie of the sandbox that they are inside of. */
+  | { readonly say: 'open'; readonly place: string; readonly udp: DnsSocket; readonly tcp: DnsSocket }
+  | { readonly say: 'closed'; readonly place: string }
   | { readonly say: 'answer'; readonly id: number; readonly answer: DnsExplained };
 
 /** An answer with its reasons, for people. */

@@ -1,7 +1,9 @@
-import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { version } from '../../core/version.js';
 import type { Logger } from '../../lib/log.js';
+import { startWith } from './handover.js';
+import type { PlaceSockets } from './open-place.js';
 import { newLineReader, type ToAgent, type ToServer } from './protocol.js';
 
 export interface ServerLinkOptions {
@@ -9,14 +11,18 @@ export interface ServerLinkOptions {
   /** Program and arguments that run the name server. */
   readonly program: readonly string[];
   readonly log: Logger;
+  /** Those that a name server has left behind, for the next one. */
+  readonly sockets: () => ReadonlyMap<string, PlaceSockets>;
   /** A name server of this version is there and knows nothing of us yet. */
-  readonly onConnected: () => void;
+  readonly onConnected: (pid: number) => void;
   readonly onMessage: (message: Exclude<ToAgent, { readonly say: 'hello' }>) => void;
   /** It is gone, or was not there. */
   readonly onAway: () => void;
 }
 
-const retryMs = { first: 20, last: 1000 } as const;
+const retryMs = { first: 20, starting: 50, last: 1000 } as const;
+/** So long one that was started has until it listens; then another one is started. */
+const startMs = 10_000;
 /** So long another version has to take over the sockets; then the old one is stopped, and they are opened anew. */
 const replaceMs = 5000;
 
@@ -26,6 +32,7 @@ export class ServerLink {
   #socket: Socket | undefined;
   #isConnected = false;
   #isClosed = false;
+  #child: ChildProcess | undefined;
   #spawnedMs = -Infinity;
   #replacedMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
@@ -103,25 +110,37 @@ export class ServerLink {
     this.#hasFailed ||= !this.#isReplacing();
     this.#options.onAway();
     const nowMs = performance.now();
-    // One that was just started needs its time; one that cannot start is not tried without end.
-    if (!this.#isReplacing() && nowMs - this.#spawnedMs > Math.max(retryMs.last, this.#retryMs)) {
+    // One that cannot start is not tried without end.
+    if (
+      !this.#isReplacing() &&
+      !this.#isStarting() &&
+      nowMs - this.#spawnedMs > Math.max(retryMs.last, this.#retryMs)
+    ) {
       this.#spawnedMs = nowMs;
       this.#spawn();
     }
     this.#timer = setTimeout(() => this.connect(), this.#retryMs);
     this.#timer.unref();
-    this.#retryMs = Math.min(this.#retryMs * 2, retryMs.last);
+    this.#retryMs = Math.min(this.#retryMs * 2, this.#isStarting() ? retryMs.starting : retryMs.last);
   }
 
   #spawn(): void {
-    const [program, ...args] = this.#options.program;
-    if (program === undefined) return;
-    // In a session of its own: what ends the agent's group does not end it. Its log is the agent's.
-    const child = spawn(program, args, { detached: true, stdio: ['ignore', 'ignore', 'inherit'] });
-    child.on('error', (error) =>
-      this.#options.log.error({ error: error.message }, 'cannot start the name server; it is tried again'),
-    );
+    const child = startWith(this.#options.program, this.#options.sockets());
+    this.#child = child;
+    const end = (): void => {
+      if (this.#child === child) this.#child = undefined;
+    };
+    child.once('exit', end);
+    child.on('error', (error) => {
+      end();
+      this.#options.log.error({ error: error.message }, 'cannot start the name server; it is tried again');
+    });
     child.unref();
+  }
+
+  /** One that was just started needs its time. */
+  #isStarting(): boolean {
+    return this.#child !== undefined && performance.now() - this.#spawnedMs < startMs;
   }
 
   #hear(message: ToAgent, socket: Socket): void {
@@ -136,7 +155,7 @@ export class ServerLink {
     }
     this.#isConnected = true;
     this.#replacedMs = -Infinity;
-    this.#options.onConnected();
+    this.#options.onConnected(message.pid);
   }
 
   #replace(other: string, socket: Socket): void {

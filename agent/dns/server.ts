@@ -49,7 +49,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
   const { log } = io;
   const path = dnsSocketPath(options.runDir);
   const inherited = takeInherited();
-  if (inherited === null && (await isAnswered(path))) {
+  if (await isAnswered(path)) {
     log.info({ socket: path }, 'another name server is there');
     return;
   }
@@ -75,6 +75,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
     log,
     inherited: inherited ?? new Map(),
     onChange: tellPlaces,
+    onSockets: tell,
   });
   let stop = (): void => undefined;
   const stopped = new Promise<void>((resolve) => (stop = resolve));
@@ -103,6 +104,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
         places.closeInherited();
         if (inherited !== null) sayReady();
         tellPlaces();
+        places.tellSockets();
         return;
       default:
         if (tables.apply(message) && !isInSet) updateSoon();

@@ -120,10 +120,11 @@ export function newDns(
   host: AgentHost,
   { ruleSets, services }: { ruleSets: RuleSets; services: Services },
 ): DnsFeed | null {
-  const { options, state, own, journal, networks, bootId, log } = host;
+  const { options, native, state, own, journal, networks, bootId, log } = host;
   if (options.dns === undefined || options.dns === null) return null;
   const { program, domain, upstreams } = options.dns;
   return new DnsFeed({
+    native,
     socket: dnsSocketPath(options.runDir),
     program,
     settings: { domain, upstreams },

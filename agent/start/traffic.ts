@@ -68,13 +68,13 @@ export async function openTraffic(host: AgentHost): Promise<Traffic> {
   const sockDiag = await NetlinkConnection.open(native, { protocol: NETLINK_SOCK_DIAG });
   closers.push(() => sockDiag.close());
   const vxlan = (): ReservedPort => ({ protocol: 'udp', port: vxlanPortOf(host), holder: 'VXLAN' });
+  const names = host.options.dns === undefined || host.options.dns === null ? [] : nameServerPorts;
   const findHolder = newFindHolder(
     () => [...journal.endpoints()].map(({ record }) => record),
-    newFindListener(sockDiag, () => [vxlan()]),
+    newFindListener(sockDiag, () => [vxlan(), ...names]),
   );
   const services = newServices(host, { ruleSets, findHolder, ...toDatapath });
   closers.push(() => services.close());
-  const names = host.options.dns === undefined || host.options.dns === null ? [] : nameServerPorts;
   const reserved = (): ReservedPort[] => [vxlan(), ...names, ...services.published()];
   const ports = newPorts(host, { firewall, flows, findListener: newFindListener(sockDiag, reserved) });
 

@@ -59,10 +59,21 @@ Napi::Value pidfdWatch(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value pidfdGetfd(const Napi::CallbackInfo& info) {
+  const int pid = static_cast<int>(requireInteger(info[0], "pid", 1, INT_MAX));
+  const int fd = static_cast<int>(requireInteger(info[1], "fd", 0, INT_MAX));
+  const Fd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) throwErrno("pidfd_open " + std::to_string(pid));
+  Fd taken(static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
+  if (!taken) throwErrno("pidfd_getfd " + std::to_string(fd));
+  return Napi::Number::New(info.Env(), taken.release());
+}
+
 }  // namespace
 
 void exportPidfd(Napi::Env env, Napi::Object exports) {
   exports.Set("pidfdWatch", newFunction(env, "pidfdWatch", pidfdWatch));
+  exports.Set("pidfdGetfd", newFunction(env, "pidfdGetfd", pidfdGetfd));
 }
 
 }  // namespace tsnet

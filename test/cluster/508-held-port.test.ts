@@ -3,6 +3,7 @@ import type { ServiceView } from '../../core/api/service.js';
 import { ask, newBackend, ServiceProgram } from '../lab/service.js';
 import { place } from '../lab/place.js';
 import { underlayAddress } from '../lab/underlay.js';
+import { execIn } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
 
@@ -71,5 +72,38 @@ t.test('a port that something on a host has is not taken from it by a service', 
       await soon(`port ${port} to lead to the service`, async () => /^web/.test(await answers(12, port)));
     t.notMatch((await two.status()).warnings, [{ code: 'ERR_PORT_IN_USE' }]);
     for (const program of [late, backend.program, published.program, other.program]) await program.end();
+  });
+});
+
+t.test('a service does not take the name server’s port, and sandboxes go on to look up names', async (t) => {
+  await withLab(t, { hosts: 2 }, async (lab) => {
+    const [one, two] = [lab.host(1), lab.host(2)];
+    const { subnets } = await one.create({ name: 'front', ipv6: true });
+    const backend = await newBackend(lab, { host: 1, network: 'front', name: 'web' });
+    const publish = (protocol: string): string[] =>
+      `service create ${protocol} --network front --port 80:8080/${protocol} --selector app=web`
+        .split(' ')
+        .concat('--publish', '53:80');
+    for (const protocol of ['udp', 'tcp']) {
+      const refused = await one.tsnet(...publish(protocol));
+      t.match(refused, {
+        status: 1,
+        stderr: `publish: port 53/${protocol} is held on host h1 by the name server of tsnet`,
+      });
+      t.equal((await two.tsnet(...publish(protocol))).status, 0, 'a host that is not on the network does not know');
+      await soon('the host to have said so', async () => {
+        const { held = [] } = await one.api.call<ServiceView>('GET', `/v1/services/${protocol}`);
+        return held.some((port) => port.host === 'h1' && port.hostPort === 53);
+      });
+    }
+    const client = await lab.sandbox();
+    await one.attach('front', client);
+    for (const { gateway } of subnets)
+      for (const transport of ['+notcp', '+tcp'])
+        await soon(`an answer of ${gateway} by ${transport}`, async () => {
+          const words = ['+short', '+tries=1', '+time=2', transport, `@${gateway}`, 'web', 'A'];
+          return (await execIn(client, 'dig', ...words)).stdout.startsWith('10.');
+        });
+    await backend.program.end();
   });
 });

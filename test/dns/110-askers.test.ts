@@ -8,7 +8,7 @@ import { plain } from '../lab/plain.js';
 import { execIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
-import { startAsking } from './asking.js';
+import { nameServers, startAsking } from './asking.js';
 
 const dig = async (from: Sandbox, server: string, ...words: string[]): Promise<string> =>
   (await execIn(from, 'dig', '+tries=2', '+time=5', `@${server}`, ...words)).stdout;
@@ -164,8 +164,7 @@ t.test('who asks, and how', (t) =>
             if ((await lines(from, server, name, 'A')).join() !== address) return false;
           return true;
         };
-        const pid = async (): Promise<number> =>
-          Number(/pid=(\d+)/.exec((await h1.exec('ss', '-Hulnp', 'sport = :53')).stdout)?.[1] ?? 0);
+        const pid = async (): Promise<number> => Number((await nameServers(h1)).pids[0] ?? 0);
         await soon('all to be answered', isAnswered);
         const before = await pid();
         process.kill(before, 'SIGKILL');

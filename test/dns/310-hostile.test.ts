@@ -8,7 +8,7 @@ import { plain } from '../lab/plain.js';
 import { execIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
-import { startAsking } from './asking.js';
+import { nameServers, startAsking } from './asking.js';
 
 const options = { hosts: 1, agentArgs: ['--dns-upstream', '127.0.0.1#5300'] };
 
@@ -57,10 +57,7 @@ function startHostile(lab: Lab, from: Sandbox, [server, kind]: readonly [string,
   };
 }
 
-const pidOfServer = async (lab: Lab): Promise<string> => {
-  const { stdout } = await lab.host(1).exec('ss', '-Hulnp', 'sport = :53');
-  return /pid=(\d+)/.exec(stdout)?.[1] ?? '';
-};
+const pidOfServer = async (lab: Lab): Promise<string> => (await nameServers(lab.host(1))).pids[0] ?? '';
 
 /** A name server over UDP that answers everything with one address. */
 const upstreamProgram = `

@@ -3,11 +3,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { version } from '../../core/version.js';
-import type { LabHost } from '../lab/host.js';
 import { execIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
-import { startAsking } from './asking.js';
+import { nameServers, startAsking } from './asking.js';
 
 const build = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -33,14 +32,6 @@ function newVersion(folder: string, other: string): string {
 const short = async (from: Sandbox, server: string, name: string): Promise<string> =>
   (await execIn(from, 'dig', '+short', '+tries=2', '+time=5', `@${server}`, name)).stdout.trim();
 
-/** Processes that have the sockets, and the sockets' own numbers. */
-async function holders(host: LabHost): Promise<{ readonly pids: string[]; readonly sockets: string[] }> {
-  const { stdout } = await host.exec('ss', '-Htulnpe', 'sport = :53');
-  const all = (pattern: RegExp): string[] =>
-    [...new Set([...stdout.matchAll(pattern)].map(([, id = '']) => id))].sort();
-  return { pids: all(/pid=(\d+)/g), sockets: all(/ino:(\d+)/g) };
-}
-
 /** A process's nice value, and that of its session where the kernel shares out the processor by sessions. */
 function precedenceOf(pid: string): readonly (string | undefined)[] {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -64,24 +55,24 @@ t.test('a name server of another version goes on with the same sockets, and no q
     const within = '127.0.0.153';
     const isInside = async () => (await short(inside, within, 'inside')) === insideAddresses[0];
     await waitFor('the name inside', isInside, 20_000);
-    const before = await holders(h1);
+    const before = await nameServers(h1);
     const asking = [
       startAsking(web, gateway, { folder: lab.folder, name: 'web' }),
       startAsking(inside, within, { folder: lab.folder, name: 'inside' }),
     ];
     for (const start of [{ tsnet }, {}]) {
-      const { pids } = await holders(h1);
+      const { pids } = await nameServers(h1);
       await h1.agent.stop();
       await h1.startAgent(start);
       await waitFor(
         'another process alone to hold the sockets',
         async () => {
-          const now = await holders(h1);
+          const now = await nameServers(h1);
           return now.pids.length === 1 && now.pids[0] !== pids[0];
         },
         30_000,
       );
-      const [pid = ''] = (await holders(h1)).pids;
+      const [pid = ''] = (await nameServers(h1)).pids;
       t.ok(
         precedenceOf(pid).every((nice) => nice === '-7'),
         `process and session go first: ${precedenceOf(pid).join()}`,
@@ -92,7 +83,7 @@ t.test('a name server of another version goes on with the same sockets, and no q
       await waitFor('a name made since', async () => (await short(web, gateway, name)) === made.addresses[0], 20_000);
       t.ok(await isInside(), 'inside of a sandbox as well');
     }
-    t.same((await holders(h1)).sockets, before.sockets, 'the sockets are the same');
+    t.same((await nameServers(h1)).sockets, before.sockets, 'the sockets are the same');
     for (const each of asking) {
       const { asked, answered, again } = await each.end();
       t.ok(asked > 100);

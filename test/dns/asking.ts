@@ -1,29 +1,36 @@
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import type { LabHost } from '../lab/host.js';
 import { plain } from '../lab/plain.js';
 import type { Sandbox } from '../lab/sandbox.js';
 
-/** Asks for one name every 5 ms; each query is sent once more after a second, as resolvers do. */
+/**
+ * Asks for one name every 5 ms; each query is sent once more after a second, as resolvers do. The socket is connected, so
+ * that it is told where nobody listens.
+ */
 const program = `
 const socket = require('node:dgram').createSocket('udp4');
 const [, , server, question] = process.argv;
 const open = new Map();
-const counts = { asked: 0, answered: 0, again: 0 };
+const counts = { asked: 0, answered: 0, again: 0, refused: 0 };
 const send = (id) => {
   const query = Buffer.concat([Buffer.from('000001000001000000000000', 'hex'), Buffer.from(question, 'hex')]);
   query.writeUInt16BE(id, 0);
-  socket.send(query, 53, server);
+  socket.send(query, () => undefined);
 };
 socket.on('message', (answer) => {
   if (open.delete(answer.readUInt16BE(0)) && (answer[3] & 15) === 0) counts.answered += 1;
 });
-const timer = setInterval(() => {
+socket.on('error', () => (counts.refused += 1));
+let timer;
+const ask = () => {
   const id = counts.asked++ & 0xffff;
   open.set(id, setTimeout(() => { if (open.has(id)) { counts.again += 1; send(id); } }, 1000));
   send(id);
-}, 5);
+};
+socket.connect(53, server, () => (timer = setInterval(ask, 5)));
 process.stdin.on('end', () => {
   clearInterval(timer);
   setTimeout(() => { process.stdout.write(JSON.stringify(counts)); process.exit(); }, 2500);
@@ -35,6 +42,8 @@ export interface AskCounts {
   readonly answered: number;
   /** Sent a second time. */
   readonly again: number;
+  /** How often it was said that nobody listens there. */
+  readonly refused: number;
 }
 
 /** Starts asking inside a sandbox; `end` says how it went. */
@@ -57,4 +66,20 @@ export function startAsking(
       return JSON.parse(await output) as AskCounts;
     },
   };
+}
+
+/** Who reads a host's sockets for names, and the sockets' own numbers. The agent, which has duplicates, is left out. */
+export async function nameServers(host: LabHost): Promise<{ readonly pids: string[]; readonly sockets: string[] }> {
+  const { stdout } = await host.exec('ss', '-Htulnpe', 'sport = :53');
+  const all = (pattern: RegExp): string[] =>
+    [...new Set([...stdout.matchAll(pattern)].map(([, id = '']) => id))].sort();
+  return { pids: all(/pid=(\d+)/g).filter(isNameServer), sockets: all(/ino:(\d+)/g) };
+}
+
+function isNameServer(pid: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').includes('dns-server');
+  } catch {
+    return false;
+  }
 }

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, readFileSync, readlinkSync } from 'node:fs';
 import t from 'tap';
 
 import { native, openDescriptors, until } from './fixtures.js';
@@ -59,4 +60,21 @@ t.test('two hundred watches leave no descriptor', (t) => {
   for (const watch of watches) watch.close();
   t.same(openDescriptors(), descriptors);
   t.end();
+});
+
+t.test('a descriptor of another process is had as our own', async (t) => {
+  const { child, pid } = startCat();
+  t.teardown(() => child.kill('SIGKILL'));
+  const descriptors = openDescriptors();
+  const fd = native.pidfdGetfd(pid, 0);
+  t.equal(openDescriptors().length, descriptors.length + 1);
+  t.equal(readlinkSync(`/proc/self/fd/${fd}`), readlinkSync(`/proc/${pid}/fd/0`));
+  t.match(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'), /^flags:\s+02/m, 'closed on exec');
+  closeSync(fd);
+  t.throws(() => native.pidfdGetfd(pid, 4000), { code: 'EBADF' });
+  t.same(openDescriptors(), descriptors);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  t.throws(() => native.pidfdGetfd(pid, 0), { code: 'ESRCH', syscall: `pidfd_open ${pid}` });
+  t.throws(() => native.pidfdGetfd(process.pid, -1), { name: 'TypeError' });
 });
