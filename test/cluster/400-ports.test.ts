@@ -4,7 +4,7 @@ import type { PortView } from '../../core/api/port.js';
 import type { Lab } from '../lab/lab.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
 import { echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
-import { Talker } from '../lab/talker.js';
+import { Talker, withTalkers } from '../lab/talker.js';
 import type { Probe } from '../lab/talker-program.js';
 import type { Traffic } from '../lab/traffic.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
@@ -135,26 +135,23 @@ t.test('published ports', (t) =>
         await lab.host(1).create({ name: 'front' });
         await lab.host(1).create({ name: 'other' });
         await withServer(lab, 'front', [{ hostPort: 8080, port: 81, protocol: 'udp' }], async ({ sandbox }) => {
-          const seen = async (from: Sandbox, to: string): Promise<unknown> => {
-            const server = await listenIn(sandbox, 'listen-group', '0.0.0.0', 81, 'eth0');
-            const client = await listenIn(from, 'send-group', to, 8080, 'eth0', 'who am I');
-            const address = await server.expect('from');
-            await client.end();
-            await server.end();
-            return address;
-          };
           const [beside, alien] = [await lab.sandbox(), await lab.sandbox()];
           const [besideAddress] = (await lab.host(1).attach('front', beside)).addresses;
           const [alienAddress] = (await lab.host(1).attach('other', alien)).addresses;
           const own = (await lab.host(1).exec('ip', '-4', '-br', 'addr', 'show', 'type', 'bridge')).stdout;
-          t.equal(await seen(place(lab, 'lan'), host1[4]), underlayAddress(1), 'from outside');
-          t.equal(await seen(place(lab, 'h1'), host1[4]), host1[4], 'from the host');
-          t.equal(await seen(alien, host1[4]), alienAddress, 'from a container of another network');
-          const local = await seen(place(lab, 'h1'), '127.0.0.1');
-          t.match(own, `${String(local)}/`, 'by loopback: an address of the host in the network');
-          const near = await seen(beside, host1[4]);
-          t.not(near, besideAddress, 'from the same network');
-          t.match(own, `${String(near)}/`, 'an address of the host in the network');
+          const [lan, h1] = [place(lab, 'lan'), place(lab, 'h1')];
+          await withTalkers({ lan, h1, server: sandbox, beside, alien }, [81], async (talkers) => {
+            const seen = (from: Talker, address: string): Promise<string> =>
+              waitFor(`an answer from ${address}`, () => from.seenAs({ address, port: 8080 }), 20_000);
+            t.equal(await seen(talkers.lan, host1[4]), underlayAddress(1), 'from outside');
+            t.equal(await seen(talkers.h1, host1[4]), host1[4], 'from the host');
+            t.equal(await seen(talkers.alien, host1[4]), alienAddress, 'from a container of another network');
+            const local = await seen(talkers.h1, '127.0.0.1');
+            t.match(own, `${local}/`, 'by loopback: an address of the host in the network');
+            const near = await seen(talkers.beside, host1[4]);
+            t.not(near, besideAddress, 'from the same network');
+            t.match(own, `${near}/`, 'an address of the host in the network');
+          });
         });
       },
       'ranges and shifted ranges lead to their ports; host port 0 is chosen': async (t, lab) => {

@@ -4,6 +4,7 @@ import type { PortView } from '../../core/api/port.js';
 import type { Lab } from '../lab/lab.js';
 import { ownAddresses, place } from '../lab/place.js';
 import { echoBytes, execIn, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { withTalkers, type Talker } from '../lab/talker.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
@@ -17,17 +18,13 @@ const families: readonly Family[] = [4, 6];
 const addressOf = ({ addresses }: EndpointView, family: Family): string =>
   addresses.find((address) => address.includes(':') === (family === 6)) ?? '';
 
-/** The address that a server sees a client's datagrams come from. */
-async function seen(server: Sandbox, from: Sandbox, to: { address: string; port: number }): Promise<unknown> {
-  const listener = await listenIn(server, 'listen-group', to.address.includes(':') ? '::' : '0.0.0.0', 81, 'eth0');
-  const client = await listenIn(from, 'send-group', to.address, to.port, 'eth0', 'who am I');
-  try {
-    return await listener.expect('from');
-  } finally {
-    await client.end();
-    await listener.end();
-  }
-}
+/** The address that the server sees a client's datagrams come from, and answers. */
+const seen = (from: Talker, address: string): Promise<string> =>
+  waitFor(`an answer from ${address}`, () => from.seenAs({ address, port: 8081 }), 20_000);
+
+/** Whether it is answered by TCP. */
+const isAnswered = async (from: Talker, address: string): Promise<boolean> =>
+  from.open({ protocol: 'tcp', address, port: 8080 }).then((say) => say());
 
 async function answers(from: Sandbox, address: string, port: number): Promise<boolean> {
   return echoBytes(from, 'tcp', { address, port, sizeBytes: 16 }).then(
@@ -61,20 +58,22 @@ t.test('who reaches a published port, and as whom', (t) =>
         const stranger = await one.attach('other', alien);
         await two.attach('front', far);
         const own = await ownAddresses(place(lab, 'h1'), front);
-        for (const family of families) {
-          const to = { address: host1[family], port: 8081 };
-          const as = async (who: Sandbox, expected: string, what: string): Promise<void> => {
-            t.equal(await seen(server, who, to), expected, `${what}, IPv${family}`);
-          };
-          await as(place(lab, 'lan'), outside[family], 'from outside: its own');
-          await as(place(lab, 'h2'), host2[family], 'another host: its own');
-          await as(place(lab, 'h1'), host1[family], 'the host: the address that it went to');
-          await as(alien, addressOf(stranger, family), 'a container of another network: its own');
-          await as(far, host2[family], 'a container on another host: its host’s');
-          await as(beside, own[family], 'a container of the same network: the host’s in the network');
-          await as(server, own[family], 'the container itself: the host’s in the network');
-        }
-        t.equal(await seen(server, place(lab, 'h1'), { address: '127.0.0.1', port: 8081 }), own[4], 'by 127.0.0.1');
+        const [lan, h1, h2] = [place(lab, 'lan'), place(lab, 'h1'), place(lab, 'h2')];
+        await withTalkers({ lan, h1, h2, server, beside, alien, far }, [81], async (talkers) => {
+          for (const family of families) {
+            const as = async (who: keyof typeof talkers, expected: string, what: string): Promise<void> => {
+              t.equal(await seen(talkers[who], host1[family]), expected, `${what}, IPv${family}`);
+            };
+            await as('lan', outside[family], 'from outside: its own');
+            await as('h2', host2[family], 'another host: its own');
+            await as('h1', host1[family], 'the host: the address that it went to');
+            await as('alien', addressOf(stranger, family), 'a container of another network: its own');
+            await as('far', host2[family], 'a container on another host: its host’s');
+            await as('beside', own[family], 'a container of the same network: the host’s in the network');
+            await as('server', own[family], 'the container itself: the host’s in the network');
+          }
+          t.equal(await seen(talkers.h1, '127.0.0.1'), own[4], 'by 127.0.0.1');
+        });
       },
       'a port on a network without the default route is translated to the host’s own address': async (t, lab) => {
         const host = lab.host(1);
@@ -87,22 +86,19 @@ t.test('who reaches a published port, and as whom', (t) =>
         const routes = await mustExecIn(server, 'ip', 'route', 'show', 'default');
         t.match(routes, / dev eth0/, 'the default route is the other network’s');
         const own = await ownAddresses(place(lab, 'h1'), side);
-        const listener = await listenIn(server, 'listen-tcp', 80);
-        const clients = { outside: 'lan', 'the host': 'h1', 'another host': 'h2' };
-        for (const family of families) {
-          const address = host1[family];
-          for (const [what, name] of Object.entries(clients)) {
-            t.equal(
-              await seen(server, place(lab, name), { address, port: 8081 }),
-              own[family],
-              `${what}, IPv${family}`,
-            );
-            t.ok(await answers(place(lab, name), address, 8080), `${what} is answered, IPv${family}`);
+        const [lan, h1, h2] = [place(lab, 'lan'), place(lab, 'h1'), place(lab, 'h2')];
+        await withTalkers({ lan, h1, h2, server, alien }, [80, 81], async (talkers) => {
+          const clients = { outside: talkers.lan, 'the host': talkers.h1, 'another host': talkers.h2 };
+          for (const family of families) {
+            const address = host1[family];
+            for (const [what, client] of Object.entries(clients)) {
+              t.equal(await seen(client, address), own[family], `${what}, IPv${family}`);
+              t.ok(await isAnswered(client, address), `${what} is answered, IPv${family}`);
+            }
+            t.equal(await seen(talkers.alien, address), own[family], `a container, IPv${family}`);
+            t.ok(await isAnswered(talkers.server, address), `the container itself is answered, IPv${family}`);
           }
-          t.equal(await seen(server, alien, { address, port: 8081 }), own[family], `a container, IPv${family}`);
-          t.ok(await answers(server, address, 8080), `the container itself is answered, IPv${family}`);
-        }
-        await listener.end();
+        });
       },
       'a sandbox on several networks sees containers by the host’s address, all others by their own': async (
         t,
@@ -117,15 +113,15 @@ t.test('who reaches a published port, and as whom', (t) =>
         await host.attach('side', server);
         await host.attach('side', beside);
         const own = await ownAddresses(place(lab, 'h1'), main);
-        const listener = await listenIn(server, 'listen-tcp', 80);
-        for (const family of families) {
-          const address = host1[family];
-          t.equal(await seen(server, place(lab, 'lan'), { address, port: 8081 }), outside[family], `IPv${family}`);
-          t.equal(await seen(server, beside, { address, port: 8081 }), own[family], `a container, IPv${family}`);
-          t.ok(await answers(beside, address, 8080), `which is answered, IPv${family}`);
-          t.ok(await answers(place(lab, 'lan'), address, 8080), `as is the outside, IPv${family}`);
-        }
-        await listener.end();
+        await withTalkers({ lan: place(lab, 'lan'), server, beside }, [80, 81], async (talkers) => {
+          for (const family of families) {
+            const address = host1[family];
+            t.equal(await seen(talkers.lan, address), outside[family], `IPv${family}`);
+            t.equal(await seen(talkers.beside, address), own[family], `a container, IPv${family}`);
+            t.ok(await isAnswered(talkers.beside, address), `which is answered, IPv${family}`);
+            t.ok(await isAnswered(talkers.lan, address), `as is the outside, IPv${family}`);
+          }
+        });
       },
       'connect and run publish, and say which port was chosen': async (t, lab) => {
         const host = lab.host(1);

@@ -1,4 +1,4 @@
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import { loadNative } from '../../native/index.js';
 import { conntrackList, NETLINK_NETFILTER } from '../../lib/netlink/conntrack.js';
@@ -7,8 +7,8 @@ import type { Lab } from '../lab/lab.js';
 import { netnsPath } from '../lab/netns.js';
 import { NftTransactions } from '../lab/nft-transactions.js';
 import { place } from '../lab/place.js';
-import { canPing, echoBytes, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
-import { Talker } from '../lab/talker.js';
+import { canPing, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
+import { Talker, withTalkers } from '../lab/talker.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
@@ -43,6 +43,17 @@ async function flowsOf(lab: Lab, host: string): Promise<Map<number, string[]>> {
   }
 }
 
+const probeFrom = (from: Talker, address: string, port: number): Promise<boolean[]> =>
+  from.probe([{ protocol: 'udp', address, port, fromPort: 7000 }]);
+
+/** Sends a datagram, from a port that is always the same, until one is answered. */
+const sent = (from: Talker, address: string, port: number): Promise<unknown> =>
+  waitFor(`an answer from ${address} port ${port}`, async () => (await probeFrom(from, address, port))[0]);
+
+async function unanswered(t: Test, from: Talker, address: string, port: number): Promise<void> {
+  t.same(await probeFrom(from, address, port), [false], `nobody answers at ${address} port ${port}`);
+}
+
 t.test('connections that have no part in it outlive the end of a mapping and of an endpoint', async (t) => {
   await withLab(t, { hosts: 1 }, async (lab) => {
     const host = lab.host(1);
@@ -59,12 +70,12 @@ t.test('connections that have no part in it outlive the end of a mapping and of 
       await listenIn(lan, 'listen-udp', 5000),
       await listenIn(place(lab, 'h1'), 'listen-udp', 8082),
     ];
-    const send = (from: Sandbox, address: string, port: number): Promise<unknown> =>
-      echoBytes(from, 'udp', { address, port, sizeBytes: 8, fromPort: 7000 });
-    for (const address of [underlayAddress(11), underlayAddress6(11)])
-      for (const port of [8080, 8081, 8082]) await send(lan, address, port);
-    for (const from of [a.sandbox, client.sandbox])
-      for (const address of [underlayAddress(1), underlayAddress6(1)]) await send(from, address, 5000);
+    await withTalkers({ lan, a: a.sandbox, client: client.sandbox }, [], async (talkers) => {
+      for (const address of [underlayAddress(11), underlayAddress6(11)])
+        for (const port of [8080, 8081, 8082]) await sent(talkers.lan, address, port);
+      for (const from of [talkers.a, talkers.client])
+        for (const address of [underlayAddress(1), underlayAddress6(1)]) await sent(from, address, 5000);
+    });
     const others = (flows: Map<number, string[]>, ...ports: number[]): unknown => ports.map((port) => flows.get(port));
     const before = await flowsOf(lab, 'h1');
     t.same(
@@ -78,7 +89,7 @@ t.test('connections that have no part in it outlive the end of a mapping and of 
     t.same(others(await flowsOf(lab, 'h1'), 8081, 8082, 5000), others(before, 8081, 8082, 5000), 'and no others');
 
     // To a port that nobody had published: it came to the host, and would go on doing so.
-    await send(lan, underlayAddress(11), 8083).catch(() => undefined);
+    await withTalkers({ lan }, [], ({ lan }) => unanswered(t, lan, underlayAddress(11), 8083));
     t.equal((await flowsOf(lab, 'h1')).get(8083)?.length, 1);
     await host.json('endpoint', 'set', 'a', '-p', '8083:80/udp');
     await waitFor('those from before the mapping to go', async () => !(await flowsOf(lab, 'h1')).has(8083));
@@ -107,10 +118,8 @@ t.test('connections are told apart by host address, family and protocol too', as
     const server = await Talker.start(web.sandbox.enter, [80]);
     const client = await Talker.start(lan.enter, []);
     try {
-      const send = (address: string, port = 8080): Promise<unknown> =>
-        echoBytes(lan, 'udp', { address, port, sizeBytes: 8, fromPort: 7000 });
-      await send(own, 8081);
-      for (const address of [own, own6, second]) await send(address);
+      await sent(client, own, 8081);
+      for (const address of [own, own6, second]) await sent(client, address, 8080);
       const say = [
         await client.open({ protocol: 'tcp', address: own, port: 8080 }),
         await client.open({ protocol: 'tcp', address: own6, port: 8080 }),
@@ -134,12 +143,12 @@ t.test('connections are told apart by host address, family and protocol too', as
       await publish(...staying);
       await waitFor('what was sent to the mapping to be forgotten', async () => (await flows(true)).length === 0);
       await undisturbed('on remove');
-      await send(own).catch(() => undefined);
+      await unanswered(t, client, own, 8080);
       t.equal((await flows(true)).length, 1, 'a flow from before the mapping');
       await publish(changing, ...staying);
       await waitFor('it to be forgotten', async () => (await flows(true)).length === 0);
       await undisturbed('on add');
-      await t.resolves(send(own), 'and the mapping works');
+      await t.resolves(sent(client, own, 8080), 'and the mapping works');
     } finally {
       await client.end();
       await server.end();

@@ -1,7 +1,8 @@
 /**
  * One end of many connections, run inside a sandbox: `talker-program.js PORT…`. It echoes TCP and UDP on each of the
- * ports, but on those from 9000 up, where the client echoes and the server speaks first. What it is to do comes as
- * lines of JSON on standard input; each is answered by a line with its `id`. It ends when standard input does.
+ * ports, but on those from 9000 up, where the client echoes and the server speaks first. A datagram that asks who sent it
+ * is answered by the address that it came from. What it is to do comes as lines of JSON on standard input; each is
+ * answered by a line with its `id`. It ends when standard input does.
  */
 import { spawn } from 'node:child_process';
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
@@ -12,10 +13,13 @@ export interface Probe {
   readonly protocol: 'tcp' | 'udp' | 'icmp';
   readonly address: string;
   readonly port: number;
+  /** UDP: the port that it comes from; one of its own otherwise. */
+  readonly fromPort?: number;
 }
 
 export type Command =
   | { readonly what: 'probe'; readonly probes: readonly Probe[] }
+  | { readonly what: 'seen'; readonly address: string; readonly port: number }
   | { readonly what: 'open'; readonly probe: Probe }
   | { readonly what: 'say'; readonly connection: number }
   | { readonly what: 'push'; readonly port: number };
@@ -24,6 +28,8 @@ export type Command =
 const patienceMs = 1000;
 const firstPushPort = 9000;
 const any = '::';
+const whoAmI = 'who am I';
+const whoAmIAgainMs = 100;
 
 const accepted = new Map<number, Set<Socket>>();
 const opened: (() => Promise<boolean>)[] = [];
@@ -50,13 +56,17 @@ function listen(port: number): void {
     if (port < firstPushPort) socket.pipe(socket);
   }).listen(port, any);
   const udp = createSocket('udp6');
-  udp.on('message', (message, from) => udp.send(message, from.port, from.address, () => undefined));
+  udp.on('message', (message, from) => {
+    const answer = message.equals(Buffer.from(whoAmI)) ? from.address.replace(/^::ffff:/, '') : message;
+    udp.send(answer, from.port, from.address, () => undefined);
+  });
   udp.bind(port, any);
 }
 
-function udpTo({ address, port }: Probe): { socket: UdpSocket; send: () => void } {
+function udpTo({ address, port, fromPort = 0 }: Probe): { socket: UdpSocket; send: () => void } {
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   socket.on('error', () => undefined);
+  socket.bind(fromPort);
   return { socket, send: () => socket.send('x', port, address, () => undefined) };
 }
 
@@ -77,6 +87,25 @@ function sayUdp({ socket, send }: ReturnType<typeof udpTo>): Promise<boolean> {
     socket.once('message', hear);
     send();
     return () => socket.off('message', hear);
+  });
+}
+
+/** The address that a server sees datagrams to it come from; null where it does not answer. */
+function seenAs(address: string, port: number): Promise<string | null> {
+  return new Promise((resolve) => {
+    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+    const send = (): void => socket.send(whoAmI, port, address, () => undefined);
+    const again = setInterval(send, whoAmIAgainMs);
+    const answered = (answer: string | null): void => {
+      clearInterval(again);
+      clearTimeout(timer);
+      socket.close();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => answered(null), patienceMs);
+    socket.on('error', () => undefined);
+    socket.on('message', (message) => answered(message.toString('latin1')));
+    send();
   });
 }
 
@@ -119,6 +148,8 @@ async function act(command: Command): Promise<unknown> {
   switch (command.what) {
     case 'probe':
       return Promise.all(command.probes.map(probe));
+    case 'seen':
+      return seenAs(command.address, command.port);
     case 'open':
       return open(command.probe);
     case 'say':

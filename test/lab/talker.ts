@@ -50,6 +50,11 @@ export class Talker {
     return (await this.#ask({ what: 'probe', probes })) as boolean[];
   }
 
+  /** The address that a talker sees this one's datagrams to it come from; null where there is no answer. */
+  async seenAs(to: { readonly address: string; readonly port: number }): Promise<string | null> {
+    return (await this.#ask({ what: 'seen', ...to })) as string | null;
+  }
+
   /** Opens a connection that stays. */
   async open(probe: Probe): Promise<() => Promise<boolean>> {
     const connection = (await this.#ask({ what: 'open', probe })) as number;
@@ -84,5 +89,24 @@ export class Talker {
         reject,
       });
     });
+  }
+}
+
+/** A talker in each of the sandboxes while `body` runs; the one that is called `server` serves the ports. */
+export async function withTalkers<K extends string>(
+  sandboxes: Readonly<Record<K, { readonly enter: readonly string[] }>>,
+  ports: readonly number[],
+  body: (talkers: Readonly<Record<K, Talker>>) => Promise<void>,
+): Promise<void> {
+  const names = Object.keys(sandboxes) as K[];
+  const started = await Promise.allSettled(
+    names.map((name) => Talker.start(sandboxes[name].enter, name === 'server' ? ports : [])),
+  );
+  const talkers = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  try {
+    for (const each of started) if (each.status === 'rejected') throw each.reason;
+    await body(Object.fromEntries(names.map((name, at) => [name, talkers[at]])) as Record<K, Talker>);
+  } finally {
+    for (const talker of talkers) await talker.end();
   }
 }

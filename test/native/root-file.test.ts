@@ -17,6 +17,9 @@ import t, { type Test } from 'tap';
 
 import { native, openDescriptors, threadNames, until } from './fixtures.js';
 
+// Whose containers have users of their own, who have to come into the folders that are made for them.
+process.umask(0o022);
+
 const path = '/etc/resolv.conf';
 const old = 'nameserver 198.18.0.1\n# a line that makes it longer than what comes\n';
 const fresh = Buffer.from('nameserver 198.18.0.2\n');
