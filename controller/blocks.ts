@@ -22,6 +22,7 @@ import { hostState } from './liveness.js';
 import { getNextGeneration, listBlocks, putBlockChange } from './store/blocks.js';
 import { deleteCarve, getCarve, putCarve, putCarveReply, type CarveReply } from './store/carves.js';
 import { getAddressHolder } from './store/endpoints.js';
+import { serviceAt } from './service-views.js';
 import { getNetwork } from './store/networks.js';
 
 /** How long an owner has to give up an address. */
@@ -56,7 +57,11 @@ export async function requestBlock(
       const given = await giveServiceAddress(context, plan, { network: request.network, host });
       if (given !== null) return { block: given };
       if (request.address !== undefined)
-        throw addressInUse({ name: nameOf(context, request.network) }, request.address, 'a service');
+        throw addressInUse(
+          { name: nameOf(context, request.network) },
+          request.address,
+          serviceAt(context, request.network, request.address),
+        );
       refusedBy.add(plan.owner);
       continue;
     }

@@ -137,7 +137,7 @@ function itemsOf(context: ControllerContext, host: string, publication: Publicat
   for (const service of publication.services ?? []) {
     items.push({
       key: `service/${service.network}/${service.name}`,
-      keys: 4 + 4 * service.addresses.length,
+      keys: 5 + 4 * service.addresses.length,
       take: (txn) => refillService(context, txn, { service, mayManage }),
     });
   }

@@ -9,7 +9,7 @@ import { parseService } from '../core/service/parse.js';
 import type { Txn } from '../lib/etcd/txn.js';
 import { requestBlock } from './blocks.js';
 import { networkUnknown, type ControllerContext } from './context.js';
-import { checkPublished } from './services.js';
+import { claimPublished } from './service-ports.js';
 import { getBlock, getNextGeneration, loadBlocks, putBlockChange } from './store/blocks.js';
 import { getAddressHolder } from './store/endpoints.js';
 import { getNetwork } from './store/networks.js';
@@ -41,8 +41,8 @@ export async function refillService(
   const network = await getNetwork(txn, service.network);
   if (network === undefined) throw networkUnknown(service.network);
   const definition = parseService({ ...service, network: network.name }, network);
-  checkPublished(context, definition);
   const places = placesOf(network, service);
+  await claimPublished(context, txn, definition);
   await loadBlocks(
     txn,
     places.flatMap(({ whole, single }) => [whole, single].map((cidr) => ({ network: network.id, cidr }))),

@@ -5,7 +5,7 @@ import { isNamed, isSelectedBy } from '../core/service/backend.js';
 import { changeService, isRedefined } from '../core/service/change.js';
 import { commit, networkUnknown, readNetwork, type ControllerContext } from './context.js';
 import { lookUpService, serviceUnknown, serviceView } from './service-views.js';
-import { checkGuarded, checkPublished } from './services.js';
+import { checkGuarded, claimPublished } from './service-ports.js';
 import { getService, putService } from './store/services.js';
 
 /**
@@ -30,7 +30,7 @@ export async function updateService(
       const definition = changeService(before, update, network);
       if (update.publish !== undefined || update.ports !== undefined) {
         checkGuarded(context, definition);
-        checkPublished(context, definition);
+        await claimPublished(context, txn, definition);
       }
       const { v, generation, addresses, draining, createdAt } = before;
       after = { v, generation, ...definition, addresses, draining, createdAt };

@@ -2,6 +2,7 @@ import type { ServiceView } from '../core/api/service.js';
 import { TsnetError } from '../core/errors.js';
 import type { Endpoint, Service } from '../core/model.js';
 import { backendState, isSelectedBy } from '../core/service/backend.js';
+import { servicesMeant } from '../core/service/ref.js';
 import { findNetwork, requireReady, settingsOf, type ControllerContext } from './context.js';
 import { hostState } from './liveness.js';
 
@@ -71,12 +72,13 @@ export async function listServiceViews(
 /** A service by NAME where only one network has one of that name, or by NAME.NETWORK. Errors: ERR_SERVICE_UNKNOWN. */
 export function lookUpService(context: ControllerContext, ref: string): Service {
   requireReady(context);
-  const { service, network } = context.mirror.tables;
-  const all = [...service.all()].map(({ value }) => value);
-  const exact = all.find((one) => `${one.name}.${network.get('', one.network)?.value.name ?? ''}` === ref);
-  if (exact !== undefined) return exact;
-  const [first, ...others] = all.filter(({ name }) => name === ref);
-  if (first !== undefined && others.length === 0) return first;
+  const { service: services, network: networks } = context.mirror.tables;
+  const all = [...services.all()].map(({ value: service }) => ({
+    service,
+    network: { name: networks.get('', service.network)?.value.name ?? '' },
+  }));
+  const [first, ...others] = servicesMeant(all, ref);
+  if (first !== undefined && others.length === 0) return first.service;
   const details = { details: { field: 'service', value: ref } };
   if (first === undefined) throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" does not exist`, details);
   throw new TsnetError('ERR_SERVICE_UNKNOWN', `service: "${ref}" is there on ${others.length + 1} networks`, details);
@@ -85,6 +87,13 @@ export function lookUpService(context: ControllerContext, ref: string): Service 
 /** Errors: ERR_SERVICE_UNKNOWN. */
 export function findService(context: ControllerContext, ref: string): ServiceView {
   return serviceView(context, lookUpService(context, ref));
+}
+
+/** The service that has an address, for people. */
+export function serviceAt({ mirror }: ControllerContext, network: string, address: string): string {
+  const all = [...mirror.tables.service.group(network).values()].map(({ value }) => value);
+  const found = all.find(({ addresses }) => addresses.includes(address));
+  return found === undefined ? 'a service' : `service ${found.name}`;
 }
 
 export function serviceUnknown(ref: string): TsnetError {

@@ -15,6 +15,7 @@ import { blockAt, blockContaining, blockIndex, isReserved, isUsable, singleCidr,
 import type { Grid } from './grid.js';
 import { hash64 } from './mac.js';
 import type { Block, Network } from './model.js';
+import { serviceOwner } from './service/address.js';
 
 /**
  * The controller's decisions on blocks, as plans: pure functions of the network's block records that
@@ -123,6 +124,12 @@ export function addressInUse(network: Pick<Network, 'name'>, address: string, ho
     `address: ${address} of network ${JSON.stringify(network.name)} is held by ${holder}`,
     { details: { field: 'address', value: address, network: network.name, holder } },
   );
+}
+
+/** Who has a block, for people. */
+function ownerText(host: string | null | undefined): string {
+  if (host === serviceOwner) return 'a service';
+  return typeof host === 'string' ? `host ${host}` : 'another host';
 }
 
 /**
@@ -286,7 +293,7 @@ function planFixed(asked: Asked, text: string): BlockPlan {
   const address = formatAddr(addr);
   const single = index.byCidr.get(singleCidr(addr));
   if (single !== undefined && single.host === host) return { kind: 'yours', block: single };
-  if (single !== undefined && single.host !== null) throw addressInUse(network, address, `host ${single.host}`);
+  if (single !== undefined && single.host !== null) throw addressInUse(network, address, ownerText(single.host));
   const cidr = formatPrefix(blockContaining(grid.prefix, addr));
   if (index.carvedIn(cidr).includes(address)) throw addressInUse(network, address, 'another host');
   const block = index.byCidr.get(cidr);
@@ -328,7 +335,7 @@ export function planCarved(gift: CarveGift): BlockPlan {
   const single = asked.index.byCidr.get(singleCidr(addr));
   if (single !== undefined && single.host === host) return { kind: 'yours', block: single };
   if (asked.index.carvedIn(cidr).includes(formatAddr(addr))) {
-    throw addressInUse(network, formatAddr(addr), single?.host === undefined ? 'another host' : `host ${single.host}`);
+    throw addressInUse(network, formatAddr(addr), ownerText(single?.host));
   }
   if (asked.index.byCidr.get(cidr)?.host === owner) return carveOut(asked, addr, owner);
   throw new TsnetError(

@@ -15,6 +15,8 @@ export const settingsKey = `${root}settings`;
 export const skyDnsKey = `${root}skydns`;
 /** Read and written by whatever adds or removes subnets, of any network. */
 export const subnetsGuardKey = `${root}guards/subnets`;
+/** Read and written by whatever publishes a port of hosts for a service. */
+export const publishedGuardKey = `${root}guards/published`;
 /** Read and written by whatever says which places controllers and their store have. */
 export const placesGuardKey = `${root}guards/places`;
 
@@ -58,7 +60,7 @@ export const macsPrefix = (network: string): string => `${root}macs/${network}/`
 
 /** A key taken apart. */
 export type Key =
-  | { readonly kind: 'epoch' | 'settings' | 'subnets-guard' | 'places-guard' }
+  | { readonly kind: 'epoch' | 'settings' | 'subnets-guard' | 'published-guard' | 'places-guard' }
   | { readonly kind: 'network' | 'controller'; readonly id: string }
   | { readonly kind: 'name' | 'policy'; readonly name: string }
   | { readonly kind: 'vni'; readonly vni: number }
@@ -104,7 +106,7 @@ function parseShort(table: string, a: string): Key | undefined {
     case 'controllers':
       return { kind: 'controller', id: a };
     case 'guards':
-      return a === 'subnets' || a === 'places' ? { kind: `${a}-guard` } : undefined;
+      return a === 'subnets' || a === 'published' || a === 'places' ? { kind: `${a}-guard` } : undefined;
     default:
       return undefined;
   }

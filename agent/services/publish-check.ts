@@ -3,6 +3,7 @@ import { TsnetError } from '../../core/errors.js';
 import type { Network, Service } from '../../core/model.js';
 import { changeService } from '../../core/service/change.js';
 import { parseService } from '../../core/service/parse.js';
+import { servicesMeant } from '../../core/service/ref.js';
 import type { RelayedCall } from '../local-api/relay.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import type { FindHolder } from './held-ports.js';
@@ -65,10 +66,8 @@ function changed(state: PublishCheckOptions['state'], ref: string, body: Service
   const all = [...state.networks()].flatMap((network) =>
     [...state.servicesOf(network.id)].map((service) => ({ network, service })),
   );
-  const exact = all.filter(({ network, service }) => `${service.name}.${network.name}` === ref);
-  const named = exact.length > 0 ? exact : all.filter(({ service }) => service.name === ref);
-  const [found] = named;
-  if (found === undefined || named.length > 1) return null;
+  const [found, ...others] = servicesMeant(all, ref);
+  if (found === undefined || others.length > 0) return null;
   const { network, service } = found;
   const before = new Set((service.publish ?? []).map(({ hostPort, protocol }) => `${hostPort}/${protocol}`));
   const { publish = [] } = changeService(service, body, network);

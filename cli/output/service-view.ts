@@ -54,7 +54,7 @@ export const serviceView: View<ServiceView> = {
     {
       title: 'PUBLISHED',
       wide: true,
-      cell: ({ publish = [] }) => publish.map(({ hostPort, port }) => `${hostPort}:${port}`).join(','),
+      cell: ({ publish = [] }) => publish.map(({ hostPort, port, protocol }) => `${hostPort}:${port}/${protocol}`).join(','),
     },
     {
       title: 'HELD',

@@ -1,7 +1,7 @@
-import { addressKey, serviceKey, servicesPrefix } from '../../core/keys.js';
+import { addressKey, publishedGuardKey, serviceKey, servicesPrefix } from '../../core/keys.js';
 import type { Service } from '../../core/model.js';
 import type { Txn } from '../../lib/etcd/txn.js';
-import { decodeRecord, encodeRecord } from './record.js';
+import { decodeRecord, encodeRecord, type Guard } from './record.js';
 
 export async function getService(txn: Txn, network: string, name: string): Promise<Service | undefined> {
   const kv = await txn.get(serviceKey(network, name));
@@ -15,6 +15,17 @@ export async function listServices(txn: Txn, network: string): Promise<readonly 
 
 export function putService(txn: Txn, service: Service): void {
   txn.put(serviceKey(service.network, service.name), encodeRecord(service));
+}
+
+/**
+ * Makes this transaction exclude every other one that publishes ports for a service. The revision at which the last one
+ * did; 0: there is none before.
+ */
+export async function putPublishedGuard(txn: Txn): Promise<number> {
+  const kv = await txn.get(publishedGuardKey);
+  const generation = kv === undefined ? 0 : decodeRecord<Guard>(kv).generation;
+  txn.put(publishedGuardKey, encodeRecord({ v: 1, generation: generation + 1 }));
+  return kv?.modRevision ?? 0;
 }
 
 /** Stands for a service where it holds an address. */

@@ -187,7 +187,11 @@ export function newTable({ vxlanPort }: TableOptions): Table {
       {
         name: 'nat-out',
         hook: { type: 'nat', hook: 'output', priority: -100 },
-        rules: ['fib daddr type local jump published'],
+        rules: [
+          // No answer would come back to it, as there is no route_localnet for IPv6: refused, not left waiting.
+          'ip6 daddr ::1 return',
+          'fib daddr type local jump published',
+        ],
       },
       {
         name: 'published',
@@ -288,7 +292,6 @@ export function newTable({ vxlanPort }: TableOptions): Table {
           'ct status & dnat != dnat return',
           ...both('IP daddr @detour# snat IP to IP daddr map @own#'),
           'ip saddr 127.0.0.0/8 snat ip to ip daddr map @own4',
-          'ip6 saddr ::1 snat ip6 to ip6 daddr map @own6',
           ...both(
             // All others of the outside keep their address.
             'IP saddr != @nets# return',

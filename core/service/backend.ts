@@ -6,10 +6,11 @@ export type BackendEndpoint = FoundEndpoint & Pick<Endpoint, 'passing' | 'draini
 
 export type BackendState = 'ready' | 'failing' | 'draining' | 'down';
 
-/** Reports whether a reference means an endpoint: its id, its caller's id, its name or an alias. */
+/** Reports whether a reference means an endpoint: its id, its caller's id, or in any case its name or an alias. */
 export function isNamed(endpoint: BackendEndpoint, ref: string): boolean {
   const { id, callerId, name, aliases } = endpoint;
-  return id === ref || callerId === ref || name === ref || aliases.includes(ref);
+  const asName = ref.toLowerCase();
+  return id === ref || callerId === ref || name === asName || aliases.includes(asName);
 }
 
 /** Reports whether a service is for an endpoint, in whatever state it is. */
@@ -33,17 +34,20 @@ export function backendState(
   return service.health === undefined || endpoint.passing?.includes(service.name) === true ? 'ready' : 'failing';
 }
 
+/** What is found by it is looked at once more. */
+const refKey = (ref: string): string => `ref ${ref.toLowerCase()}`;
+
 /** Keys by which the services that may select an endpoint are found, whatever the number of services. */
 export function selectionKeys(endpoint: BackendEndpoint): string[] {
   const { id, callerId, name, aliases, labels } = endpoint;
   const refs = [id, callerId, ...(name === null ? [] : [name]), ...aliases];
-  return [...refs.map((ref) => `ref ${ref}`), ...Object.entries(labels).map(([key, value]) => `label ${key}=${value}`)];
+  return [...refs.map(refKey), ...Object.entries(labels).map(([key, value]) => `label ${key}=${value}`)];
 }
 
 /** The keys under which a service is found: one of its labels is enough, all of its backends are needed. */
 export function serviceKeys({ selector, backends = [] }: Service): string[] {
   const [label] = Object.entries(selector ?? {});
-  return label === undefined ? backends.map((ref) => `ref ${ref}`) : [`label ${label[0]}=${label[1]}`];
+  return label === undefined ? backends.map(refKey) : [`label ${label[0]}=${label[1]}`];
 }
 
 /** Up to so many backends each has the same number of slots: one. */

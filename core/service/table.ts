@@ -132,7 +132,12 @@ export const serviceTable: ServiceTable = {
         ...toServices,
       ],
     },
-    { name: 'nat-out', hook: { type: 'nat', hook: 'output', priority: -110 }, rules: toServices },
+    {
+      name: 'nat-out',
+      hook: { type: 'nat', hook: 'output', priority: -110 },
+      // No answer would come back to it, as there is no route_localnet for IPv6: refused, not left waiting.
+      rules: ['ip6 daddr ::1 return', ...toServices],
+    },
     {
       name: 'input',
       hook: { type: 'filter', hook: 'input', priority: -6 },

@@ -110,6 +110,12 @@ t.test('options of services', (t) =>
             }
           }
         }
+        for (const name of ['h1', 'h2']) {
+          const heard = await ask(place(lab, name), { address: '127.0.0.1', port: 8888, count: 40 });
+          t.same([heard.failed, Object.keys(heard.answers).length], [0, 3], `by 127.0.0.1 of ${name}`);
+          const refused = await ask(place(lab, name), { address: '::1', port: 8888, count: 1 });
+          t.match(refused.errors, [/ECONNREFUSED/], 'by [::1], which nothing leads on, it is refused at once');
+        }
         const client = await lab.sandbox();
         const attach = lab.host(1).attach('front', client, { ports: [{ hostPort: 8888, port: 80 }] as never });
         await t.rejects(attach, { code: 'ERR_PORT_IN_USE' }, 'no endpoint can have that port');

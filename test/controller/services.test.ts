@@ -73,12 +73,38 @@ void t.test('services', async (t) => {
     await refused(4789, 'udp', /4789\/udp is held by VXLAN/);
   });
 
+  await t.test('a port of hosts goes to one of the services that publish it at the same instant', async (t) => {
+    const names = ['left', 'right'];
+    for (const name of names) await one.call('POST', '/v1/networks', { name });
+    await create('later', { network: 'left' });
+    for (let round = 0; round < 6; round++) {
+      const publish = [{ hostPort: 9000 + round, port: 80 }];
+      const asked = [
+        ...names.flatMap((name) => both.map((at, number) => create(`p-${number}`, { network: name, publish }, at))),
+        two.call<ServiceView>('PATCH', '/v1/services/later.left', { publish }),
+      ];
+      const outcomes = await Promise.allSettled(asked);
+      const made = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+      t.same(made.length, 1, `round ${round}: ${made.map(({ name, network }) => `${name}.${network}`).join()}`);
+      for (const outcome of outcomes)
+        if (outcome.status === 'rejected') t.match(outcome.reason, { code: /ERR_PORT_IN_USE|ERR_SERVICE_EXISTS/ });
+      for (const { name, network: of } of made)
+        if (name !== 'later') await one.call('DELETE', `/v1/services/${name}.${of}`);
+    }
+    await one.call('DELETE', '/v1/services/later.left');
+    for (const name of names) await one.call('DELETE', `/v1/networks/${name}`);
+  });
+
   await t.test('a fixed address is that one, once, and is given back', async (t) => {
     const { addresses } = await create('fixed', { addresses: ['10.1.0.200'] });
     t.equal(addresses[0], '10.1.0.200');
     t.equal(addresses.length, 2, 'the other family is chosen');
-    await t.rejects(create('other', { addresses: ['10.1.0.200'] }), { code: 'ERR_ADDRESS_IN_USE' });
-    await t.rejects(grant(one, 'h1', network, '10.1.0.200'), { code: 'ERR_ADDRESS_IN_USE' });
+    const held = { code: 'ERR_ADDRESS_IN_USE', message: /10\.1\.0\.200 of network "front" is held by service fixed/ };
+    await t.rejects(create('other', { addresses: ['10.1.0.200'] }), held);
+    await t.rejects(grant(one, 'h1', network, '10.1.0.200'), {
+      code: 'ERR_ADDRESS_IN_USE',
+      message: /held by a service$/,
+    });
     await t.rejects(create('other', { addresses: ['10.2.0.1'] }), { code: 'ERR_ADDRESS_OUTSIDE_SUBNET' });
     await t.rejects(create('other', { addresses: ['10.1.0.1'] }), { code: 'ERR_ADDRESS_RESERVED' });
     await one.call('DELETE', '/v1/services/fixed');
@@ -88,7 +114,7 @@ void t.test('services', async (t) => {
   await t.test('a host gets an address out of a block of services, but none that is in use', async (t) => {
     const { addresses } = await create('web');
     const [used = ''] = addresses;
-    await t.rejects(grant(one, 'h1', network, used), { code: 'ERR_ADDRESS_IN_USE' });
+    await t.rejects(grant(one, 'h1', network, used), { code: 'ERR_ADDRESS_IN_USE', message: /held by service web$/ });
     const beside = used.replace(/\d+$/, (last) => String(Number(last) ^ 1));
     const { block } = await grant(two, 'h1', network, beside);
     t.equal(block.cidr, `${beside}/32`);
@@ -108,13 +134,14 @@ void t.test('services', async (t) => {
     await create('web', { network: 'back' });
     await t.rejects(one.call('GET', '/v1/services/web'), { code: 'ERR_SERVICE_UNKNOWN', message: /2 networks/ });
     t.equal((await one.call<ServiceView>('GET', '/v1/services/web.back')).network, 'back');
+    t.equal((await one.call<ServiceView>('GET', '/v1/services/WEB.Back')).network, 'back', 'in any case');
     t.equal((await one.call<ServiceView[]>('GET', '/v1/services?network=back')).length, 1);
     const { block } = await grant(one, 'h1', network);
     const address = block.cidr.replace(/(\d+)\/.*$/, (_whole, last: string) => String(Number(last) + 2));
     const fields = { addresses: [address], name: 'web-1', labels: { app: 'web' }, state: 'attached' } as const;
     const endpoint = newEndpoint(network.id, 'h1', fields);
     t.same(await publish(one, 'h1', { endpoints: [endpoint] }), { refused: [] });
-    const drained = await one.call<ServiceView>('PATCH', '/v1/services/web.front', { drain: ['web-1'] });
+    const drained = await one.call<ServiceView>('PATCH', '/v1/services/web.front', { drain: ['Web-1'] });
     t.same(
       drained.endpoints.map(({ name, state }) => [name, state]),
       [['web-1', 'draining']],

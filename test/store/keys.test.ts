@@ -6,6 +6,7 @@ void t.test('every key built is read back as what it was', async (t) => {
     [keys.epochKey, { kind: 'epoch' }],
     [keys.settingsKey, { kind: 'settings' }],
     [keys.subnetsGuardKey, { kind: 'subnets-guard' }],
+    [keys.publishedGuardKey, { kind: 'published-guard' }],
     [keys.networkKey('0123abcd'), { kind: 'network', id: '0123abcd' }],
     [keys.nameKey('front_end.1'), { kind: 'name', name: 'front_end.1' }],
     [keys.vniKey(8_388_608), { kind: 'vni', vni: 8_388_608 }],

@@ -80,7 +80,7 @@ t.test('backends are those selected, attached, alive, passing and not draining',
   t.notOk(isSelectedBy(service, { ...one, labels: {} }));
   t.notOk(isSelectedBy(service, { ...one, network: 'ffffffff' }));
   const byName = newService({}, { selector: {}, backends: ['none'] });
-  for (const ref of ['web-1', one.id, 'c1', 'www'])
+  for (const ref of ['web-1', 'WEB-1', one.id, 'c1', 'www', 'Www'])
     t.ok(isSelectedBy({ ...byName, backends: [ref] }, { ...one, aliases: ['www'] }), ref);
   const none = new Set<string>();
   t.equal(backendState(service, one, none), 'ready');
@@ -187,7 +187,7 @@ t.test('addresses come from blocks of services, each the next one', async (t) =>
 t.test('a change of an endpoint touches the services that are for it, before or after', async (t) => {
   const membership = new Membership();
   const service = newService();
-  const named = newService({}, { name: 'named', selector: {}, backends: ['web-2'] });
+  const named = newService({}, { name: 'named', selector: {}, backends: ['Web-2'] });
   membership.putEndpoint(newEndpoint(1));
   const [web, other] = [membership.putService(service), membership.putService(named)];
   t.same(
