@@ -53,9 +53,8 @@ interface ServiceParts {
 async function answerTo({ plugin, spool }: ServiceParts, frame: Buffer, caller: Caller): Promise<CniAnswer> {
   try {
     const call = decodeFrame(frame);
-    const answer = await plugin.call(call, caller);
-    if (answer.exit === 0 && call.environment['CNI_COMMAND'] === 'ADD') await spool.forget(call);
-    return answer;
+    const act = (): Promise<CniAnswer> => plugin.call(call, caller);
+    return await (call.environment['CNI_COMMAND'] === 'ADD' ? spool.around(call, act) : act());
   } catch (error) {
     return { exit: 1, stdout: formatError(toCniError(error), latestVersion) };
   }

@@ -1,8 +1,19 @@
-import { mkdirSync, readdirSync, statSync, watch } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '../lib/log.js';
 import { decodeFrame, maxFrameBytes, type CniCall } from './frame.js';
+import { fieldOf, isObject } from './json.js';
 import type { CniAnswer } from './plugin.js';
 
 export interface SpoolOptions {
@@ -11,13 +22,16 @@ export interface SpoolOptions {
   /** Does one call; status 0 takes it out of the spool. */
   readonly act: (call: CniCall) => Promise<CniAnswer>;
   readonly log: Logger;
-  /** A call that failed is tried again after this long; default 5 s. */
+  /** Calls that failed are tried again after this long, and then after twice as long; default 5 s. */
   readonly retryMs?: number;
 }
 
 const sweepMs = 10_000;
 /** Within one tick of the clock that files' times are of, an entry changes nothing of its folder's time; some machines have 100 a second. */
 const clockTickMs = 50;
+const maxRetryMs = 300_000;
+/** The native program writes a call within milliseconds: what is no older may still become one. */
+const partMs = 60_000;
 
 /**
  * Deletions that runtimes asked for while no agent was there. They were told that it is done, so it has to be: each
@@ -26,15 +40,23 @@ const clockTickMs = 50;
 export class Spool {
   readonly #options: SpoolOptions;
   #draining: Promise<void> | undefined;
+  /** Whether something may have been added since the folder was last looked at. */
+  #isStale = false;
   #retry: NodeJS.Timeout | undefined;
+  #retryMs: number;
   #stopWatching: (() => void) | undefined;
   /** Time of last change of the folder, when it was seen empty; null: it was not. */
   #emptyAtMs: number | null = null;
   /** Those that failed, until the next retry, each with the interface that it is about. */
   readonly #failed = new Map<string, string>();
+  /** Those that are tried once more. */
+  readonly #again = new Set<string>();
+  /** The ADDs under way. */
+  readonly #adding = new Set<CniCall>();
 
   constructor(options: SpoolOptions) {
     this.#options = options;
+    this.#retryMs = options.retryMs ?? 5000;
     mkdirSync(options.folder, { recursive: true, mode: 0o700 });
   }
 
@@ -44,12 +66,16 @@ export class Spool {
     const watcher = watch(folder, () => void this.drain());
     watcher.on('error', (error) => log.warn({ folder, error: error.message }, 'the CNI spool is no longer watched'));
     // Somebody may have replaced the folder, and then nobody tells.
-    const timer = setInterval(() => void this.drain(), sweepMs);
+    const timer = setInterval(() => {
+      this.#sweep();
+      void this.drain();
+    }, sweepMs);
     timer.unref();
     this.#stopWatching = () => {
       watcher.close();
       clearInterval(timer);
     };
+    this.#sweep();
     await this.drain();
   }
 
@@ -64,31 +90,39 @@ export class Spool {
     return this.#draining === undefined && this.#waiting().length === 0;
   }
 
-  /** Resolves when all that stood there at the time of the call has been tried. */
-  async drain(): Promise<void> {
-    if (this.#waiting().length === 0) return this.#draining;
-    await this.#draining;
-    this.#draining ??= this.#drain().finally(() => {
-      this.#draining = undefined;
-    });
-    await this.#draining;
+  /** Resolves when all that stood there at the time of the call has been tried; never rejects. */
+  drain(): Promise<void> {
+    this.#isStale = true;
+    this.#draining ??= this.#drain();
+    return this.#draining;
   }
 
-  /** Drops what failed for an interface: it has been added anew, and must not be deleted some time later. */
-  async forget(call: CniCall): Promise<void> {
-    const added = interfaceOf(call);
-    for (const [name, about] of this.#failed) {
-      if (about !== added) continue;
-      this.#failed.delete(name);
-      await rm(join(this.#options.folder, name), { force: true });
+  /**
+   * Works on an ADD. What failed for its interface is not tried meanwhile, and dropped once the ADD has succeeded: it
+   * must not delete some time later what has been added anew.
+   */
+  async around(call: CniCall, add: () => Promise<CniAnswer>): Promise<CniAnswer> {
+    this.#adding.add(call);
+    try {
+      const answer = await add();
+      if (answer.exit === 0 && this.#failed.size > 0) this.#forget(interfaceOf(call));
+      return answer;
+    } finally {
+      this.#adding.delete(call);
     }
   }
 
-  #waiting(): string[] {
+  #forget(added: string): void {
+    for (const [name, about] of this.#failed) {
+      if (about !== added) continue;
+      this.#failed.delete(name);
+      this.#remove(name);
+    }
+  }
+
+  #names(ending: string): string[] {
     try {
-      return this.#list()
-        .filter((name) => name.endsWith('.del') && !this.#failed.has(name))
-        .sort();
+      return this.#list().filter((name) => name.endsWith(ending));
     } catch {
       return [];
     }
@@ -105,53 +139,129 @@ export class Spool {
     return names;
   }
 
+  #waiting(): string[] {
+    return this.#names('.del')
+      .filter((name) => !this.#failed.has(name))
+      .sort();
+  }
+
   async #drain(): Promise<void> {
-    for (const name of this.#waiting()) await this.#try(name);
+    // Whoever called has to have its promise first.
+    await Promise.resolve();
+    while (this.#isStale) {
+      this.#isStale = false;
+      for (const name of this.#waiting()) await this.#try(name);
+    }
+    this.#draining = undefined;
+    this.#scheduleRetry();
+  }
+
+  #scheduleRetry(): void {
+    if (this.#failed.size === 0) this.#retryMs = this.#options.retryMs ?? 5000;
     if (this.#failed.size === 0 || this.#retry !== undefined) return;
     this.#retry = setTimeout(() => {
       this.#retry = undefined;
+      for (const name of this.#failed.keys()) this.#again.add(name);
       this.#failed.clear();
       void this.drain();
-    }, this.#options.retryMs ?? 5000);
+    }, this.#retryMs);
     this.#retry.unref();
+    this.#retryMs = Math.min(2 * this.#retryMs, maxRetryMs);
   }
 
   async #try(name: string): Promise<void> {
     const { folder, act, log } = this.#options;
-    const path = join(folder, name);
+    const file = join(folder, name);
+    const isAgain = this.#again.delete(name);
     let call: CniCall;
     try {
-      call = decodeFrame(await readBounded(path));
+      const bytes = readBounded(file);
+      if (bytes === null) return;
+      call = decodeFrame(bytes);
       if (call.environment['CNI_COMMAND'] !== 'DEL') throw new Error('it is no DEL');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-      log.error({ file: path, error: String(error) }, 'dropped a call from the CNI spool: it cannot be read');
-      await rm(path, { force: true });
+      if (isPassing(error)) {
+        this.#failed.set(name, '');
+        log.warn({ file, error: String(error) }, 'a DEL from the CNI spool cannot be read now; it is tried again');
+        return;
+      }
+      log.error({ file, error: String(error) }, 'dropped a call from the CNI spool: it cannot be read');
+      this.#remove(name);
       return;
     }
+    const about = interfaceOf(call);
     const container = call.environment['CNI_CONTAINERID'];
+    if (isAgain && [...this.#adding].some((each) => interfaceOf(each) === about)) {
+      this.#failed.set(name, about);
+      return;
+    }
     const answer = await act(call);
     if (answer.exit === 0) {
-      await rm(path, { force: true });
+      this.#remove(name);
       log.info({ container }, 'did a DEL that was asked for while no agent was there');
       return;
     }
-    this.#failed.set(name, interfaceOf(call));
+    this.#failed.set(name, about);
     log.warn({ container, answer: answer.stdout }, 'a DEL from the CNI spool failed; it is tried again');
   }
-}
 
-async function readBounded(path: string): Promise<Buffer> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    if (size > maxFrameBytes) throw new Error(`it is larger than ${maxFrameBytes} bytes`);
-    return await file.readFile();
-  } finally {
-    await file.close();
+  /** What cannot be removed would be done over and over: it waits for the next retry. */
+  #remove(name: string): void {
+    const path = join(this.#options.folder, name);
+    try {
+      rmSync(path, { force: true, recursive: true });
+    } catch (error) {
+      this.#failed.set(name, '');
+      this.#options.log.warn({ path, error: String(error) }, 'cannot remove a call from the CNI spool');
+    }
+  }
+
+  /** Removes what a program that was killed has left half written. */
+  #sweep(): void {
+    for (const name of this.#names('.part')) {
+      const status = statSync(join(this.#options.folder, name), { throwIfNoEntry: false });
+      if (status !== undefined && Date.now() - status.mtimeMs > partMs) this.#remove(name);
+    }
   }
 }
 
-function interfaceOf({ environment }: CniCall): string {
-  return `${environment['CNI_CONTAINERID'] ?? ''} ${environment['CNI_IFNAME'] ?? ''}`;
+/**
+ * A file's content; null where there is none any more. Anything else than a file of bounded length is an error. At one
+ * go, since the folder is in memory: a turn of the event loop for each of many takes longer than they do.
+ */
+function readBounded(path: string): Buffer | null {
+  let fd: number | undefined;
+  try {
+    // What is no file must not be waited for.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const status = fstatSync(fd);
+    if (!status.isFile()) throw new Error('it is no file');
+    if (status.size > maxFrameBytes) throw new Error(`it is larger than ${maxFrameBytes} bytes`);
+    return readFileSync(fd);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null;
+    throw error;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+const codeOf = (error: unknown): unknown => (error as Partial<NodeJS.ErrnoException>).code;
+
+/** Whether an error is about the machine's state rather than the file. */
+function isPassing(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'EIO', 'EAGAIN', 'EACCES', 'EPERM'].includes(String(codeOf(error)));
+}
+
+/** Network, container and interface: what the specification knows an attachment by. */
+function interfaceOf({ environment, stdin }: CniCall): string {
+  let config: unknown;
+  try {
+    config = JSON.parse(stdin);
+  } catch {
+    config = undefined;
+  }
+  const name = isObject(config) ? fieldOf(config, 'name') : undefined;
+  const words = [name, environment['CNI_CONTAINERID'], environment['CNI_IFNAME']];
+  return words.map((word) => (typeof word === 'string' ? word : '')).join(' ');
 }

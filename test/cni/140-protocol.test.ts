@@ -1,11 +1,6 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import t from 'tap';
 import { CniError } from '../../cni-plugin/error.js';
-import { encodeFrame, type CniCall } from '../../cni-plugin/frame.js';
 import { CniPlugin, type CniAnswer } from '../../cni-plugin/plugin.js';
-import { Spool } from '../../cni-plugin/spool.js';
 import type { NetworkCreate } from '../../core/api/network.js';
 import type {
   Attached,
@@ -298,41 +293,4 @@ t.test('GC goes on past failures and reports them together; STATUS has two codes
   t.equal((await rig.call('STATUS', { driver: 'overlay' })).exit, 0, 'a network that will be made');
   rig.attacher.ready = { isReady: false, isImpaired: true, reason: 'alone' };
   t.match(errorOf(await rig.call('STATUS', { driver: 'overlay' })), { code: 51, details: 'alone' });
-});
-
-t.test('the spool keeps a DEL until it has succeeded, and drops what is none', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'tsnet-spool-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const done: string[] = [];
-  let isBroken = true;
-  const act = (call: CniCall): Promise<CniAnswer> => {
-    const id = call.environment['CNI_CONTAINERID'] ?? '';
-    done.push(id);
-    return Promise.resolve({ exit: isBroken && id === 'c2' ? 1 : 0, stdout: '' });
-  };
-  const put = (name: string, command: string, id: string): void => {
-    writeFileSync(join(folder, name), encodeFrame({ environment: cniEnv(command, { id }), stdin: '{}' }));
-  };
-  put('2.del', 'DEL', 'c2');
-  put('1.del', 'DEL', 'c1');
-  put('3.del', 'ADD', 'c3');
-  writeFileSync(join(folder, '4.del'), 'rubbish');
-  writeFileSync(join(folder, '.5.part'), 'half written');
-  const spool = new Spool({ folder, act, log, retryMs: 20 });
-  await spool.start();
-  t.same(done, ['c1', 'c2'], 'in order');
-  t.same(readdirSync(folder), ['.5.part', '2.del']);
-  isBroken = false;
-  await waitFor('it to be tried again', () => readdirSync(folder).length === 1);
-  put('6.del', 'DEL', 'c6');
-  await waitFor('what is added to be done', () => done.includes('c6') && readdirSync(folder).length === 1);
-  put('7.del', 'DEL', 'c7');
-  await spool.drain();
-  t.ok(done.includes('c7'), 'a drain does what stands there now');
-  isBroken = true;
-  put('8.del', 'DEL', 'c2');
-  await waitFor('it to have failed', () => done.at(-1) === 'c2');
-  await spool.forget({ environment: cniEnv('ADD', { id: 'c2' }), stdin: '' });
-  t.same(readdirSync(folder), ['.5.part'], 'what was added anew is not deleted later');
-  await spool.close();
 });
