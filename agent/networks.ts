@@ -1,6 +1,7 @@
 import type { NetworkView } from '../core/api/network.js';
 import { TsnetError } from '../core/errors.js';
 import type { Network } from '../core/model.js';
+import { isNetworkRef } from '../core/name.js';
 import type { ClusterState } from './state/cluster-state.js';
 import type { ControllerClient } from './sync/controller-client.js';
 
@@ -28,6 +29,7 @@ export class Networks {
   async find(ref: string): Promise<Network> {
     const known = this.#state.networkByRef(ref);
     if (known !== undefined) return known;
+    if (!isNetworkRef(ref)) throw noNetwork(ref);
     const view = await this.#ask(ref);
     return (await this.#arrival(view.id)) ?? recordOf(view);
   }
@@ -68,3 +70,11 @@ export class Networks {
 
 /** A view names the networks joined to it, where a record has their ids: the stream brings those. */
 const recordOf = ({ joined: _, ...view }: NetworkView): Network => ({ v: 1, ...view });
+
+/** What nobody has to be asked about: whoever wrote it may have written anything. */
+function noNetwork(ref: string): TsnetError {
+  const short = ref.length > 64 ? `${ref.slice(0, 61)}...` : ref;
+  return new TsnetError('ERR_NETWORK_UNKNOWN', `there is no network ${JSON.stringify(short)}: it is no name of one`, {
+    details: { network: short },
+  });
+}

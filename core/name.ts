@@ -42,6 +42,11 @@ function refuse(code: ErrorCode, why: string, { field, value, hint }: Refusal): 
   });
 }
 
+/** Reports whether a text can be a network's name or id at all. */
+export function isNetworkRef(text: string): boolean {
+  return text.length <= nameLimits.network && PLAIN.test(text);
+}
+
 /**
  * Reads a network's name. Eight hexadecimal digits are refused, so that a reference is either a name
  * or an id, never both.
@@ -50,8 +55,7 @@ function refuse(code: ErrorCode, why: string, { field, value, hint }: Refusal): 
  */
 export function parseNetworkName(text: string, field = 'name'): string {
   const refusal = { field, value: text };
-  if (text.length > nameLimits.network || !PLAIN.test(text))
-    throw refuse('ERR_INVALID_NAME', 'is no network name', refusal);
+  if (!isNetworkRef(text)) throw refuse('ERR_INVALID_NAME', 'is no network name', refusal);
   if (ID_LIKE.test(text)) {
     throw refuse('ERR_INVALID_NAME', 'looks like a network id', {
       ...refusal,

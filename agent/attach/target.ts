@@ -38,16 +38,19 @@ export async function openTarget(native: NativeApi, target: Target): Promise<Net
   return handle;
 }
 
+/** What setns() and open() say of everything that a path can lead to but a namespace. */
+const isNoNamespace: ReadonlySet<string> = new Set(['EINVAL', 'EISDIR', 'ENOTTY', 'ENXIO', 'ELOOP', 'ENAMETOOLONG']);
+
 function targetError(target: Target, error: unknown): TsnetError {
   const code = (error as Partial<NativeError>).code;
   const details = { target: target.text };
-  if (code === 'ENOENT' || code === 'ESRCH') {
+  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESRCH') {
     return new TsnetError('ERR_SANDBOX_MISSING', `${target.text}: there is no such process or namespace`, {
       details,
       cause: error,
     });
   }
-  if (code === 'EINVAL' || code === 'EISDIR' || code === 'ENOTTY') {
+  if (isNoNamespace.has(String(code))) {
     return new TsnetError('ERR_INVALID_TARGET', `${target.text} is not a network namespace`, { details, cause: error });
   }
   const reason = error instanceof Error ? error.message : String(error);

@@ -148,18 +148,31 @@ static void put_json(struct text *text, const char *value, size_t length)
 	put_text(text, "\"");
 }
 
-static void write_all(int fd, const char *bytes, size_t length)
+/* False where not all could be written: whoever does not get an answer must not be told that all is well. */
+static bool write_all(int fd, const char *bytes, size_t length)
 {
 	while (length > 0) {
 		ssize_t written = write(fd, bytes, length);
 		if (written < 0 && errno == EINTR)
 			continue;
-		/* Whoever does not read the answer will see the status. */
 		if (written <= 0)
-			return;
+			return false;
 		bytes += written;
 		length -= (size_t)written;
 	}
+	return true;
+}
+
+/* What is closed stays unreadable and unwritable, but no socket of ours may become standard output. */
+static void claim_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/", O_PATH | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* What the configuration says, as far as it matters here. */
@@ -218,14 +231,14 @@ static void put_version_list(struct text *text, const char *quote, const char *s
 	}
 }
 
-static void print_version(void)
+static bool print_version(void)
 {
 	struct text text = { 0 };
 
 	put_text(&text, "{\"cniVersion\":\"" LATEST "\",\"supportedVersions\":[");
 	put_version_list(&text, "\"", ",");
 	put_text(&text, "]}\n");
-	write_all(STDOUT_FILENO, text.bytes, text.length);
+	return write_all(STDOUT_FILENO, text.bytes, text.length);
 }
 
 static void print_about(void)
@@ -559,8 +572,7 @@ static int receive_answer(int fd, long deadline_ms, const char **why)
 			return -1;
 		}
 	}
-	write_all(STDOUT_FILENO, answer.bytes + HEAD_BYTES, (size_t)length);
-	return answer.bytes[0];
+	return write_all(STDOUT_FILENO, answer.bytes + HEAD_BYTES, (size_t)length) ? answer.bytes[0] : 1;
 }
 
 /* ── the spool ─────────────────────────────────────────────────────────────── */
@@ -670,15 +682,14 @@ int main(void)
 	long deadline_ms = now_ms() + DEADLINE_MS;
 	enum verb verb;
 
+	claim_standard_files();
 	if (command == NULL || command[0] == '\0') {
 		print_about();
 		return 0;
 	}
 	verb = verb_of(command);
-	if (verb == VERSION) {
-		print_version();
-		return 0;
-	}
+	if (verb == VERSION)
+		return print_version() ? 0 : 1;
 	check_variables(verb);
 	read_stdin(&input);
 	check_config(&input);
