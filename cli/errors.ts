@@ -16,7 +16,11 @@ export function asTsnetError(thrown: unknown): TsnetError {
 /** A usage error of commander's in our words; `help` is the command that explains. */
 export function fromCommander(error: CommanderError, help: string): TsnetError {
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
-  const suggestion = rest.join(' ').replace(/^\((.*)\)$/, '$1 ');
+  // As docker has it.
+  const isNetwork = /^unknown command 'networks?'$/.test(first);
+  const suggestion = isNetwork
+    ? 'Leave it out: `tsnet ls`, `tsnet create`. '
+    : rest.join(' ').replace(/^\((.*)\)$/, '$1 ');
   return new TsnetError('ERR_USAGE', first, { hint: `${suggestion}See \`${help}\`.` });
 }
 

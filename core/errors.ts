@@ -109,7 +109,10 @@ export const errorRegistry = {
   // endpoints and sandboxes
   ERR_ENDPOINT_UNKNOWN: missing('See `tsnet endpoint ls`.', 3),
   ERR_ENDPOINT_EXISTS: conflict('Disconnect it first, or choose another --id or --ifname.'),
-  ERR_SANDBOX_MISSING: missing('The process or namespace is gone: check the pid or path.', 3),
+  ERR_SANDBOX_MISSING: missing(
+    "Check the pid or path; a container is given by a pid of its own, as pid:$(docker inspect -f '{{.State.Pid}}' NAME).",
+    3,
+  ),
   ERR_SANDBOX_IS_HOST: bad("The target is in the host's own network namespace: start it in one of its own.", 8),
   ERR_RESOLV_CONF: conflict(
     'Connect without --set-dns, and give the container the settings of `tsnet dns resolv-conf` by its runtime.',

@@ -9,6 +9,7 @@ import { answerCluster, openStubApi } from './stub-api.js';
 
 const wrong: readonly (readonly string[])[] = [
   ['lss'],
+  ['network', 'ls'],
   ['ls', 'extra'],
   ['ls', '--nope'],
   ['ls', '-o', 'xml'],

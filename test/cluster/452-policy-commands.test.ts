@@ -99,7 +99,7 @@ t.test('policies by the commands', (t) =>
           for (const [ends, what, isAllowed, rule] of rows) {
             const wanted = { said: [isAllowed, isAllowed], done: [isAllowed, isAllowed], rules: [rule, rule] };
             const names = ends.map(({ endpoint }) => endpoint.name).join(' → ');
-            let found = await askAndSend(lab, ends, what);
+            let found: Awaited<ReturnType<typeof askAndSend>> | undefined;
             await waitFor(`${names} ${what}`, async () => {
               found = await askAndSend(lab, ends, what);
               return JSON.stringify(found) === JSON.stringify(wanted);
@@ -215,13 +215,13 @@ async function checkRefusals(t: Test, lab: Lab): Promise<void> {
   await host.json('policy', 'create', 'held', '--select', 'role=held', '--deny-ingress');
   const before = await host.json<PolicyView[]>('policy', 'ls');
   const refused = async (code: string, message: RegExp, ...args: string[]): Promise<void> => {
-    const shown = await host.tsnet('policy', ...args);
-    t.not(shown.status, 0, `tsnet policy ${args.join(' ')} is refused`);
-    t.match(shown.stderr, /^error: .+\nhint: .+/, 'with an error and a hint');
-    const body: unknown = JSON.parse((await host.tsnet('policy', ...args, '-o', 'json')).stderr);
+    const { status, stderr } = await host.tsnet('policy', ...args, '-o', 'json');
+    t.not(status, 0, `tsnet policy ${args.join(' ')} is refused`);
+    const body: unknown = JSON.parse(stderr);
     if (!isErrorBody(body)) throw new Error(`not an error body: ${JSON.stringify(body)}`);
     t.equal(body.code, code);
     t.match(body.message, message);
+    t.match(body.hint, /./, 'and says what to do');
   };
   for (const [text, code, message] of files) {
     writeFileSync(path, text);
@@ -242,6 +242,8 @@ async function checkRefusals(t: Test, lab: Lab): Promise<void> {
     ['ERR_USAGE', /80\/icmp/, 'explain', '10.0.0.2', '10.0.0.1', '80/icmp'],
   ];
   for (const [code, message, ...args] of options) await refused(code, message, ...args);
+  const shown = await host.tsnet('policy', 'inspect', 'gone');
+  t.match(shown.stderr, /^error: .*"gone".*\nhint: .+/, 'people see an error and a hint');
   t.same(await host.json('policy', 'ls'), before, 'no policy has appeared or changed');
 
   writeFileSync(path, 'name: held\nselects: {}\negress: []\n---\nname: b\nselects: {}\nnetworks: [lan]\negress: []\n');
