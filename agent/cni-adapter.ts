@@ -35,7 +35,7 @@ import { linkGet } from '../lib/netlink/link.js';
 import { routeFromDump, routeListMessage } from '../lib/netlink/route.js';
 import type { NativeApi } from '../native/api.js';
 import type { Attachments } from './attach/attachments.js';
-import { getSandboxLink } from './attach/links.js';
+import { getSandboxLink } from './attach/sandbox-link.js';
 import type { OwnIndex } from './attach/own-index.js';
 import type { Steps } from './attach/steps.js';
 import { openTarget, parseTarget } from './attach/target.js';

@@ -1,27 +1,31 @@
-import { setTimeout as wait } from 'node:timers/promises';
 import type { AttachRequest, DetachRequest, EndpointUpdate, StepRequest } from '../../core/api/attach.js';
 import type { Family } from '../../core/addr.js';
 import { TsnetError, toTsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import type { Endpoint, Network } from '../../core/model.js';
 import { applyLabels, parseAliases } from '../../core/name.js';
-import { checkPorts, isSameBandwidth, isSamePorts } from '../../core/ports.js';
+import { checkPorts } from '../../core/ports.js';
 import type { Logger } from '../../lib/log.js';
 import { KeyedQueue } from '../../lib/sync/keyed-queue.js';
 import type { NativeApi } from '../../native/api.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { Journal } from '../journal/journal.js';
 import type { Carry } from './carry.js';
+import { ChosenMacs } from './chosen-macs.js';
+import type { EndpointLinks } from './endpoint-link.js';
+import type { EndpointLookup } from './lookup.js';
 import type { OwnIndex } from './own-index.js';
-import { checkRequest, gatewayFamilies, type CheckedRequest } from './request.js';
+import { assertSame, checkRequest, gatewayFamilies, type CheckedRequest } from './request.js';
 import { familiesOf, type OpenSandbox, type RemovalOptions, type Steps } from './steps.js';
-import { openTarget, parseTarget, type Target } from './target.js';
+import { openTarget, parseTarget } from './target.js';
 
 export interface AttachmentsOptions {
   readonly native: NativeApi;
   readonly journal: Journal;
   readonly own: OwnIndex;
   readonly steps: Steps;
+  readonly links: EndpointLinks;
+  readonly lookup: EndpointLookup;
   readonly carry: Carry;
   /** A network by name or id; asks a controller where this host does not know it yet. */
   readonly network: (ref: string) => Promise<Network>;
@@ -37,9 +41,6 @@ export interface AttachmentsOptions {
 const endpointsPerHost = { overlay: 1022, bridge: 1023, macvlan: Infinity } as const;
 /** How many of eth0, eth1, … are tried where the caller names none. */
 const ifnameTries = 64;
-/** How long a MAC is waited for that was on another host until just now. */
-const macWaitMs = 1000;
-const macLookMs = 50;
 
 /**
  * The verbs on own endpoints. One caller's id on one network is worked on in order, everything else in parallel; each
@@ -49,11 +50,11 @@ export class Attachments {
   readonly #options: AttachmentsOptions;
   readonly #queue = new KeyedQueue();
   readonly #ports = new Map<string, number>();
-  /** By network and MAC that somebody chose. */
-  readonly #macs = new KeyedQueue();
+  readonly #macs: ChosenMacs;
 
   constructor(options: AttachmentsOptions) {
     this.#options = options;
+    this.#macs = new ChosenMacs(options);
   }
 
   /** Resolves when what is under way has ended. */
@@ -84,10 +85,10 @@ export class Attachments {
       throw new TsnetError('ERR_INVALID_REQUEST', 'a reservation needs an id', { details: { field: 'id' } });
     return this.#inOrder(network.id, callerId, async () => {
       const known = this.#find(network.id, callerId, checked.ifname);
-      if (known !== undefined) return this.#assertSame(known, checked);
+      if (known !== undefined) return assertSame(known, checked);
       await this.#options.steps.checkPorts(network, checked);
       const ifname = checked.ifname ?? 'eth0';
-      return this.#byMac(network, checked.mac, async () => {
+      return this.#macs.claim(network, checked.mac, async () => {
         const entry = await this.#reserve(network, { checked, callerId, ifname });
         return this.#options.own.put({ ...entry, step: null });
       });
@@ -99,8 +100,8 @@ export class Attachments {
    * where it waits as `tsp-…` for its caller to move it.
    */
   async linkReserved(request: StepRequest): Promise<OwnEndpoint> {
-    const entry = this.#byRef(request.endpoint);
-    const network = this.#networkOf(entry);
+    const entry = this.#options.lookup.byRef(request.endpoint);
+    const network = this.#options.lookup.networkOf(entry);
     const link = (sandbox: OpenSandbox | null): Promise<OwnEndpoint> =>
       this.#inOrder(network.id, entry.record.callerId, async () => {
         const now = this.#options.own.get(entry.record.id) ?? entry;
@@ -119,8 +120,8 @@ export class Attachments {
 
   /** Writes addresses, routes and up inside an endpoint's sandbox; moves a link that still waits in the host there first. */
   async configure(request: StepRequest): Promise<OwnEndpoint> {
-    const entry = this.#byRef(request.endpoint);
-    const network = this.#networkOf(entry);
+    const entry = this.#options.lookup.byRef(request.endpoint);
+    const network = this.#options.lookup.networkOf(entry);
     const target = request.target ?? entry.record.sandbox;
     if (target === null)
       throw new TsnetError('ERR_INVALID_TARGET', 'the configure step needs a target', { details: { field: 'target' } });
@@ -146,13 +147,13 @@ export class Attachments {
    * removes nothing and is no error. In the background: see Steps.remove.
    */
   async detach(request: DetachRequest, how: RemovalOptions = {}): Promise<string[]> {
-    const network = await this.#networkOfDetach(request);
-    if (network === null) return [];
-    const callers = await this.#callersOf(network, request);
+    const meant = await this.#options.lookup.callersMeant(request);
+    if (meant === null) return [];
+    const { network, callers } = meant;
     const removed: OwnEndpoint[] = [];
     for (const callerId of callers) {
-      await this.#inOrder(network.id, callerId, async () => {
-        for (const entry of this.#options.own.ofCaller(network.id, callerId)) {
+      await this.#inOrder(network, callerId, async () => {
+        for (const entry of this.#options.own.ofCaller(network, callerId)) {
           if (request.ifname !== undefined && entry.record.ifname !== request.ifname) continue;
           await this.remove(entry, how);
           removed.push(entry);
@@ -165,37 +166,11 @@ export class Attachments {
 
   /** The endpoints that a detach would remove. */
   async meantBy(request: DetachRequest): Promise<OwnEndpoint[]> {
-    const network = await this.#networkOfDetach(request);
-    if (network === null) return [];
-    const callers = await this.#callersOf(network, request);
-    return callers
-      .flatMap((callerId) => [...this.#options.own.ofCaller(network.id, callerId)])
+    const meant = await this.#options.lookup.callersMeant(request);
+    if (meant === null) return [];
+    return meant.callers
+      .flatMap((callerId) => this.#options.own.ofCaller(meant.network, callerId))
       .filter(({ record }) => request.ifname === undefined || record.ifname === request.ifname);
-  }
-
-  /**
-   * The network of a detach. One that the cluster does not know (any more) may still have endpoints here: by its id, or
-   * as the only one of those unknown that the caller's sandbox or id is in.
-   */
-  async #networkOfDetach(request: DetachRequest): Promise<{ readonly id: string } | null> {
-    try {
-      return await this.#options.network(request.network);
-    } catch (error) {
-      const { code } = toTsnetError(error);
-      if (code !== 'ERR_NETWORK_UNKNOWN' && code !== 'ERR_CONTROLLER_UNREACHABLE') throw error;
-    }
-    const strays = [...this.#options.journal.endpoints()].filter(
-      ({ record }) => this.#options.knownNetwork(record.network) === undefined,
-    );
-    const byId = strays.find(({ record }) => record.network === request.network);
-    if (byId !== undefined) return { id: byId.record.network };
-    const own = strays.filter(
-      ({ record }) =>
-        (request.id ?? record.callerId) === record.callerId && (request.target ?? record.sandbox) === record.sandbox,
-    );
-    const networks = new Set(own.map(({ record }) => record.network));
-    const [only] = networks;
-    return only === undefined || networks.size > 1 ? null : { id: only };
   }
 
   /** Removes one endpoint in its caller's turn: for what happens without a caller (a sandbox that vanished). */
@@ -210,16 +185,17 @@ export class Attachments {
 
   /** Makes an endpoint's lost link again, in its caller's turn. */
   async relink(id: string): Promise<void> {
+    const { links } = this.#options;
     const entry = this.#options.own.get(id);
     if (entry === undefined) return;
     await this.#inOrder(entry.record.network, entry.record.callerId, async () => {
       const now = this.#options.own.get(id);
       if (now === undefined || now.record.state !== 'attached' || now.record.sandbox === null) return;
       await this.#withSandbox(now.record.sandbox, async (sandbox) => {
-        if (sandbox.cookie !== now.cookie || (await this.#options.steps.hasHostLink(now))) return;
-        if (await this.#options.steps.renameBack(now)) return;
+        if (sandbox.cookie !== now.cookie || (await links.hostIfindex(id)) !== undefined) return;
+        if (await links.renameBack(id)) return;
         try {
-          await this.#options.steps.attach(this.#networkOf(now), now, {
+          await this.#options.steps.attach(this.#options.lookup.networkOf(now), now, {
             sandbox,
             defaultRoutes: now.defaultRoutes,
             takeOver: false,
@@ -237,13 +213,13 @@ export class Attachments {
   /** Changes labels, aliases, published ports, and whether services pass it over. Errors: those of the fields; ERR_PORT_IN_USE and its like. */
   async update(ref: string, change: EndpointUpdate): Promise<OwnEndpoint> {
     const { own, journal, steps } = this.#options;
-    const entry = this.#byRef(ref);
+    const entry = this.#options.lookup.byRef(ref);
     return this.#inOrder(entry.record.network, entry.record.callerId, async () => {
       let now = own.get(entry.record.id) ?? entry;
       const labels = change.labels === undefined ? now.record.labels : applyLabels(now.record.labels, change.labels);
       const aliases = change.aliases === undefined ? now.record.aliases : parseAliases(change.aliases);
       if (change.ports !== undefined)
-        now = await steps.changePorts(this.#networkOf(now), now, checkPorts(change.ports));
+        now = await steps.changePorts(this.#options.lookup.networkOf(now), now, checkPorts(change.ports));
       const { draining: wasDraining = false, ...record } = now.record;
       const isDraining = change.draining ?? wasDraining;
       if (change.labels === undefined && change.aliases === undefined && isDraining === wasDraining) return now;
@@ -284,8 +260,8 @@ export class Attachments {
     }
     const known = this.#find(network.id, callerId, checked.ifname);
     if (known?.record.state === 'attached') {
-      this.#assertSame(known, checked);
-      if (network.driver === 'macvlan' || (await this.#options.steps.hasHostLink(known))) {
+      assertSame(known, checked);
+      if (network.driver === 'macvlan' || (await this.#options.links.hostIfindex(known.record.id)) !== undefined) {
         await this.#options.steps.mendInside(network, known, sandbox);
         return known;
       }
@@ -297,12 +273,7 @@ export class Attachments {
     if (known?.record.state === 'reserved') {
       return this.#link(network, known, { sandbox, defaultRoute: checked.defaultRoute, keepReservation: true });
     }
-    return this.#byMac(network, checked.mac, () => this.#attachFresh(network, request));
-  }
-
-  /** Those who choose one MAC wait for each other: whether it is free shows once the one before has its record. */
-  #byMac<T>(network: Network, mac: string | null, task: () => Promise<T>): Promise<T> {
-    return mac === null ? task() : this.#macs.run(`${network.id}/${mac}`, task);
+    return this.#macs.claim(network, checked.mac, () => this.#attachFresh(network, request));
   }
 
   /** Where the caller leaves the interface's name open, one that somebody else has taken is passed over. */
@@ -334,7 +305,6 @@ export class Attachments {
     request: { checked: CheckedRequest; callerId: string; ifname: string },
   ): Promise<OwnEndpoint> {
     const { own, steps } = this.#options;
-    if (request.checked.mac !== null) await this.#assertMacFree(network, request.checked.mac);
     const pending = this.#ports.get(network.id) ?? 0;
     if (own.countOf(network.id) + pending >= endpointsPerHost[network.driver]) {
       const message = `network ${network.name} has ${own.countOf(network.id)} endpoints on this host, as many as bridge ${bridgeName(network.id)} has ports`;
@@ -349,25 +319,6 @@ export class Attachments {
       if (left === 0) this.#ports.delete(network.id);
       else this.#ports.set(network.id, left);
     }
-  }
-
-  /**
-   * A bridge has one port for a MAC, and leads it to one host. Where two hosts choose it at once, the controller has the last
-   * word when it hears of the endpoints.
-   */
-  async #assertMacFree(network: Network, mac: string): Promise<void> {
-    const { own, macHolder } = this.#options;
-    const here = own.ofNetwork(network.id).find(({ record }) => record.mac === mac)?.record;
-    let holder = here ?? macHolder(network.id, mac);
-    for (let waitedMs = 0; here === undefined && holder !== undefined && waitedMs < macWaitMs; waitedMs += macLookMs) {
-      await wait(macLookMs);
-      holder = macHolder(network.id, mac);
-    }
-    if (holder === undefined) return;
-    const message = `MAC ${mac} is that of endpoint ${holder.id} on ${network.name}, on host ${holder.host}`;
-    throw new TsnetError('ERR_MAC_IN_USE', message, {
-      details: { field: 'mac', value: mac, network: network.name, endpoint: holder.id, host: holder.host },
-    });
   }
 
   async #link(
@@ -441,61 +392,6 @@ export class Attachments {
   #find(network: string, callerId: string, ifname: string | null): OwnEndpoint | undefined {
     const known = this.#options.own.ofCaller(network, callerId).filter((own) => own.record.state !== 'detaching');
     return ifname === null ? known[0] : known.find((own) => own.record.ifname === ifname);
-  }
-
-  /** A repetition may leave out what the first call said, but may not contradict it. */
-  #assertSame(known: OwnEndpoint, request: CheckedRequest): OwnEndpoint {
-    const { record } = known;
-    const differs =
-      request.addresses.some((address) => !record.addresses.includes(address)) ||
-      (request.mac !== null && request.mac !== record.mac) ||
-      (request.name !== null && request.name !== record.name) ||
-      (request.ports !== null && !isSamePorts(record.ports ?? [], request.ports)) ||
-      (request.bandwidth !== null && !isSameBandwidth(record.bandwidth ?? {}, request.bandwidth));
-    if (!differs) return known;
-    const message = `endpoint ${record.id} (${record.callerId}, ${record.ifname}) exists with ${record.addresses.join(', ')}, MAC ${record.mac}, name ${record.name ?? 'none'}, ${record.ports?.length ?? 0} published ports`;
-    throw new TsnetError('ERR_ENDPOINT_EXISTS', message, { details: { endpoint: record.id } });
-  }
-
-  async #callersOf(network: { readonly id: string }, request: DetachRequest): Promise<string[]> {
-    const { own, native, journal } = this.#options;
-    if (request.id !== undefined) return [request.id];
-    if (request.target === undefined) {
-      throw new TsnetError('ERR_INVALID_REQUEST', 'a detach needs a target or an id', { details: { field: 'target' } });
-    }
-    const target: Target = parseTarget(request.target);
-    const [cookie] = await native.netnsCookies([target.ref]);
-    const found =
-      typeof cookie === 'bigint'
-        ? own.ofSandbox(String(cookie))
-        : journal.endpointsOf(network.id).filter((each) => each.record.sandbox === target.text);
-    return [...new Set(found.filter((each) => each.record.network === network.id).map((each) => each.record.callerId))];
-  }
-
-  /** An endpoint by id, by caller's id or by name, where that is one. */
-  #byRef(ref: string): OwnEndpoint {
-    const { own, journal } = this.#options;
-    const byId = own.get(ref);
-    if (byId !== undefined) return byId;
-    const found = [...journal.endpoints()].filter(({ record }) => record.name === ref || record.callerId === ref);
-    const [only, ...others] = found;
-    if (only !== undefined && others.length === 0) return only;
-    const ids = found.map(({ record }) => record.id);
-    if (only !== undefined) {
-      throw new TsnetError('ERR_INVALID_REQUEST', `"${ref}" names several endpoints of this host: ${ids.join(', ')}`, {
-        details: { endpoints: ids },
-      });
-    }
-    throw new TsnetError('ERR_ENDPOINT_UNKNOWN', `this host has no endpoint "${ref}"`, { details: { endpoint: ref } });
-  }
-
-  #networkOf(entry: OwnEndpoint): Network {
-    const network = this.#options.knownNetwork(entry.record.network);
-    if (network !== undefined) return network;
-    throw new TsnetError(
-      'ERR_NETWORK_UNKNOWN',
-      `network ${entry.record.network} of endpoint ${entry.record.id} is not known here`,
-    );
   }
 
   /** Opens a target for as long as it is worked on; an open namespace would outlive its sandbox. */

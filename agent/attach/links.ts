@@ -1,28 +1,19 @@
 import { randomInt } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { TsnetError } from '../../core/errors.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
 import type { KernelObject } from '../../core/kernel.js';
-import { addrReplaceMessage } from '../../lib/netlink/addr.js';
+import type { BatchResult } from '../../lib/netlink/batch.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
-import { IFA_F_NODAD, IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
+import { IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
 import { isNetlinkError } from '../../lib/netlink/errors.js';
-import type { BatchResult, OnReply } from '../../lib/netlink/batch.js';
 import { exchange, exchangeInTurn } from '../../lib/netlink/exchange.js';
-import {
-  linkAddMessage,
-  linkDeleteMessage,
-  linkFromDump,
-  linkGet,
-  linkGetMessage,
-  linkSetMessage,
-} from '../../lib/netlink/link.js';
-import type { Link } from '../../lib/netlink/link-value.js';
+import { linkAddMessage, linkGet, linkGetMessage, linkSetMessage } from '../../lib/netlink/link.js';
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
-import { routeAddMessage, routeReplaceMessage } from '../../lib/netlink/route.js';
-import type { NativeApi, NetnsRef } from '../../native/api.js';
+import type { NativeApi } from '../../native/api.js';
 import { kernelError, parentUnknown, portsExhausted } from '../kernel-error.js';
 import { macvlanModes, requestsOf } from '../reconcile/request.js';
+import { assertConfigured, configureMessages, configureSandbox } from './sandbox-config.js';
+import { batchWithLink } from './sandbox-link.js';
 
 /** What the steps need of the kernel: a connection in the host namespace and the addon. */
 export interface KernelAccess {
@@ -30,9 +21,6 @@ export interface KernelAccess {
   readonly connection: NetlinkConnection;
   linkIndex(name: string): number | undefined;
 }
-
-/** Whether this kernel has IPv6 at all; without it there is nothing to set in a sandbox. */
-export const kernelHasIpv6 = existsSync('/proc/sys/net/ipv6');
 
 type VethPlan = Extract<SandboxPlan['link'], { kind: 'veth' }>;
 type MacvlanPlan = Extract<SandboxPlan['link'], { kind: 'macvlan' }>;
@@ -210,21 +198,6 @@ async function makeMacvlan(kernel: KernelAccess, plan: MacvlanPlan, netnsFd: num
   return { ifindex: null, sandboxIfindex: made.link.ifindex };
 }
 
-/** Sends messages of which the last gets a link; the first refusal, or the link. */
-async function batchWithLink(
-  messages: readonly NetlinkMessage[],
-  send: (messages: readonly NetlinkMessage[], onReply: OnReply) => Promise<BatchResult>,
-): Promise<{ readonly link: Link } | { readonly error: unknown }> {
-  let link: Link | undefined;
-  const results = await send(messages, (index, _header, reader) => {
-    if (index === messages.length - 1) link = linkFromDump(reader);
-  });
-  const refused = results.find((result) => result !== undefined);
-  if (refused !== undefined || link === undefined)
-    return { error: refused ?? new Error('the kernel did not describe the link') };
-  return { link };
-}
-
 async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error: unknown): Promise<TsnetError> {
   const ifname = plan.kind === 'veth' ? plan.peer.ifname : plan.ifname;
   if (isNetlinkError(error, 'EEXIST')) {
@@ -251,25 +224,6 @@ async function linkError(kernel: KernelAccess, plan: SandboxPlan['link'], error:
     return new TsnetError('ERR_PARENT_UNKNOWN', message, { details: { parent: plan.parent }, cause: error });
   }
   return kernelError(error);
-}
-
-/** The interface's name and mark inside the sandbox. */
-function sandboxEnd(plan: SandboxPlan): { readonly ifname: string; readonly alias: string } {
-  return plan.link.kind === 'veth' ? plan.link.peer : plan.link;
-}
-
-/**
- * Describes an interface inside a sandbox; undefined when it has none of that name.
- *
- * Equivalent to: `ip -n $ns -d link show dev $ifname`
- */
-export async function getSandboxLink(native: NativeApi, netns: NetnsRef, ifname: string): Promise<Link | undefined> {
-  const got = await batchWithLink([linkGetMessage(ifname)], (messages, onReply) =>
-    exchange(native, netns, messages, { onReply }),
-  );
-  if ('link' in got) return got.link;
-  if (isNetlinkError(got.error, 'ENODEV')) return undefined;
-  throw kernelError(got.error);
 }
 
 /**
@@ -299,113 +253,4 @@ export async function moveWaitingLink(
   }
   if (failed !== undefined) throw kernelError(failed);
   return true;
-}
-
-/** Where and how a sandbox is configured. */
-export interface ConfigureAt {
-  readonly netns: NetnsRef;
-  /** Of the interface inside the sandbox. */
-  readonly ifindex: number;
-  /** Takes a default route over from whoever has it; else one that is there stays. */
-  readonly takeOver: boolean;
-}
-
-function routeMessage(planned: SandboxPlan['routes'][number], at: Omit<ConfigureAt, 'netns'>): NetlinkMessage {
-  const { dst, gateway, metric } = planned;
-  const route = {
-    dst,
-    ifindex: at.ifindex,
-    ...(gateway === null ? {} : { gateway }),
-    ...(metric === undefined ? {} : { priority: metric }),
-  };
-  return at.takeOver || gateway === null ? routeReplaceMessage(route) : routeAddMessage(route);
-}
-
-/**
- * Addresses, routes, mark and up, inside the sandbox, in one batch. Repeating it changes nothing.
- *
- * Equivalent to: `ip -n $ns link set lo up`, `ip -n $ns addr replace … dev $ifname`,
- * `ip -n $ns link set $ifname addrgenmode none` where no address is IPv6, `ip -n $ns link set $ifname up`,
- * `ip -n $ns route replace …`
- * Errors: ERR_SANDBOX_MISSING, ERR_KERNEL.
- */
-export async function configureSandbox(native: NativeApi, plan: SandboxPlan, at: ConfigureAt): Promise<void> {
-  assertConfigured(plan, await exchange(native, at.netns, configureMessages(plan, at), { sysctls: plan.sysctls }));
-}
-
-/** Routes come last. */
-function configureMessages(plan: SandboxPlan, at: Omit<ConfigureAt, 'netns'>): NetlinkMessage[] {
-  const { ifindex } = at;
-  const { alias } = sandboxEnd(plan);
-  // Without an IPv6 subnet, a link-local address only costs: its probes and reports go to every port of the network.
-  const quiet = plan.hasIpv6 || !kernelHasIpv6 ? {} : { afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } };
-  return [
-    linkSetMessage('lo', { up: true }),
-    ...plan.addrs.map((addr) =>
-      addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 }),
-    ),
-    linkSetMessage(ifindex, { alias, ...quiet }),
-    linkSetMessage(ifindex, { up: true }),
-    ...plan.routes.map((route) => routeMessage(route, at)),
-  ];
-}
-
-/** A route that somebody else has there stays, and is no error. */
-function assertConfigured(plan: SandboxPlan, results: BatchResult): void {
-  const firstRoute = results.length - plan.routes.length;
-  const failed = results.find(
-    (result, index) => result !== undefined && !(index >= firstRoute && isNetlinkError(result, 'EEXIST')),
-  );
-  if (failed !== undefined) throw kernelError(failed);
-}
-
-/**
- * Removes an interface inside a sandbox, when it is ours: by its mark, or, where a crash came between the making of
- * a macvlan link and its mark, by the MAC that only the journal knew. A missing one is no error.
- *
- * Equivalent to: `ip -n $ns link delete $ifname`
- */
-export async function removeSandboxLink(
-  native: NativeApi,
-  netns: NetnsRef,
-  link: { ifname: string; alias: string; mac: string },
-): Promise<void> {
-  const found = await getSandboxLink(native, netns, link.ifname);
-  const isOurs = found?.alias === undefined ? found?.address === link.mac : found.alias === link.alias;
-  if (found === undefined || !isOurs) return;
-  const [failed] = await exchange(native, netns, [linkDeleteMessage(found.ifindex)]);
-  if (failed !== undefined && !isNetlinkError(failed, 'ENODEV')) throw kernelError(failed);
-}
-
-/**
- * Takes an interface inside a sandbox down and gives it another name, so that its own is free at once. Reports whether
- * the name is free: not where an interface of that name is not ours.
- *
- * @param link.ifindex where it should be; another interface cannot have the number, since it was chosen at random.
- *
- * Equivalent to: `ip -n $ns link set $ifname down`, `ip -n $ns link set $ifname name $aside`
- * Errors: ERR_KERNEL.
- */
-export async function setAsideSandboxLink(
-  native: NativeApi,
-  netns: NetnsRef,
-  link: { ifindex: number; ifname: string; alias: string; mac: string; aside: string },
-): Promise<boolean> {
-  const { ifname, aside } = link;
-  const messages = [...asideMessages(link.ifindex, aside), linkGetMessage(ifname)];
-  const [, , remaining] = await exchange(native, netns, messages);
-  if (isNetlinkError(remaining, 'ENODEV')) return true;
-  const found = await getSandboxLink(native, netns, ifname);
-  if (found === undefined) return true;
-  const isOurs = found.alias === undefined ? found.address === link.mac : found.alias === link.alias;
-  if (!isOurs) return false;
-  const failed = (await exchange(native, netns, asideMessages(found.ifindex, aside))).find(
-    (result) => result !== undefined && !isNetlinkError(result, 'ENODEV'),
-  );
-  if (failed !== undefined) throw kernelError(failed);
-  return true;
-}
-
-function asideMessages(ifindex: number, aside: string): NetlinkMessage[] {
-  return [linkSetMessage(ifindex, { up: false }), linkSetMessage(ifindex, { ifname: aside })];
 }

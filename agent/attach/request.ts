@@ -4,8 +4,9 @@ import { checkFeature } from '../../core/desired/feature.js';
 import { TsnetError } from '../../core/errors.js';
 import { parseMac } from '../../core/mac.js';
 import type { Bandwidth, Labels, Network, PortMapping } from '../../core/model.js';
-import { checkPorts } from '../../core/ports.js';
+import { checkPorts, isSameBandwidth, isSamePorts } from '../../core/ports.js';
 import { checkLabels, parseAliases, parseCallerId, parseEndpointName, parseIfname } from '../../core/name.js';
+import type { OwnEndpoint } from '../journal/entries.js';
 
 /** An attach request with everything checked that needs no state. */
 export interface CheckedRequest {
@@ -69,6 +70,20 @@ function checkAddresses(network: Network, texts: readonly string[]): string[] {
     taken.set(subnet, address);
     return address;
   });
+}
+
+/** A repetition may leave out what the first call said, but may not contradict it. Errors: ERR_ENDPOINT_EXISTS. */
+export function assertSame(known: OwnEndpoint, request: CheckedRequest): OwnEndpoint {
+  const { record } = known;
+  const differs =
+    request.addresses.some((address) => !record.addresses.includes(address)) ||
+    (request.mac !== null && request.mac !== record.mac) ||
+    (request.name !== null && request.name !== record.name) ||
+    (request.ports !== null && !isSamePorts(record.ports ?? [], request.ports)) ||
+    (request.bandwidth !== null && !isSameBandwidth(record.bandwidth ?? {}, request.bandwidth));
+  if (!differs) return known;
+  const message = `endpoint ${record.id} (${record.callerId}, ${record.ifname}) exists with ${record.addresses.join(', ')}, MAC ${record.mac}, name ${record.name ?? 'none'}, ${record.ports?.length ?? 0} published ports`;
+  throw new TsnetError('ERR_ENDPOINT_EXISTS', message, { details: { endpoint: record.id } });
 }
 
 /** Families for which a network gives a sandbox a way out. */

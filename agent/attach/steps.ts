@@ -2,32 +2,24 @@ import { parseAddr, type Family } from '../../core/addr.js';
 import { drivers } from '../../core/desired/drivers.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
 import { TsnetError } from '../../core/errors.js';
-import { asideName, formatId, markOf, vethName, waitingName } from '../../core/ids.js';
+import { formatId, waitingName } from '../../core/ids.js';
 import { macForAddr } from '../../core/mac.js';
 import type { Endpoint, Network, PortMapping } from '../../core/model.js';
 import { failpoint } from '../../lib/failpoint.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
-import { isNetlinkError } from '../../lib/netlink/errors.js';
-import { linkGet, linkList, linkSet } from '../../lib/netlink/link.js';
 import { randomBytesOf } from '../../lib/random-bytes.js';
 import type { NativeApi } from '../../native/api.js';
 import { limitLink, type LimitedLink } from '../bandwidth/limits.js';
 import { ownerOf, type Datapath } from '../datapath/datapath.js';
 import type { Journal } from '../journal/journal.js';
 import type { OwnEndpoint } from '../journal/entries.js';
-import {
-  configureSandbox,
-  getSandboxLink,
-  joinSandbox,
-  kernelHasIpv6,
-  makeLink,
-  moveWaitingLink,
-  removeSandboxLink,
-  setAsideSandboxLink,
-} from './links.js';
+import type { DeferredDeletions } from './deferred-deletions.js';
+import type { EndpointLinks } from './endpoint-link.js';
+import { joinSandbox, makeLink, moveWaitingLink } from './links.js';
 import type { OwnIndex } from './own-index.js';
 import type { CheckedRequest } from './request.js';
-import { openTarget, parseTarget } from './target.js';
+import { configureSandbox, kernelHasIpv6 } from './sandbox-config.js';
+import { getSandboxLink } from './sandbox-link.js';
 
 /** Published ports, from the claim to the rules. */
 export interface EndpointPorts {
@@ -49,8 +41,9 @@ export interface StepParts {
   readonly settled: (owner: string, timeoutMs: number) => Promise<void>;
   /** Says that an owner's objects are being made here: the reconciler leaves them alone until that has ended. */
   readonly lend: (owner: string, made: Promise<unknown>) => void;
-  /** Deletes a link; deletions that coincide share their waiting. */
-  readonly deleteLink: (ifindex: number) => Promise<void>;
+  readonly links: EndpointLinks;
+  /** Deletes discarded links, some time. */
+  readonly deletions: Pick<DeferredDeletions, 'add'>;
   readonly journal: Journal;
   readonly own: OwnIndex;
   readonly datapath: Datapath;
@@ -84,10 +77,6 @@ export interface RemovalOptions {
 }
 
 const settleMs = 5000;
-const deleteAgainMs = 2000;
-/** Deletions in the background are gathered this long, or until there are so many. */
-const gatherMs = 200;
-const gatheredLinks = 64;
 
 /**
  * The steps of an attach and of a detach, each writing the journal before it touches the kernel. What calls them
@@ -95,10 +84,6 @@ const gatheredLinks = 64;
  */
 export class Steps {
   readonly #parts: StepParts;
-  /** Links to be deleted in the background, by ifindex: those that still wait, with their endpoint's id, and those under way. */
-  readonly #discarded = new Map<number, string>();
-  readonly #deletions = new Map<number, Promise<void>>();
-  #gathering: NodeJS.Timeout | undefined;
 
   constructor(parts: StepParts) {
     this.#parts = parts;
@@ -266,7 +251,7 @@ export class Steps {
     entry: OwnEndpoint,
     at: { sandbox: OpenSandbox; defaultRoutes: readonly Family[]; takeOver: boolean },
   ): Promise<OwnEndpoint> {
-    const { native, own, journal, datapath, bootId } = this.#parts;
+    const { native, own, journal, datapath, links, bootId } = this.#parts;
     const { record } = entry;
     const { sandbox } = at;
     const netns = { fd: sandbox.fd };
@@ -296,7 +281,7 @@ export class Steps {
     const attached: Endpoint = { ...configuring.record, state: 'attached', generation: journal.nextGeneration() };
     datapath.setOwn(network, attached);
     await this.#parts.ports.publish({ ...configuring, record: attached });
-    const hostIfindex = record.bandwidth === undefined ? undefined : await this.#hostLink(entry);
+    const hostIfindex = record.bandwidth === undefined ? undefined : await links.hostIfindex(record.id);
     if (hostIfindex !== undefined) await this.#limit(attached, { hostIfindex, sandboxIfindex: found.ifindex, netns });
     return own.put({ ...configuring, record: attached, step: null });
   }
@@ -329,7 +314,7 @@ export class Steps {
    * Errors: ERR_KERNEL.
    */
   async remove(entry: OwnEndpoint, how: RemovalOptions = {}): Promise<void> {
-    const { own, journal, datapath, releaseAddresses } = this.#parts;
+    const { own, journal, datapath, links, deletions, releaseAddresses } = this.#parts;
     const { record } = entry;
     failpoint('detach.before');
     if (entry.step !== 'detach') {
@@ -341,149 +326,24 @@ export class Steps {
     }
     failpoint('detach.journal.after');
     datapath.removeOwn(record);
-    const removal = how.inBackground === true ? this.#discardLink(entry) : this.#removeLink(entry).then(() => null);
+    const removal = how.inBackground === true ? links.discard(entry) : links.remove(entry).then(() => null);
     const [discarded] = await Promise.all([removal, this.#parts.ports.unpublish(record)]);
     failpoint('detach.link.after');
     this.#parts.ports.release(record.id);
     releaseAddresses(record.network, record.addresses);
     own.remove(record.id);
     failpoint('detach.done');
-    if (discarded !== null) this.#deleteSoon(discarded, record.id);
-  }
-
-  /** Resolves when no link is left to be deleted in the background. */
-  async idle(): Promise<void> {
-    this.#deleteDiscarded();
-    await Promise.all(this.#deletions.values());
+    if (discarded !== null) deletions.add(discarded, record.id);
   }
 
   /** Takes the link of an endpoint back and keeps its reservation. */
   async unlink(entry: OwnEndpoint): Promise<void> {
     this.#parts.datapath.removeOwn(entry.record);
-    await Promise.all([this.#removeLink(entry), this.#parts.ports.unpublish(entry.record)]);
+    await Promise.all([this.#parts.links.remove(entry), this.#parts.ports.unpublish(entry.record)]);
   }
 
   async #limit(endpoint: Endpoint, link: LimitedLink): Promise<void> {
     if (endpoint.bandwidth !== undefined) await limitLink(this.#parts, link, endpoint.bandwidth);
-  }
-
-  /**
-   * Gives the host's end of an endpoint's link its name back, where somebody has changed it. Reports whether that was so.
-   *
-   * Equivalent to: `ip link set dev $other name tsv-…`
-   */
-  async renameBack(entry: OwnEndpoint): Promise<boolean> {
-    const { id } = entry.record;
-    const alias = markOf('veth', id);
-    const link = (await linkList(this.#parts.connection, { kind: 'veth' })).find((each) => each.alias === alias);
-    if (link === undefined) return false;
-    await linkSet(this.#parts.connection, link.ifindex, { ifname: vethName(id) });
-    return true;
-  }
-
-  /** Reports whether the host's end of an endpoint's link is there. Equivalent to: `ip -d link show dev tsv-…` */
-  async hasHostLink(entry: OwnEndpoint): Promise<boolean> {
-    return (await this.#hostLink(entry)) !== undefined;
-  }
-
-  async #hostLink(entry: OwnEndpoint): Promise<number | undefined> {
-    const { id } = entry.record;
-    const marks = [markOf('veth', id), markOf('macvlan', id)];
-    for (const name of [vethName(id), waitingName(id)]) {
-      const link = await linkGet(this.#parts.connection, name).catch((error: unknown) => {
-        if (isNetlinkError(error, 'ENODEV')) return undefined;
-        throw error;
-      });
-      if (link?.alias !== undefined && marks.includes(link.alias)) return link.ifindex;
-    }
-    return undefined;
-  }
-
-  /**
-   * Frees an interface's name in its sandbox, where it has the ifindex of the host's end. The ifindex of the host's end, which is still to be deleted; null where
-   * the whole link is gone.
-   */
-  async #discardLink(entry: OwnEndpoint): Promise<number | null> {
-    const known = this.#parts.linkIndex(vethName(entry.record.id));
-    const ifindex = known !== undefined && known === entry.ifindexHint ? known : await this.#hostLink(entry);
-    if (ifindex !== undefined && (await this.#freeName(entry, ifindex))) return ifindex;
-    await this.#removeLink(entry);
-    return null;
-  }
-
-  async #freeName(entry: OwnEndpoint, ifindex: number): Promise<boolean> {
-    const { native, bootId } = this.#parts;
-    const { sandbox, ifname, id, mac } = entry.record;
-    if (sandbox === null || entry.cookie === null || entry.bootId !== bootId) return true;
-    const netns = await native.netnsOpen(parseTarget(sandbox).ref).catch(() => null);
-    if (netns === null) return true;
-    try {
-      if (String(netns.cookie) !== entry.cookie) return true;
-      const link = { ifindex, ifname, alias: markOf('peer', id), mac, aside: asideName(id) };
-      return await setAsideSandboxLink(native, { fd: netns.fd }, link);
-    } catch {
-      // Its deletion frees the name as well, only later.
-      return false;
-    } finally {
-      netns.close();
-    }
-  }
-
-  /**
-   * Gathers deletions: each holds the kernel's lock of all links for 10 to 20 ms, several together no longer, and the next
-   * attach or detach would wait for it. Most sandboxes end meanwhile, and take the link with them.
-   */
-  #deleteSoon(ifindex: number, id: string): void {
-    this.#discarded.set(ifindex, id);
-    if (this.#discarded.size >= gatheredLinks) this.#deleteDiscarded();
-    this.#gathering ??= setTimeout(() => this.#deleteDiscarded(), gatherMs);
-  }
-
-  #deleteDiscarded(): void {
-    clearTimeout(this.#gathering);
-    this.#gathering = undefined;
-    const discarded = [...this.#discarded];
-    this.#discarded.clear();
-    for (const [ifindex, id] of discarded) {
-      const deletion = this.#parts
-        .deleteLink(ifindex)
-        .catch(() => {
-          const again = setTimeout(() => void this.#deleteAgain(id), deleteAgainMs);
-          again.unref();
-        })
-        .finally(() => this.#deletions.delete(ifindex));
-      this.#deletions.set(ifindex, deletion);
-    }
-  }
-
-  /** By name and mark: the ifindex may be another link's by now. */
-  async #deleteAgain(id: string): Promise<void> {
-    const link = await linkGet(this.#parts.connection, vethName(id)).catch(() => undefined);
-    if (link?.alias === markOf('veth', id) && this.#parts.own.get(id) === undefined) this.#deleteSoon(link.ifindex, id);
-  }
-
-  async #removeLink(entry: OwnEndpoint): Promise<void> {
-    const ifindex = await this.#hostLink(entry);
-    if (ifindex !== undefined) {
-      await this.#parts.deleteLink(ifindex);
-      return;
-    }
-    const { sandbox, ifname, id, mac } = entry.record;
-    if (sandbox === null || entry.cookie === null || entry.bootId !== this.#parts.bootId) return;
-    // Opened once: the process's number may be another's by the time that it is looked up again.
-    const netns = await openTarget(this.#parts.native, parseTarget(sandbox)).catch((error: unknown) => {
-      if (error instanceof TsnetError && error.code !== 'ERR_KERNEL') return null;
-      throw error;
-    });
-    if (netns === null) return;
-    try {
-      if (String(netns.cookie) !== entry.cookie) return;
-      // A macvlan endpoint has no end in the host namespace; a veth's peer that is still there has lost its other end.
-      const link = { ifname, alias: markOf('macvlan', id), mac };
-      await removeSandboxLink(this.#parts.native, { fd: netns.fd }, link);
-    } finally {
-      netns.close();
-    }
   }
 }
 

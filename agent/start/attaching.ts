@@ -1,5 +1,9 @@
+import type { Network } from '../../core/model.js';
 import { Attachments } from '../attach/attachments.js';
 import { Carry } from '../attach/carry.js';
+import { DeferredDeletions } from '../attach/deferred-deletions.js';
+import { EndpointLinks } from '../attach/endpoint-link.js';
+import { EndpointLookup } from '../attach/lookup.js';
 import { Steps } from '../attach/steps.js';
 import { isTransit } from '../joins.js';
 import { connectionsTo } from '../services/backend-sockets.js';
@@ -39,13 +43,23 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     carry.moveVtep();
     sync.registerAgain();
   });
+  const { connection } = reconciler;
+  const linkIndex = (name: string): number | undefined => reconciler.linkIndex(name);
+  const deleteLink = (ifindex: number): Promise<void> => reconciler.deleteLink(ifindex);
+  const links = new EndpointLinks({ native, connection, linkIndex, deleteLink, bootId });
+  const deletions = new DeferredDeletions({
+    deleteLink,
+    find: async (endpoint) => (own.get(endpoint) === undefined ? links.hostIfindex(endpoint) : undefined),
+  });
+  closers.push(() => deletions.idle());
   const steps = new Steps({
     native,
-    connection: reconciler.connection,
-    linkIndex: (name) => reconciler.linkIndex(name),
+    connection,
+    linkIndex,
     settled,
     lend: (owner, made) => reconciler.lend(owner, made),
-    deleteLink: (ifindex) => reconciler.deleteLink(ifindex),
+    links,
+    deletions,
     journal,
     own,
     datapath,
@@ -56,15 +70,18 @@ export function newAttaching(host: AgentHost, traffic: Traffic): Attaching {
     host: host.name,
     bootId,
   });
-  closers.push(() => steps.idle());
+  const network = (ref: string): Promise<Network> => networks.find(ref);
+  const knownNetwork = (id: string): Network | undefined => networks.known(id);
   const attachments = new Attachments({
     native,
     journal,
     own,
     steps,
+    links,
+    lookup: new EndpointLookup({ native, journal, own, network, knownNetwork }),
     carry,
-    network: (ref) => networks.find(ref),
-    knownNetwork: (id) => networks.known(id),
+    network,
+    knownNetwork,
     macHolder: (network, mac) =>
       [...state.endpointsOf(network)].find((endpoint) => endpoint.mac === mac && endpoint.host !== host.name),
     bootId,
