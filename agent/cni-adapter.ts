@@ -10,6 +10,7 @@ import {
   type Prefix,
 } from '../core/addr.js';
 import type { NetworkCreate } from '../core/api/network.js';
+import type { PortRequest } from '../core/api/port.js';
 import type {
   AddressRange,
   Attached,
@@ -26,7 +27,8 @@ import { subnetsOf } from '../core/desired/subnet.js';
 import { TsnetError, toTsnetError } from '../core/errors.js';
 import { bridgeName } from '../core/ids.js';
 import { macForBridge } from '../core/mac.js';
-import type { Labels, Network } from '../core/model.js';
+import type { Labels, Network, PortMapping } from '../core/model.js';
+import { checkPort } from '../core/ports.js';
 import { addrFromDump, addrListMessage } from '../lib/netlink/addr.js';
 import type { NetlinkConnection } from '../lib/netlink/connection.js';
 import { isNetlinkError } from '../lib/netlink/errors.js';
@@ -76,9 +78,11 @@ export class LocalAttacher implements Attacher {
   }
 
   async attach(request: AttacherRequest): Promise<Attached> {
-    const { ranges, ...attach } = request;
+    const { ranges, ports = [], ...attach } = request;
     const { attachments } = this.#options;
-    return this.#make(request, ranges, (addresses) => attachments.attach({ ...attach, addresses }));
+    const wanted = ports.length === 0 ? [] : await this.#wantedPorts(request, ports);
+    const more = wanted.length === 0 ? {} : { ports: wanted };
+    return this.#make(request, ranges, (addresses) => attachments.attach({ ...attach, ...more, addresses }));
   }
 
   async reserve(request: ReserveRequest): Promise<Attached> {
@@ -180,6 +184,21 @@ export class LocalAttacher implements Attacher {
     return { isReady: false, isImpaired: true, reason };
   }
 
+  /**
+   * Runtimes hand the ports of a container to each of its networks: one network leads there, and one that is internal
+   * leaves them to others.
+   */
+  async #wantedPorts(request: AttacherRequest, ports: readonly PortRequest[]): Promise<PortRequest[]> {
+    const { journal, networks } = this.#options;
+    const network = await networks.find(request.network);
+    if (network.internal) return [];
+    const held = [...journal.endpoints()].flatMap(({ record }) => {
+      const isSame = record.callerId === request.id && record.sandbox === request.target;
+      return isSame && record.network !== network.id ? (record.ports ?? []) : [];
+    });
+    return held.length === 0 ? [...ports] : ports.filter((port) => !held.some((mapping) => leadsTo(mapping, port)));
+  }
+
   async #make(
     request: ReserveRequest,
     ranges: readonly (readonly AddressRange[])[] | undefined,
@@ -247,6 +266,18 @@ export class LocalAttacher implements Attacher {
       labels: record.labels,
     };
   }
+}
+
+/** Reports whether a mapping does for the same port of the host what is asked for. */
+function leadsTo(mapping: PortMapping, port: PortRequest): boolean {
+  const wanted = checkPort(port);
+  return (
+    mapping.protocol === wanted.protocol &&
+    mapping.hostAddress === wanted.hostAddress &&
+    mapping.hostPort <= wanted.hostPort &&
+    mapping.hostPortEnd >= wanted.hostPortEnd &&
+    mapping.port - mapping.hostPort === wanted.port - wanted.hostPort
+  );
 }
 
 /** What a sandbox with an interface of somebody else's making should have. */

@@ -1,3 +1,4 @@
+import { isUnspecified, parseAddr } from '../core/addr.js';
 import type { PortRequest } from '../core/api/port.js';
 import type { AddressRange, AttacherRequest, ReserveRequest } from '../core/attacher.js';
 import { checkLabels, nameLimits, parseEndpointName } from '../core/name.js';
@@ -120,9 +121,10 @@ function rangeOf(range: JsonObject, what: string): AddressRange {
   return { subnet, ...(start === undefined ? {} : { start }), ...(end === undefined ? {} : { end }) };
 }
 
+/** One that is asked for twice is one: by 0.0.0.0 and by :: some mean the same twice. */
 function portsOf(runtime: JsonObject): PortRequest[] {
   const mappings = objectsOf(runtime, 'portMappings', 'runtimeConfig.portMappings') ?? [];
-  return mappings.map((mapping, index) => {
+  const ports = mappings.map((mapping, index): PortRequest => {
     const what = `runtimeConfig.portMappings[${index}]`;
     const protocol = (filledOf(mapping, 'protocol', `${what}.protocol`) ?? 'tcp').toLowerCase();
     if (!isProtocol(protocol))
@@ -131,12 +133,24 @@ function portsOf(runtime: JsonObject): PortRequest[] {
         `${what}.protocol: ${JSON.stringify(protocol)} is none of tcp, udp, sctp`,
       );
     return {
-      hostAddress: filledOf(mapping, 'hostIP', `${what}.hostIP`) ?? null,
+      hostAddress: hostAddressOf(filledOf(mapping, 'hostIP', `${what}.hostIP`)),
       hostPort: portOf(mapping, 'hostPort', what),
       port: portOf(mapping, 'containerPort', what),
       protocol,
     };
   });
+  return ports.length < 2 ? ports : [...new Map(ports.map((port) => [JSON.stringify(port), port])).values()];
+}
+
+/** Several runtimes write 0.0.0.0 where nobody has named an address; null is all of them. */
+function hostAddressOf(text: string | undefined): string | null {
+  if (text === undefined) return null;
+  try {
+    return isUnspecified(parseAddr(text)) ? null : text;
+  } catch {
+    // Refused where all ports are looked at.
+    return text;
+  }
 }
 
 function isProtocol(text: string): text is PortProtocol {

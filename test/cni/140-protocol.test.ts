@@ -250,6 +250,12 @@ t.test('what a call asks for has its order of precedence', async (t) => {
     )?.ports,
     [{ hostAddress: '10.0.0.1', hostPort: 8080, port: 80, protocol: 'udp' }],
   );
+  const anywhere = ['0.0.0.0', '::', '', undefined].map((hostIP) => ({ hostPort: 80, containerPort: 80, hostIP }));
+  t.same(
+    (await request({ runtimeConfig: { portMappings: anywhere } }))?.ports,
+    [{ hostAddress: null, hostPort: 80, port: 80, protocol: 'tcp' }],
+    'no address in particular, in whichever way it is said',
+  );
   t.same(
     (
       await request({
