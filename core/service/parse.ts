@@ -34,11 +34,12 @@ function parsePorts({ ports, mode }: ServiceCreate): ServicePort[] {
 function parsePublish({ publish = [], mode }: ServiceCreate, ports: readonly ServicePort[]): ServicePublish[] {
   if (mode === 'dnsrr' && publish.length > 0) throw invalidService('publish', 'needs mode vip');
   const parsed = publish.map(({ hostPort, port }) => {
-    const [only] = ports;
-    const wanted = port ?? (ports.length === 1 ? only?.port : hostPort);
+    // One number may be there for several protocols.
+    const [only = hostPort, ...others] = new Set(ports.map((each) => each.port));
+    const wanted = port ?? (others.length === 0 ? only : hostPort);
     const found = ports.filter((each) => each.port === wanted);
     const [first] = found;
-    if (first === undefined) throw invalidService('publish', `the service has no port ${wanted ?? hostPort}`);
+    if (first === undefined) throw invalidService('publish', `the service has no port ${wanted}`);
     return found.map(({ protocol }) => ({ hostPort, port: first.port, protocol }));
   });
   const all = parsed.flat();

@@ -66,6 +66,12 @@ t.test('what a service is asked for is checked, with the field named', async (t)
       { code: 'ERR_INVALID_SERVICE', details: { field } },
       JSON.stringify(change),
     );
+  const twoProtocols = [{ port: 80 }, { port: 80, protocol: 'udp' }] as const;
+  t.same(
+    parseService({ ...request, ports: twoProtocols, publish: [{ hostPort: 8080 }] }, network).publish,
+    ['tcp', 'udp'].map((protocol) => ({ hostPort: 8080, port: 80, protocol })),
+    'the one number that it has, for each of its protocols',
+  );
   t.throws(() => parseService(request, { ...network, driver: 'macvlan' }), { code: 'ERR_DRIVER_UNSUPPORTED' });
   t.throws(() => parseService({ ...request, publish: [{ hostPort: 80 }] }, { ...network, internal: true }), {
     code: 'ERR_PORT_INTERNAL',
