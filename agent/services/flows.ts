@@ -21,6 +21,16 @@ export interface FlowBackend {
   readonly state: BackendState;
 }
 
+/** Connections that are to end. */
+interface Ending {
+  readonly service: Service;
+  readonly protocols: readonly PortProtocol[];
+  /** Of the backends that they lead to. */
+  readonly addresses: readonly string[];
+  /** Whatever those to the virtual address lead to. */
+  readonly isWhole?: boolean;
+}
+
 interface Followed {
   readonly service: Service;
   readonly backends: ReadonlyMap<string, FlowBackend>;
@@ -60,12 +70,15 @@ export class Flows {
     const leaving = before?.leaving ?? new Map<string, FlowBackend>();
     this.#followed.set(id, { service, backends: now, leaving, deadlines });
     if (service.mode !== 'vip') return;
-    if (before !== undefined) this.#endMoved(before.service, service);
+    if (before !== undefined) this.#endMoved(before, service);
     for (const backend of before?.backends.values() ?? []) {
       const state = now.get(backend.id)?.state ?? 'down';
       if (!hadFlows(backend) || state === 'ready' || state === 'draining') continue;
       if (!now.has(backend.id) && this.#options.isThere(service.network, backend.id)) leaving.set(backend.id, backend);
-      else void this.#end(service, state === 'failing' ? ['udp'] : allProtocols, backend.addresses);
+      else {
+        const protocols: readonly PortProtocol[] = state === 'failing' ? ['udp'] : allProtocols;
+        void this.#end({ service, protocols, addresses: backend.addresses });
+      }
     }
     for (const backendId of now.keys()) leaving.delete(backendId);
     const ending = [...leaving.values(), ...backends.filter(({ state }) => state === 'draining')];
@@ -73,7 +86,7 @@ export class Flows {
       if (deadlines.has(backendId)) continue;
       const end = (): void => {
         leaving.delete(backendId);
-        void this.#end(service, allProtocols, addresses);
+        void this.#end({ service, protocols: allProtocols, addresses });
       };
       deadlines.set(backendId, setTimeout(end, service.drainMs).unref());
     }
@@ -92,7 +105,7 @@ export class Flows {
       leaving.delete(endpoint);
       clearTimeout(deadlines.get(endpoint));
       deadlines.delete(endpoint);
-      void this.#end(service, allProtocols, left.addresses);
+      void this.#end({ service, protocols: allProtocols, addresses: left.addresses });
     }
   }
 
@@ -102,11 +115,14 @@ export class Flows {
     if (before === undefined) return;
     this.#followed.delete(id);
     for (const timer of before.deadlines.values()) clearTimeout(timer);
-    if (before.service.mode === 'vip') void this.#end(before.service, allProtocols, null);
+    const { service } = before;
+    if (service.mode !== 'vip') return;
+    void this.#end({ service, protocols: allProtocols, addresses: addressesOf(before), isWhole: true });
   }
 
   /** Datagrams to a port that is gone, or leads elsewhere now, would go where they went as long as they come. */
-  #endMoved(before: Service, after: Service): void {
+  #endMoved(followed: Followed, after: Service): void {
+    const before = followed.service;
     const isSame = (a: Service['ports'][number], b: Service['ports'][number]): boolean =>
       a.port === b.port && a.protocol === b.protocol && a.target === b.target;
     const moved = before.ports.filter((port) => !after.ports.some((one) => isSame(port, one)));
@@ -119,11 +135,13 @@ export class Flows {
     const ports = before.ports.filter(
       (port) => moved.includes(port) || hidden.some((one) => one.port === port.port && one.protocol === port.protocol),
     );
-    if (ports.length > 0) void this.#end({ ...before, ports }, ['udp'], null);
+    if (ports.length === 0) return;
+    const service = { ...before, ports };
+    void this.#end({ service, protocols: ['udp'], addresses: addressesOf(followed), isWhole: true });
   }
 
-  /** Forgets connections to a service that lead to one of these addresses; null: all of them. */
-  async #end(service: Service, protocols: readonly PortProtocol[], addresses: readonly string[] | null): Promise<void> {
+  /** Forgets connections to a service that lead to one of these addresses. */
+  async #end({ service, protocols, addresses, isWhole = false }: Ending): Promise<void> {
     const { conntrack, settled, log } = this.#options;
     try {
       await settled();
@@ -132,14 +150,17 @@ export class Flows {
         for (const { port, protocol } of service.ports) {
           if (!protocols.includes(protocol)) continue;
           const published = (service.publish ?? []).filter((each) => each.port === port && each.protocol === protocol);
-          for (const dstPort of [port, ...published.map(({ hostPort }) => hostPort)]) {
+          const hostPorts = new Set(published.map(({ hostPort }) => hostPort));
+          for (const dstPort of new Set([port, ...hostPorts])) {
             if (this.#isClosed) return;
             const flows = await conntrackList(conntrack, { family, protocol, dstPort });
-            const theirs = flows.filter(
-              ({ dst, replySrc }) =>
-                (dst === vip || (dstPort !== port && replySrc !== dst)) &&
-                (addresses === null ? dst === vip || dstPort !== port : addresses.includes(replySrc)),
-            );
+            const theirs = flows.filter(({ dst, replySrc }) => {
+              if (dst === vip) return dstPort === port && (isWhole || addresses.includes(replySrc));
+              // What others translate may have that port as well: a service of its own address, or rules not of ours.
+              return (
+                hostPorts.has(dstPort) && dst !== replySrc && addresses.includes(replySrc) && !this.#isVirtual(dst)
+              );
+            });
             if (theirs.length > 0) await conntrackDelete(conntrack, family, theirs);
           }
         }
@@ -149,4 +170,13 @@ export class Flows {
         log.error({ service: service.name, error: String(error) }, 'connections of a backend that is gone were kept');
     }
   }
+
+  #isVirtual(address: string): boolean {
+    for (const { service } of this.#followed.values()) if (service.addresses.includes(address)) return true;
+    return false;
+  }
 }
+
+/** The addresses of all that connections to a service may lead to. */
+const addressesOf = ({ backends, leaving }: Pick<Followed, 'backends' | 'leaving'>): string[] =>
+  [...backends.values(), ...leaving.values()].flatMap(({ addresses }) => addresses);
