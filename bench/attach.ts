@@ -35,7 +35,7 @@ const oneQueue = { numTxQueues: 1, numRxQueues: 1 };
 const queueWords = ['numtxqueues', '1', 'numrxqueues', '1'];
 
 /** A sandbox's place, and the address and MAC it is to have. */
-interface Plan {
+export interface Plan {
   readonly path: string;
   readonly address: string;
   readonly mac: string;
@@ -44,7 +44,7 @@ interface Plan {
 }
 
 /** How a subject makes one attachment and takes it back. */
-interface Attacher {
+export interface Attacher {
   attach(plan: Plan): Promise<void>;
   detach(plan: Plan): Promise<void>;
 }
@@ -93,7 +93,7 @@ export function withAttach(run: (benchmark: Benchmark) => Promise<boolean>): Pro
 }
 
 /** A host namespace with a bridge and a VXLAN device, apart from the agent's, which would hear of every change. */
-async function newHandmadeHost(lab: Lab, name: string): Promise<string> {
+export async function newHandmadeHost(lab: Lab, name: string): Promise<string> {
   await lab.sandbox(name);
   const netns = `${lab.prefix}${name}`;
   await mustRun('ip', ['-n', netns, 'link', 'add', 'br0', 'mtu', String(mtu), 'type', 'bridge']);
@@ -126,7 +126,7 @@ function newSubject(lab: Lab, native: NativeApi, name: string, attacher: Attache
   };
 }
 
-function newPlan(lab: Lab, subject: string, number: number): Plan {
+export function newPlan(lab: Lab, subject: string, number: number): Plan {
   const [high, low] = [128 + (number >> 8), number & 0xff];
   const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
   return {
@@ -161,7 +161,7 @@ function agentAttacher(host: LabHost, kept: KeptConnection | null): Attacher {
 }
 
 /** The same messages as an attach needs, in as few sends: what the kernel itself takes. */
-async function netlinkAttacher(native: NativeApi, connection: NetlinkConnection): Promise<Attacher> {
+export async function netlinkAttacher(native: NativeApi, connection: NetlinkConnection): Promise<Attacher> {
   const bridge = (await linkGet(connection, 'br0')).ifindex;
   return {
     attach: async ({ path, address, mac, ifname }) => {

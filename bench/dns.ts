@@ -1,17 +1,19 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NetworkView } from '../core/api/network.js';
+import { NetlinkConnection } from '../lib/netlink/connection.js';
 import { loadNative } from '../native/index.js';
 import type { LabHost } from '../test/lab/host.js';
 import type { Lab } from '../test/lab/lab.js';
 import { netnsPath } from '../test/lab/netns.js';
 import type { Sandbox } from '../test/lab/sandbox.js';
+import { netlinkAttacher, newHandmadeHost } from './attach.js';
 import { inLab } from './bench-lab.js';
 import { gatewayOf, namedOf, startServers, type Named } from './dns-servers.js';
+import { agentAttacher, Attaching, attachesPerRound, attachPeriodMs } from './dns-attaching.js';
 import { NameWatch } from './dns-watch.js';
 import { dnsperf, type PerfOptions, type ServerPlace } from './dnsperf.js';
 import type { Benchmark, Samples, Subject } from './harness.js';
-import { KeptConnection } from './kept-connection.js';
 import { quantile } from './stats.js';
 
 type Run = (benchmark: Benchmark) => Promise<boolean>;
@@ -24,8 +26,6 @@ const rateSeconds = 2;
 const latencySeconds = 2;
 const busyPerSecond = 5000;
 const calmPerSecond = 500;
-const attachesPerRound = 60;
-const attachPeriodMs = 50;
 /** Names of one round of the third part: far enough apart that each is published for itself, and in batches. */
 const publishedPerRound = 40;
 const publishPeriodMs = 60;
@@ -48,7 +48,7 @@ export function withDns(run: Run): Promise<boolean> {
     const world = await newWorld(lab);
     let kept = await answering(world, run);
     kept = (await run(attachingWhileAsked(world))) && kept;
-    kept = (await run(askedWhileAttaching(world))) && kept;
+    kept = (await askedWhileAttaching(world, run)) && kept;
     return (await publishing(world, run)) && kept;
   });
 }
@@ -98,41 +98,6 @@ async function answering(world: World, run: Run): Promise<boolean> {
   });
 }
 
-/** Attaches one after another and takes them back; durations of the first. */
-class Attacher {
-  readonly #world: World;
-  readonly #native = loadNative();
-  #made = 0;
-
-  constructor(world: World) {
-    this.#world = world;
-  }
-
-  /** Namespaces are made before `during` begins, and everything is taken back when both have ended. */
-  async round<T>(during: () => Promise<T>): Promise<{ readonly attachMs: readonly number[]; readonly other: T }> {
-    const { lab, host } = this.#world;
-    const paths = Array.from({ length: attachesPerRound }, () => netnsPath(`${lab.prefix}dns-${(this.#made += 1)}`));
-    for (const path of paths) await this.#native.netnsCreate(path);
-    const connection = await KeptConnection.open(host.api.base.slice('unix:'.length));
-    const call = (verb: string, path: string): Promise<unknown> =>
-      connection.post(`/v1/agent/${verb}`, { network: networkName, target: `netns:${path}` });
-    const attachMs: number[] = [];
-    const other = during();
-    for (const path of paths) {
-      const startedMs = performance.now();
-      await call('attach', path);
-      const tookMs = performance.now() - startedMs;
-      attachMs.push(tookMs);
-      if (attachPeriodMs > tookMs) await new Promise((resolve) => setTimeout(resolve, attachPeriodMs - tookMs));
-    }
-    const result = await other;
-    for (const path of paths) await call('detach', path);
-    connection.close();
-    for (const path of paths) await this.#native.netnsDelete(path);
-    return { attachMs, other: result };
-  }
-}
-
 const tsnetPlace = ({ network }: World): ServerPlace => ({ address: gatewayOf(network), port: 53 });
 
 /** Asks at a steady rate, and how long each answer took. */
@@ -143,9 +108,10 @@ async function asking(world: World, how: Omit<PerfOptions, 'questions'>): Promis
 
 /** Both subjects attach in the same way; beside one of them the name server is asked all the time. */
 function attachingWhileAsked(world: World): Benchmark {
-  const attacher = new Attacher(world);
+  const { lab, host } = world;
+  const attaching = new Attaching(lab, 'dns', agentAttacher(host, networkName));
   const measure = async (during: () => Promise<unknown>): Promise<Samples> => {
-    const { attachMs } = await attacher.round(during);
+    const { attachMs } = await attaching.round(during);
     return { 'attach ms': attachMs, 'attach p99': [quantile(attachMs, 0.99)] };
   };
   const busy = `at ${busyPerSecond}/s`;
@@ -164,28 +130,46 @@ function attachingWhileAsked(world: World): Benchmark {
   };
 }
 
-function askedWhileAttaching(world: World): Benchmark {
-  const attacher = new Attacher(world);
+/**
+ * Beside the agent's attaches those that netlink alone makes, of the same objects, elsewhere on the same machine: what
+ * answers wait then they wait for the kernel.
+ */
+async function askedWhileAttaching(world: World, run: Run): Promise<boolean> {
+  const { lab, host } = world;
   const seconds = Math.ceil((attachesPerRound * attachPeriodMs) / 1000);
   const measure = async (): Promise<Samples> => {
     const latenciesMs = await asking(world, { rate: calmPerSecond, seconds, onTime: true });
     return { 'answer p99': [quantile(latenciesMs, 0.99)], 'answer p50': [quantile(latenciesMs, 0.5)] };
   };
-  const busy = `at ${1000 / attachPeriodMs} attaches/s`;
-  return {
-    title: `dns: answers while sandboxes are attached ${1000 / attachPeriodMs} times a second`,
-    part: 'answers',
-    units: { 'answer p50': 'ms', 'answer p99': 'ms' },
-    subjects: [
-      { name: 'without', round: measure },
-      {
-        name: busy,
-        round: async () => (await attacher.round(measure)).other,
-      },
-    ],
-    rounds,
-    comparisons: [{ metric: 'answer p99', of: busy, to: 'without', atMost: 2 }],
+  const native = loadNative();
+  const netns = await newHandmadeHost(lab, 'netlink');
+  const connection = await NetlinkConnection.open(native, { netns: { path: netnsPath(netns) } });
+  const bare = { ...(await netlinkAttacher(native, connection)), close: () => undefined };
+  const rate = `${1000 / attachPeriodMs}`;
+  const [byAgent, byNetlink] = [`at ${rate} attaches/s`, `at ${rate}/s by netlink`];
+  const busy = (name: string, attaching: Attaching): Subject => {
+    return { name, round: async () => (await attaching.round(measure)).other };
   };
+  try {
+    return await run({
+      title: `dns: answers while sandboxes are attached ${rate} times a second`,
+      part: 'answers',
+      units: { 'answer p50': 'ms', 'answer p99': 'ms' },
+      subjects: [
+        { name: 'without', round: measure },
+        busy(byAgent, new Attaching(lab, 'asked', agentAttacher(host, networkName))),
+        busy(byNetlink, new Attaching(lab, 'bare', async () => bare)),
+      ],
+      rounds,
+      comparisons: [
+        { metric: 'answer p99', of: byAgent, to: 'without', atMost: 2 },
+        { metric: 'answer p99', of: byNetlink, to: 'without' },
+        { metric: 'answer p99', of: byAgent, to: byNetlink },
+      ],
+    });
+  } finally {
+    connection.close();
+  }
 }
 
 /** The name is asked for on the other host each millisecond from before the attach begins. */

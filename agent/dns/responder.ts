@@ -14,7 +14,7 @@ import { emptyAnswer, encodeAnswer, encodeRefusal } from '../../lib/dns/response
 import { AnswerMemory } from './answer-memory.js';
 import { FairShare } from './fair-share.js';
 import type { Forwarder } from './forwarder.js';
-import type { DnsTables, Scope } from './tables.js';
+import { labelOf, type DnsTables, type Scope } from './tables.js';
 
 /** Where a query came in. */
 export interface Asker {
@@ -62,7 +62,7 @@ export class Responder {
     if (!this.#share.take(scope?.client ?? asker.address, performance.now())) return null;
     const isUdp = asker.transport === 'udp';
     if (isUdp && scope !== null) {
-      const known = this.#memory.get(bytes, scope.view, this.#options.tables.revisionOf(scope.networks));
+      const known = this.#memory.get(bytes, scope.view, this.#options.tables);
       if (known !== null) return known;
     }
     const whole = Buffer.from(bytes);
@@ -99,7 +99,7 @@ export class Responder {
       const answer = encodeOwn(query, own, limit);
       // Several take turns in being the first.
       if (whole !== null && own.endpoints.length < 2)
-        this.#memory.put(whole, { view: scope.view, revision: tables.revisionOf(scope.networks) }, answer);
+        this.#memory.put(whole, { view: scope.view, label: labelOf(query.name), revisions: tables }, answer);
       return answer;
     }
     if (!scope.forwards) return encodeOwn(query, tables.zone.refuse(), limit);

@@ -20,6 +20,20 @@ export interface Scope {
 /** Seconds that an answer may be kept. */
 const answerTtl = 2;
 
+/** Labels that are known to have changed; beyond that all have. */
+const mostRevisions = 10_000;
+/** Stands for all names in reverse. */
+const reverseLabel = '.arpa';
+
+/**
+ * The label of a question (lower case) which every endpoint has in one of its names that the answer depends on: an
+ * endpoint's name, or one that such names are below, is what the question begins with.
+ */
+export function labelOf(name: string): string {
+  if (name.endsWith(reverseLabel)) return reverseLabel;
+  return name.split('.').find((label) => !label.startsWith('_')) ?? '';
+}
+
 type Change = Exclude<ToServer, { readonly do: 'ask' | 'replace' | 'stop' }>;
 
 /** All that the agent has said: kept while it is away. */
@@ -35,9 +49,9 @@ export class DnsTables {
   #hasAll = false;
   /** Changes so far. */
   #changes = 0;
-  /** The last change of what all see. */
+  /** The last change that may concern any answer. */
   #revision = 0;
-  /** The last change of each network's endpoints. */
+  /** The last change of endpoints with a label in their names. */
   readonly #revisions = new Map<string, number>();
   readonly #waiting = new Set<() => void>();
 
@@ -66,11 +80,9 @@ export class DnsTables {
     return this.#own.values();
   }
 
-  /** Another one after each change of what those see who are on these networks. */
-  revisionOf(networks: readonly string[]): number {
-    let revision = this.#revision;
-    for (const id of networks) revision = Math.max(revision, this.#revisions.get(id) ?? 0);
-    return revision;
+  /** Another one after each change of what a question is answered with that has this label. */
+  revisionOf(label: string): number {
+    return Math.max(this.#revision, this.#revisions.get(label) ?? 0);
   }
 
   /** Resolves with the next change, or after so long. */
@@ -193,7 +205,6 @@ export class DnsTables {
       this.#touchAll();
       this.#networks.delete(id);
       this.#zone.dropNetwork(id);
-      this.#revisions.delete(id);
       return true;
     }
     if (kind === 'endpoint') {
@@ -208,14 +219,17 @@ export class DnsTables {
 
   #touchAll(): void {
     this.#revision = this.#changes += 1;
+    this.#revisions.clear();
     this.#scopes.clear();
   }
 
-  /** What an endpoint answers is another in its network, and so may be what its sandbox sees, where it is one of this host. */
+  /** What is answered for its names is another, and so may be what its sandbox sees, where it is one of this host. */
   #touchEndpoint(id: string): void {
-    const network = this.#zone.endpoint(id)?.network;
-    if (network === undefined) return;
-    this.#revisions.set(network, (this.#changes += 1));
+    const revision = (this.#changes += 1);
+    for (const name of this.#zone.namesOf(id))
+      for (const label of name.split('.')) this.#revisions.set(label, revision);
+    this.#revisions.set(reverseLabel, revision);
+    if (this.#revisions.size > mostRevisions) this.#touchAll();
     const own = this.#own.get(id);
     if (own !== undefined) this.#scopes.delete(own.sandbox ?? id);
   }

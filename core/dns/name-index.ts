@@ -43,6 +43,7 @@ interface NetworkEntry {
 export class NameIndex {
   readonly #networks = new Map<string, NetworkEntry>();
   readonly #endpoints = new Map<string, ZoneEndpoint>();
+  readonly #names = new Map<string, readonly string[]>();
   readonly #byHost = new Map<string, Set<string>>();
   #down: ReadonlySet<string> = new Set();
   #serial = 1;
@@ -54,6 +55,11 @@ export class NameIndex {
 
   endpoint(id: string): ZoneEndpoint | undefined {
     return this.#endpoints.get(id);
+  }
+
+  /** All names of an endpoint in its network, lower case. */
+  namesOf(id: string): readonly string[] {
+    return this.#names.get(id) ?? [];
   }
 
   endpoints(): IterableIterator<ZoneEndpoint> {
@@ -91,8 +97,10 @@ export class NameIndex {
     if (before !== undefined) this.#unindex(before);
     this.#touch();
     this.#endpoints.set(endpoint.id, endpoint);
+    const names = endpointNames(endpoint);
+    this.#names.set(endpoint.id, names);
     const entry = this.#entry(endpoint.network);
-    for (const name of endpointNames(endpoint)) {
+    for (const name of names) {
       const known = entry.names.get(name);
       if (known === undefined) {
         entry.names.set(name, { endpoints: new Map([[endpoint.id, endpoint]]), live: null, turn: 0 });
@@ -113,6 +121,7 @@ export class NameIndex {
     this.#touch();
     this.#endpoints.delete(id);
     this.#unindex(before);
+    this.#names.delete(id);
   }
 
   /** Says which hosts are down for sure: what is there is left out of answers until they are back. */
@@ -213,7 +222,7 @@ export class NameIndex {
     const endpoint = this.#endpoints.get(id);
     const entry = endpoint === undefined ? undefined : this.#networks.get(endpoint.network);
     if (endpoint === undefined || entry === undefined) return;
-    for (const name of endpointNames(endpoint)) {
+    for (const name of this.namesOf(id)) {
       const known = entry.names.get(name);
       if (known !== undefined) known.live = null;
     }
@@ -222,7 +231,7 @@ export class NameIndex {
   #unindex(endpoint: ZoneEndpoint): void {
     const entry = this.#networks.get(endpoint.network);
     if (entry === undefined) return;
-    for (const name of endpointNames(endpoint)) {
+    for (const name of this.namesOf(endpoint.id)) {
       const known = entry.names.get(name);
       if (known === undefined) continue;
       known.endpoints.delete(endpoint.id);
