@@ -47,6 +47,8 @@ export class NameIndex {
   readonly #byHost = new Map<string, Set<string>>();
   #down: ReadonlySet<string> = new Set();
   #serial = 1;
+  /** Answers so far that more than one network has a part in. */
+  #turns = 0;
 
   /** Another one after each change; 32 bits. */
   get serial(): number {
@@ -144,6 +146,7 @@ export class NameIndex {
     let dead: readonly ZoneEndpoint[] = [];
     let isInner = false;
     let isOfNetwork = false;
+    let isOfSeveral = false;
     const take = (network: NetworkEntry, inside: string): void => {
       const entry = network.names.get(inside);
       if (entry === undefined) {
@@ -152,7 +155,10 @@ export class NameIndex {
       }
       const turned = this.#turn(entry);
       if (turned.length === 0) dead = dead.length === 0 ? [...entry.endpoints.values()].filter(isListed) : dead;
-      else live = live.length === 0 ? turned : merge(live, turned);
+      else {
+        isOfSeveral = live.length > 0;
+        live = isOfSeveral ? merge(live, turned) : turned;
+      }
     };
     for (const id of scope) {
       const network = this.#networks.get(id);
@@ -165,6 +171,8 @@ export class NameIndex {
         take(network, name.slice(0, -network.name.length - 1));
       }
     }
+    // Those of one network have taken turns already, but the networks have not.
+    if (isOfSeveral) live = beginningAt(live, (this.#turns += 1) % live.length);
     return { live, dead, isInner, isOfNetwork };
   }
 
@@ -195,7 +203,7 @@ export class NameIndex {
     ));
     if (live.length < 2) return live;
     const start = (entry.turn = (entry.turn + 1) % live.length);
-    return start === 0 ? live : [...live.slice(start), ...live.slice(0, start)];
+    return beginningAt(live, start);
   }
 
   #touch(): void {
@@ -266,6 +274,10 @@ function parentsOf(name: string): string[] {
   const parents: string[] = [];
   for (let at = name.indexOf('.'); at >= 0; at = name.indexOf('.', at + 1)) parents.push(name.slice(at + 1));
   return parents;
+}
+
+function beginningAt(endpoints: readonly ZoneEndpoint[], start: number): readonly ZoneEndpoint[] {
+  return start === 0 ? endpoints : [...endpoints.slice(start), ...endpoints.slice(0, start)];
 }
 
 function merge(some: readonly ZoneEndpoint[], others: readonly ZoneEndpoint[]): readonly ZoneEndpoint[] {

@@ -60,6 +60,7 @@ export class Zone extends NameIndex {
     const inner = !isInZone ? name : name.slice(0, Math.max(0, name.length - domain.length - 1));
     if (inner === '') return name === '' ? null : this.#apex(type);
     const service = splitService(inner);
+    const base = service?.base ?? inner.replace(UNDERSCORED, '');
     const found = this.find(service?.base ?? inner, scope);
     if (found.live.length > 0) {
       const answers = this.#records(found.live, { name, type, service });
@@ -75,7 +76,7 @@ export class Zone extends NameIndex {
       return { ...absent, endpoints: found.dead };
     }
     if (found.isInner) return this.#empty('a network, no endpoint');
-    if (isInZone || found.isOfNetwork || !inner.includes('.')) return this.#absent('no such name in these networks');
+    if (isInZone || found.isOfNetwork || !base.includes('.')) return this.#absent('no such name in these networks');
     return null;
   }
 
@@ -92,25 +93,27 @@ export class Zone extends NameIndex {
     const { ttl } = this.#options;
     const answers: DnsRecord[] = [];
     const additional: DnsRecord[] = [];
+    const texts = new Set<string>();
     let hasService = false;
     for (const endpoint of endpoints) {
-      if (answers.length >= mostAnswers) break;
+      if (answers.length + texts.size >= mostAnswers) break;
       if (service !== null || type === 'SRV') {
         const ports = servicePorts(endpoint).filter((port) => service === null || isService(port, service));
         hasService ||= ports.length > 0;
-        if (type !== 'SRV' || ports.length === 0) continue;
+        if (type !== 'SRV' || service?.service === null) continue;
         const target = `${endpoint.service?.target ?? endpoint.id}.${this.#domainOf(endpoint.network)}`;
         for (const { port } of ports) answers.push({ name, ttl, type: 'SRV', priority: 0, weight: 0, port, target });
         additional.push(...addressRecords(target, ttl, { endpoint, type: 'ANY' }));
         continue;
       }
       if (type === 'TXT') {
-        for (const [key, value] of Object.entries(endpoint.labels))
-          answers.push({ name, ttl, type: 'TXT', text: `${key}=${value}` });
+        for (const [key, value] of Object.entries(endpoint.labels)) texts.add(`${key}=${value}`);
         continue;
       }
       for (const record of addressRecords(name, ttl, { endpoint, type })) answers.push(record);
     }
+    // Endpoints of one name have labels in common: a set of records has each once (RFC 2181 §5).
+    for (const text of texts) answers.push({ name, ttl, type: 'TXT', text });
     return { answers, additional, hasService };
   }
 
@@ -178,19 +181,22 @@ function addressRecords(
 }
 
 interface Service {
-  readonly service: string;
+  /** Null: only the protocol is given, a name that exists because services are below it. */
+  readonly service: string | null;
   readonly protocol: string;
   readonly base: string;
 }
 
-const SERVICE = /^_([a-z0-9-]{1,15})\._(tcp|udp|sctp)\.(.+)$/;
+const SERVICE = /^(?:_([a-z0-9-]{1,15})\.)?_(tcp|udp|sctp)\.(.+)$/;
+/** Labels as nothing has that can be reached. */
+const UNDERSCORED = /^(?:_[^.]*\.)+/;
 
 /** Source: RFC 2782, "The format of the SRV RR". */
 function splitService(name: string): Service | null {
   if (!name.startsWith('_')) return null;
   const match = SERVICE.exec(name);
-  const [, service, protocol, base] = match ?? [];
-  if (service === undefined || protocol === undefined || base === undefined) return null;
+  const [, service = null, protocol, base] = match ?? [];
+  if (protocol === undefined || base === undefined) return null;
   return { service, protocol, base };
 }
 
@@ -198,5 +204,5 @@ function isService(
   port: { readonly name: string | null; readonly port: number; readonly protocol: string },
   { service, protocol }: Service,
 ): boolean {
-  return port.protocol === protocol && (port.name === service || String(port.port) === service);
+  return port.protocol === protocol && (service === null || port.name === service || String(port.port) === service);
 }

@@ -245,6 +245,64 @@ t.test('a silent upstream is passed over, and a truncated answer is fetched by T
   t.same(upstream.counts, { udp: 1, tcp: 1 });
 });
 
+/** What a bad upstream says instead of an answer; null: nothing. */
+type Answering = (query: Buffer) => Buffer | null;
+
+async function startBad(t: Test, answering: Answering, isElsewhere = false): Promise<string> {
+  const [udp, other] = [createSocket('udp4'), createSocket('udp4')];
+  for (const socket of [udp, other]) {
+    await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+    t.teardown(() => socket.close());
+  }
+  udp.on('message', (query, from) => {
+    const answer = answering(query);
+    if (answer !== null) (isElsewhere ? other : udp).send(answer, from.port, from.address);
+  });
+  return `127.0.0.1#${udp.address().port}`;
+}
+
+function withCode(query: Buffer, rcode: number): Buffer {
+  const answer = upstreamAnswer(query, false);
+  answer.writeUInt16BE(FLAG.QR | FLAG.RD | FLAG.RA | rcode, 2);
+  return answer;
+}
+
+t.test('an upstream that answers wrongly is passed over', async (t) => {
+  const good = await startBad(t, (query) => upstreamAnswer(query, false));
+  const changed = (query: Buffer, offset: number): Buffer => {
+    const answer = upstreamAnswer(query, false);
+    answer[offset] = (answer[offset] ?? 0) ^ 1;
+    return answer;
+  };
+  const bad: Readonly<Record<string, string>> = {
+    SERVFAIL: await startBad(t, (query) => withCode(query, RCODE.SERVFAIL)),
+    REFUSED: await startBad(t, (query) => withCode(query, RCODE.REFUSED)),
+    'another id': await startBad(t, (query) => changed(query, 1)),
+    'another name': await startBad(t, (query) => changed(query, headerBytes + 1)),
+    'another type': await startBad(t, (query) => changed(query, query.indexOf(0, headerBytes) + 2)),
+    'from another port': await startBad(t, (query) => upstreamAnswer(query, false), true),
+    'the query itself': await startBad(t, (query) => query),
+    'half an answer': await startBad(t, (query) => upstreamAnswer(query, false).subarray(0, -6)),
+    'a header': await startBad(t, (query) => upstreamAnswer(query, false).subarray(0, headerBytes)),
+    nothing: await startBad(t, () => null),
+  };
+  for (const [name, server] of Object.entries(bad)) {
+    const both = await newClient(t, (await startServer(t, { servers: [server, good] })).udpPort);
+    t.same(dataOf(decodeMessage(await both.ask(question('example.com', 1)))), [upstreamAddress], name);
+    const alone = await newClient(t, (await startServer(t, { servers: [server] })).udpPort);
+    const { rcode } = decodeMessage(await alone.ask(question('example.com', 1)));
+    t.equal(rcode, name === 'REFUSED' ? RCODE.REFUSED : RCODE.SERVFAIL, `${name} alone`);
+  }
+});
+
+t.test('an upstream that knows no EDNS is asked without', async (t) => {
+  const old = await startBad(t, (query) =>
+    query.readUInt16BE(10) > 0 ? withCode(query, RCODE.FORMERR) : upstreamAnswer(query, false),
+  );
+  const { ask } = await newClient(t, (await startServer(t, { servers: [old] })).udpPort);
+  t.same(dataOf(decodeMessage(await ask(question('example.com', 1, 1232)))), [upstreamAddress]);
+});
+
 t.test('an upstream that is this server is not asked', async (t) => {
   const upstream = await startUpstream(t);
   const { udpPort } = await startServer(t, { servers: [upstream.server], ours: '127.0.0.1' });

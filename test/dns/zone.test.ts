@@ -105,6 +105,8 @@ t.test('one sandbox on two networks sees both', async (t) => {
   zone.putEndpoint(endpoint({ id: '1'.repeat(16), name: 'web' }));
   zone.putEndpoint(endpoint({ id: '2'.repeat(16), name: 'web', network: 'bbbbbbbb', addresses: ['10.2.0.2'] }));
   t.same(addresses(zone, 'web', 'A', both), ['10.1.0.2', '10.2.0.2']);
+  const first = (): string | undefined => zone.resolve('web', 'A', both)?.endpoints[0]?.network;
+  t.same(new Set([first(), first()]), new Set(both), 'which take turns at being first');
   t.same(addresses(zone, 'web.app', 'A', both), ['10.2.0.2']);
   t.equal(addresses(zone, 'web.app', 'A', front), 'forward');
 });
@@ -127,6 +129,41 @@ t.test('services are found by their names and numbers', async (t) => {
   const target = record !== undefined && 'target' in record ? record.target : '';
   t.same(addresses(zone, target), ['10.1.0.2']);
   t.same(servicePorts({ labels: { 'tsnet.port/x': 'no' } }), []);
+  for (const name of ['_tcp.web', '_udp.web.frontend'])
+    for (const type of ['A', 'SRV', 'TXT']) {
+      const { exists, answers } = zone.resolve(name, type, front) ?? {};
+      t.same({ exists, answers }, { exists: true, answers: [] }, `${name} exists, for others are below it`);
+    }
+  t.equal(zone.resolve('_sctp.web', 'A', front)?.exists, false);
+});
+
+t.test('what is below a name without a dot is not asked for elsewhere either', async (t) => {
+  const zone = newZone();
+  zone.putEndpoint(endpoint({ id: '1'.repeat(16), name: 'web' }));
+  for (const name of [
+    '_http._tcp.gone',
+    '_tcp.gone',
+    '_dmarc.web',
+    '_dmarc.gone',
+    '_x._y.gone',
+    '_http._tcp.gone.frontend',
+  ])
+    t.equal(addresses(zone, name, 'SRV'), 'nxdomain', name);
+  for (const name of ['_http._tcp.example.com', '_dmarc.example.com', '_http._tcp.web.app'])
+    t.equal(addresses(zone, name, 'SRV'), 'forward', name);
+});
+
+t.test('a name that equals the network’s, and labels that endpoints have in common', async (t) => {
+  const zone = newZone();
+  t.same(addresses(zone, 'frontend'), [], 'the network alone has no address');
+  const labels = { app: 'web' };
+  zone.putEndpoint(endpoint({ id: '1'.repeat(16), name: 'Frontend', labels: { ...labels, one: '1' } }));
+  zone.putEndpoint(endpoint({ id: '2'.repeat(16), name: 'frontend', addresses: ['10.1.0.3'], labels }));
+  for (const name of ['frontend', 'frontend.frontend', `frontend.frontend.${domain}`])
+    t.same(addresses(zone, name), ['10.1.0.2', '10.1.0.3'], name);
+  t.equal(addresses(zone, 'frontend.frontend.frontend'), 'nxdomain');
+  const texts = zone.resolve('frontend', 'TXT', front)?.answers.map((record) => ('text' in record ? record.text : ''));
+  t.same(texts?.sort(), ['app=web', 'one=1'], 'each record once');
 });
 
 t.test('reverse names are read and written in both families', async (t) => {
