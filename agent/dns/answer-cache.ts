@@ -20,7 +20,7 @@ export function readUpstreamAnswer(bytes: Buffer): UpstreamAnswer {
   const message = decodeMessage(bytes);
   const optIndex = message.additionals.findIndex(({ type }) => type === TYPE.OPT);
   const opt = message.additionals[optIndex];
-  let kept = bytes;
+  let kept = bytes.subarray(0, message.endOffset);
   if (opt !== undefined) {
     // Its name is the root: one byte. What follows it goes with it, being additional.
     kept = Buffer.from(bytes.subarray(0, opt.ttlOffset - 5));

@@ -100,7 +100,7 @@ export class Zone extends NameIndex {
       if (service !== null || type === 'SRV') {
         const ports = servicePorts(endpoint).filter((port) => service === null || isService(port, service));
         hasService ||= ports.length > 0;
-        if (type !== 'SRV' || service?.service === null) continue;
+        if (type !== 'SRV' || ports.length === 0 || service?.service === null) continue;
         const target = `${endpoint.service?.target ?? endpoint.id}.${this.#domainOf(endpoint.network)}`;
         for (const { port } of ports) answers.push({ name, ttl, type: 'SRV', priority: 0, weight: 0, port, target });
         additional.push(...addressRecords(target, ttl, { endpoint, type: 'ANY' }));

@@ -22,6 +22,8 @@ export interface Message {
   readonly answers: readonly MessageRecord[];
   readonly authorities: readonly MessageRecord[];
   readonly additionals: readonly MessageRecord[];
+  /** Where it ends: bytes may follow that belong to nothing. */
+  readonly endOffset: number;
 }
 
 /** Reads a whole message. Errors: DnsError for what is none; nothing else. */
@@ -53,6 +55,8 @@ export function decodeMessage(bytes: Buffer): Message {
     answers: section(bytes.readUInt16BE(6)),
     authorities: section(bytes.readUInt16BE(8)),
     additionals: section(bytes.readUInt16BE(10)),
+    // After what the lines before have read.
+    endOffset: at,
   };
 }
 

@@ -295,6 +295,23 @@ t.test('an upstream that answers wrongly is passed over', async (t) => {
   }
 });
 
+t.test('what follows an upstream’s answer is not passed on', async (t) => {
+  const long = await startBad(t, (query) => Buffer.concat([upstreamAnswer(query, false), Buffer.from('rest')]));
+  const { ask } = await newClient(t, (await startServer(t, { servers: [long] })).udpPort);
+  for (const [id, udpBytes] of [
+    [1, 1232],
+    [2, null],
+  ] as const) {
+    const bytes = await ask(question('example.com', id, udpBytes));
+    const { endOffset, additionals } = decodeMessage(bytes);
+    t.equal(endOffset, bytes.length);
+    t.same(
+      additionals.map(({ type }) => type),
+      udpBytes === null ? [] : [TYPE.OPT],
+    );
+  }
+});
+
 t.test('an upstream that knows no EDNS is asked without', async (t) => {
   const old = await startBad(t, (query) =>
     query.readUInt16BE(10) > 0 ? withCode(query, RCODE.FORMERR) : upstreamAnswer(query, false),

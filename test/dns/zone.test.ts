@@ -129,6 +129,13 @@ t.test('services are found by their names and numbers', async (t) => {
   const target = record !== undefined && 'target' in record ? record.target : '';
   t.same(addresses(zone, target), ['10.1.0.2']);
   t.same(servicePorts({ labels: { 'tsnet.port/x': 'no' } }), []);
+  zone.putEndpoint(endpoint({ id: '2'.repeat(16), name: 'web', addresses: ['10.1.0.9'] }));
+  const { additional = [] } = zone.resolve('_80._tcp.web', 'SRV', front) ?? {};
+  t.same(
+    additional.map((record) => ('address' in record ? record.address : '')),
+    ['10.1.0.2'],
+    'beside them the addresses of those that have the service',
+  );
   for (const name of ['_tcp.web', '_udp.web.frontend'])
     for (const type of ['A', 'SRV', 'TXT']) {
       const { exists, answers } = zone.resolve(name, type, front) ?? {};
