@@ -67,7 +67,7 @@ export function encodeBatches(messages: readonly NetlinkMessage[], firstSeq: num
         firstSeq: (firstSeq + first) >>> 0,
         messages: messages.slice(first, index),
       });
-      writer = new Writer();
+      if (message !== undefined) writer = new Writer();
       first = index;
     }
     if (message !== undefined) {
