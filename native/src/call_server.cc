@@ -221,24 +221,21 @@ Napi::Value callServe(const Napi::CallbackInfo& info) {
   const auto server = std::make_shared<CallServer>(EventLoop::of(env), std::move(settings));
   server->open(onCall);
   auto result = Napi::Object::New(env);
-  const auto method = [&](const char* name, Body body) {
-    result.Set(name, newFunction(env, name, std::move(body)));
-  };
   const auto idOf = [](const Napi::CallbackInfo& call) { return requireInteger(call[0], "call", 1, UINT32_MAX); };
-  method("answer", [server, idOf](const Napi::CallbackInfo& call) {
+  setMethod(result, "answer", [server, idOf](const Napi::CallbackInfo& call) {
     const auto status = static_cast<uint8_t>(requireInteger(call[1], "status", 0, UINT8_MAX));
     if (!call[2].IsString()) throw Napi::TypeError::New(call.Env(), "text must be a string");
     server->answer(idOf(call), status, call[2].As<Napi::String>().Utf8Value());
     return call.Env().Undefined();
   });
-  method("isGone", [server, idOf](const Napi::CallbackInfo& call) {
+  setMethod(result, "isGone", [server, idOf](const Napi::CallbackInfo& call) {
     return Napi::Boolean::New(call.Env(), server->isGone(idOf(call)));
   });
-  method("tidy", [server](const Napi::CallbackInfo& call) {
+  setMethod(result, "tidy", [server](const Napi::CallbackInfo& call) {
     server->tidy(requireInteger(call[0], "patienceMs", 0, INT32_MAX));
     return call.Env().Undefined();
   });
-  method("close", [server](const Napi::CallbackInfo& call) {
+  setMethod(result, "close", [server](const Napi::CallbackInfo& call) {
     server->close();
     return call.Env().Undefined();
   });

@@ -47,4 +47,9 @@ inline Napi::Function newAsyncFunction(Napi::Env env, const char* name, Body bod
       name);
 }
 
+/** Gives an object a method. */
+inline void setMethod(Napi::Object object, const char* name, Body body) {
+  object.Set(name, newFunction(object.Env(), name, std::move(body)));
+}
+
 }  // namespace tsnet

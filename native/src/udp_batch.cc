@@ -196,18 +196,15 @@ Napi::Value udpServe(const Napi::CallbackInfo& info) {
   server->open();
   auto result = Napi::Object::New(env);
   result.Set("port", Napi::Number::New(env, port));
-  const auto method = [&](const char* name, Body body) {
-    result.Set(name, newFunction(env, name, std::move(body)));
-  };
-  method("send", [server](const Napi::CallbackInfo& call) {
+  setMethod(result, "send", [server](const Napi::CallbackInfo& call) {
     server->send(call[0], call[1]);
     return call.Env().Undefined();
   });
-  method("pause", [server](const Napi::CallbackInfo& call) {
+  setMethod(result, "pause", [server](const Napi::CallbackInfo& call) {
     server->pause();
     return call.Env().Undefined();
   });
-  method("close", [server](const Napi::CallbackInfo& call) {
+  setMethod(result, "close", [server](const Napi::CallbackInfo& call) {
     server->close();
     return call.Env().Undefined();
   });
