@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { acceptedMark } from '../../core/nft/table.js';
+import { acceptedMark } from '../../core/nft/filter-chains.js';
 import type { Logger } from '../../lib/log.js';
 import type { ListedChain } from '../../lib/nft/run.js';
 

@@ -2,7 +2,7 @@ import { containsAddr, formatAddr, parseAddr, parsePrefix, type Addr, type Famil
 import { bridgeName } from '../ids.js';
 import type { Carrier, Endpoint, Network, PortMapping } from '../model.js';
 import { portAddresses } from '../ports.js';
-import type { SetName } from './table.js';
+import type { SetName } from './table-sets.js';
 
 /** An element of a set or map of the host's table; equal in shape to lib/nft's. */
 export interface TableElement {

@@ -1,7 +1,7 @@
 import { parseAddr, type Addr } from '../addr.js';
 import { vethName } from '../ids.js';
 import type { Endpoint, Network } from '../model.js';
-import type { TableChain } from './table.js';
+import type { TableChain } from './chain.js';
 
 /**
  * The table `bridge tsnet-origin`: an endpoint sends from its own MAC and addresses only. A port of which nothing is

@@ -1,3 +1,4 @@
+import { both, families } from '../nft/families.js';
 import { manySlots, mostExact, stickySlots } from './backend.js';
 
 /**
@@ -38,11 +39,6 @@ export interface ServiceTable {
   readonly chains: readonly ServiceChain[];
 }
 
-const families = [
-  { suffix: '4', ip: 'ip', type: 'ipv4_addr' },
-  { suffix: '6', ip: 'ip6', type: 'ipv6_addr' },
-] as const;
-
 function familySets({ suffix, ip, type }: (typeof families)[number]): ServiceSet[] {
   // nft gives the number of a slot no type by name.
   const slot = { type: 'integer32', expression: 'numgen inc mod 2' };
@@ -71,10 +67,6 @@ function familySets({ suffix, ip, type }: (typeof families)[number]): ServiceSet
     { name: `remote${suffix}`, key: [type] },
   ];
 }
-
-/** Both families' version of some rules: `IP` and `#` (4 or 6) stand for what differs. */
-const both = (...rules: readonly string[]): string[] =>
-  rules.flatMap((rule) => families.map(({ suffix, ip }) => rule.replaceAll('IP', ip).replaceAll('#', suffix)));
 
 /** The chain that picks one of so many slots. */
 export function spreadChain(kind: 'spread' | 'stick' | 'pub-spread' | 'pub-stick', slots: number): string {
