@@ -49,8 +49,20 @@ export class Containerd {
 
   /** Starts it with an image to make pods of. */
   async start(): Promise<void> {
-    const { options } = this.host;
     writeFileSync(join(this.#folder, 'config.toml'), this.#config());
+    await this.#run();
+    await this.#import();
+  }
+
+  /** Ends the daemon alone, and starts it anew. */
+  async restart(): Promise<void> {
+    await this.#daemon?.stop(20_000);
+    await this.#run();
+    await waitFor('containerd to have its network', async () => (await this.cri.conditions()).NetworkReady);
+  }
+
+  async #run(): Promise<void> {
+    const { options } = this.host;
     this.#daemon = options.startDaemon({
       name: `containerd ${options.name}`,
       logPath: join(this.#folder, 'containerd.log'),
@@ -70,7 +82,6 @@ export class Containerd {
       },
       30_000,
     );
-    await this.#import();
   }
 
   log(): string {
@@ -84,6 +95,12 @@ export class Containerd {
     await waitFor('containerd to have the network', async () => (await this.cri.conditions()).NetworkReady);
   }
 
+  /** Takes the pods' network away again. */
+  async uninstall(): Promise<void> {
+    const places = ['--bin-dir', join(this.#folder, 'bin'), '--conf-dir', join(this.#folder, 'net.d')];
+    await this.#tsnet('cni', 'uninstall', '--runtime', 'containerd', ...places);
+  }
+
   /** Makes a network the one of `ctr run --cni`. */
   async installForCtr(network: string): Promise<void> {
     const bin = join(privateUpper(this.#folder, '/opt'), 'cni/bin');
@@ -92,9 +109,9 @@ export class Containerd {
   }
 
   /** Runs a pod; its id. */
-  pod(name: string, more: Omit<PodConfig, 'metadata'> = {}): Promise<string> {
+  pod(name: string, more: Omit<PodConfig, 'metadata'> = {}, attempt = 0): Promise<string> {
     return this.cri.runPod({
-      metadata: { name, uid: `uid-${name}`, namespace: 'default' },
+      metadata: { name, uid: `uid-${name}`, namespace: 'default', attempt },
       linux: { cgroup_parent: `/${this.#cgroup}` },
       ...more,
     });

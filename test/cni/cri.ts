@@ -12,12 +12,19 @@ interface Method {
 }
 
 export interface PodConfig {
-  readonly metadata: { readonly name: string; readonly uid: string; readonly namespace: string };
+  readonly metadata: {
+    readonly name: string;
+    readonly uid: string;
+    readonly namespace: string;
+    /** Which of the pod's sandboxes. */
+    readonly attempt?: number;
+  };
   readonly port_mappings?: readonly {
     readonly container_port: number;
     readonly host_port: number;
     /** 0: TCP, 1: UDP. */
     readonly protocol?: number;
+    readonly host_ip?: string;
   }[];
   readonly annotations?: Readonly<Record<string, string>>;
   readonly linux?: { readonly cgroup_parent: string };
