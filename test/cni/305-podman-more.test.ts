@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import { enterArgs, netnsPath } from '../lab/netns.js';
@@ -105,6 +106,42 @@ t.test('podman: families, ranges of ports, pods, and what goes wrong meanwhile',
       t.equal(await echoes('two', 'tcp', [18_130, 80]), 1000, 'also after a restart');
       await podman.run('network', 'reload', 'two');
       t.equal(await echoes('two', 'tcp', [18_130, 80]), 1000, 'and a reload');
+      await podman.run('rm', '-f', '-t', '0', 'two');
+
+      const image = await podman.image();
+      const infra = ['--infra-image', image, '--infra-command', '/bin/sleep 1000000'];
+      await podman.run(
+        'pod',
+        'create',
+        '--name',
+        'shop',
+        ...infra,
+        '--network',
+        'both',
+        '--ip',
+        '10.81.0.50',
+        '-p',
+        '18150:80',
+      );
+      for (const name of ['cart', 'till'])
+        await podman.run('run', '-d', '--name', name, '--pod', 'shop', '--security-opt', 'seccomp=unconfined', image);
+      const asPod = [{ name: 'shop', addresses: ['10.81.0.50', /^fd81:/], ports: [{ hostPort: 18_150 }] }];
+      t.match(await endpoints(), asPod, 'a pod is one endpoint');
+      t.equal(await echoes('till', 'tcp', [18_150, 80]), 1000, 'of all of its containers');
+      await podman.run('pod', 'kill', 'shop');
+      await podman.run('pod', 'start', 'shop');
+      t.match(await endpoints(), asPod, 'again after it was killed');
+      await podman.run('pod', 'rm', '-f', '-t', '0', 'shop');
+      t.same(await wordsOf(), []);
+
+      for (const pauseMs of [200, 500]) {
+        const starting = podman.start('brief', '--network', 'both', '-p', '18151:80').catch(() => '');
+        await wait(pauseMs);
+        await podman.run('rm', '-f', '-t', '0', 'brief').catch(() => '');
+        await starting;
+        await podman.run('rm', '-f', '-t', '0', '-a');
+        t.same(await wordsOf(), [], 'removed while it started');
+      }
     } finally {
       await podman.run('rm', '-f', '-t', '0', '-a');
     }

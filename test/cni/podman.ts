@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabHost } from '../lab/host.js';
-import { ProgramError } from '../lab/program.js';
+import { mustRun, ProgramError } from '../lab/program.js';
 import type { Sandbox } from '../lab/sandbox.js';
 
 /** podman with its CNI backend, with folders of its own, on a host of the lab. */
@@ -66,6 +66,15 @@ export class Podman {
   start(name: string, ...more: string[]): Promise<string> {
     const rootfs = ['--rootfs', join(this.#folder, 'rootfs'), 'sleep', '1000000'];
     return this.run('run', '-d', '--name', name, '--security-opt', 'seccomp=unconfined', ...more, ...rootfs);
+  }
+
+  /** Makes an image of what `start` runs; its name. */
+  async image(): Promise<string> {
+    const tar = join(this.#folder, 'rootfs.tar');
+    await mustRun('tar', ['-C', join(this.#folder, 'rootfs'), '-cf', tar, '.']);
+    const name = 'localhost/tsnet-test/box';
+    await this.run('import', '--change', 'CMD ["/bin/sleep","1000000"]', tar, name);
+    return name;
   }
 
   /** A running container as a place to send from. */
