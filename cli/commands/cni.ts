@@ -5,7 +5,8 @@ import type { EndpointView } from '../../core/api/endpoint.js';
 import { TsnetError } from '../../core/errors.js';
 import { formatConflist, parseConfigName, parseOwnConflist, type ConflistOptions } from '../cni/conflist.js';
 import { isFolder, listConfigs, readText, removeFile, replaceFile } from '../cni/files.js';
-import { runtimePlaces, runtimes, type Runtime } from '../cni/runtimes.js';
+import { notesFor } from '../cni/notes.js';
+import { filePrefixOf, runtimePlaces, runtimes, type Runtime } from '../cni/runtimes.js';
 import type { CommandSpec, GroupSpec } from '../command.js';
 import { agentSocket, defaultAgentSocket } from '../connection.js';
 import type { CliContext } from '../context.js';
@@ -80,7 +81,7 @@ interface Places {
 }
 
 function placesFor(cli: CliContext, options: PlaceFlags & { readonly network: string }): Places {
-  const { binDirs, confDir, filePrefix } = runtimePlaces[options.runtime];
+  const { binDirs, confDir } = runtimePlaces[options.runtime];
   const binDir =
     options.binDir === undefined ? (binDirs.find(isFolder) ?? binDirs[0] ?? '') : resolve(cli.cwd, options.binDir);
   const folder = resolve(cli.cwd, options.confDir ?? confDir);
@@ -89,7 +90,7 @@ function placesFor(cli: CliContext, options: PlaceFlags & { readonly network: st
     name,
     binary: join(binDir, 'tsnet'),
     confDir: folder,
-    conflist: join(folder, `${filePrefix}${name}.conflist`),
+    conflist: join(folder, `${filePrefixOf(options.runtime)}${name}.conflist`),
   };
 }
 
@@ -135,6 +136,7 @@ const installCommand: CommandSpec<InstallFlags> = {
     const { askStatus } = await import('../cni/status.js');
     await askStatus(binary, list);
     if (replaceFile(conflist, formatConflist(list), 0o644)) changed.push(conflist);
+    for (const note of notesFor(runtime, places)) cli.stderr.write(`note: ${note}\n`);
     await printOne(cli, format, { view, row: { runtime, name, network, binary, conflist, changed } });
   },
 };

@@ -155,3 +155,30 @@ t.test('uninstall takes away its own, and the plugin once nobody needs it', asyn
   t.same((JSON.parse(last.stdout) as { changed: string[] }).changed, [binary]);
   t.equal((await agent.run('uninstall', '--runtime', 'nerdctl')).code, 0, 'again');
 });
+
+t.test('what keeps a runtime from using it is said', async (t) => {
+  const agent = await new StubAgent().start(t);
+  mkdirSync(agent.conf);
+  const before = join(agent.conf, '05-other.conf');
+  writeFileSync(before, '{"name":"x","type":"bridge"}');
+  writeFileSync(join(agent.conf, '04-no-configuration.txt'), '');
+  for (const runtime of ['containerd', 'crio', 'ctr']) {
+    const { code, stderr } = await agent.run('install', '--runtime', runtime, '--network', 'a');
+    t.equal(code, 0, 'it is installed all the same');
+    t.match(
+      stderr,
+      new RegExp(`^note: ${runtime} takes the first file of .*/conf, which is 05-other\\.conf:`),
+      runtime,
+    );
+    t.equal(/"loopback"/.test(stderr), runtime === 'containerd', runtime);
+    await agent.run('uninstall', '--runtime', runtime);
+  }
+  t.equal(
+    (await agent.run('install', '--runtime', 'podman', '--network', 'a')).stderr,
+    '',
+    'its containers name theirs',
+  );
+  rmSync(before);
+  writeFileSync(join(agent.bin, 'loopback'), '');
+  t.equal((await agent.run('install', '--runtime', 'containerd', '--network', 'a')).stderr, '');
+});
