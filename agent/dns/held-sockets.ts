@@ -48,13 +48,12 @@ export class HeldSockets {
   hear(message: Extract<ToAgent, { readonly say: 'open' | 'closed' }>): void {
     this.#release(message.place);
     if (message.say === 'closed') return;
-    const taken: number[] = [];
+    let udp: number | undefined;
     try {
-      taken.push(this.#take(message.udp));
-      const [udp = -1] = taken;
+      udp = this.#take(message.udp);
       this.#held.set(message.place, { udp, tcp: this.#take(message.tcp) });
     } catch (error) {
-      for (const fd of taken) closeSync(fd);
+      if (udp !== undefined) closeSync(udp);
       this.#options.log.debug({ place: message.place, error: String(error) }, 'a socket for names is not held');
     }
   }

@@ -8,6 +8,7 @@ import type { ListenOptions } from './listener.js';
 import { closeSockets, openPlace, type OpenPlace, type PlaceSockets } from './open-place.js';
 import type { DnsPlace, DnsSocket, ToAgent } from './protocol.js';
 import type { Responder } from './responder.js';
+import { vanishedSandboxes } from './sandbox-anchors.js';
 import type { DnsTables } from './tables.js';
 
 export interface PlacesOptions {
@@ -218,24 +219,15 @@ export class Places {
 
   /** Closes what is inside sandboxes whose anchor is gone. */
   async #sweep(): Promise<void> {
-    const open = [...this.#inside].filter(([, state]) => typeof state === 'object');
-    if (open.length === 0) return;
-    const targets = new Map<string, string>();
+    if (this.#inside.size === 0) return;
+    const anchors = new Map<string, string>();
     for (const { sandbox, inside } of this.#options.tables.own())
-      if (sandbox !== null && inside !== null) targets.set(sandbox, inside);
-    const known = open.flatMap(([sandbox]) => {
-      const target = targets.get(sandbox);
-      return target === undefined ? [] : [{ sandbox, ref: parseTarget(target).ref }];
-    });
-    const cookies = await this.#options.native.netnsCookies(known.map(({ ref }) => ref));
-    for (const [index, { sandbox }] of known.entries()) {
-      const cookie = cookies[index];
-      const isGone =
-        typeof cookie === 'bigint'
-          ? String(cookie) !== sandbox
-          : cookie === 'ENOENT' || cookie === 'ESRCH' || cookie === 'EINVAL';
+      if (sandbox !== null && inside !== null && typeof this.#inside.get(sandbox) === 'object')
+        anchors.set(sandbox, inside);
+    if (anchors.size === 0) return;
+    for (const sandbox of await vanishedSandboxes(this.#options.native, anchors)) {
       const state = this.#inside.get(sandbox);
-      if (!isGone || typeof state !== 'object') continue;
+      if (typeof state !== 'object') continue;
       this.#close(sandbox, state);
       this.#inside.set(sandbox, 'gone');
     }
