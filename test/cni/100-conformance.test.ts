@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -390,6 +399,40 @@ t.test('an agent’s socket is an absolute path of bounded length', async (t) =>
   }
 });
 
+t.test('standard input that cannot be read: 5', async (t) => {
+  for (const [program, reading] of [
+    [shimPath, '< /'],
+    [reference, '< /'],
+    [shimPath, '<&-'],
+  ] as const) {
+    const env = { ...add, PLUGIN: program };
+    const result = await runPlugin({ env, program: '/bin/sh', args: ['-c', `exec "$PLUGIN" ${reading}`] });
+    t.match({ status: result.status, ...errorOf(result) }, { status: 1, code: 5, msg: /reading from stdin/ }, reading);
+  }
+});
+
+t.test('CNI_PATH is missed by GC alone, and what a verb does not need is not looked at', async (t) => {
+  const pathless = { ...base, CNI_PATH: '' };
+  for (const [command, code] of [
+    ['ADD', 11],
+    ['CHECK', 11],
+    ['STATUS', 50],
+    ['GC', 4],
+  ] as const) {
+    const env = { ...pathless, CNI_COMMAND: command };
+    t.equal(errorOf(await runPlugin({ env, stdin: config({ cniVersion: '1.1.0' }) })).code, code, command);
+  }
+  const odd = { CNI_CONTAINERID: '-c1', CNI_IFNAME: 'a/b', CNI_NETNS: 'x', CNI_PATH: '/', TRACEPARENT: '00-x' };
+  for (const [command, code] of [
+    ['GC', 11],
+    ['STATUS', 50],
+  ] as const) {
+    const env = { ...odd, CNI_COMMAND: command };
+    t.equal(errorOf(await runPlugin({ env, stdin: config({ cniVersion: '1.1.0' }) })).code, code, command);
+  }
+  t.equal((await runPlugin({ env: { ...odd, CNI_COMMAND: 'VERSION' } })).status, 0);
+});
+
 t.test('without an agent: ADD and CHECK 11, STATUS 50, GC 11, DEL written down for it', async (t) => {
   const call = (command: string, version = '1.1.0'): Promise<PluginResult> =>
     runPlugin({ env: { ...base, CNI_COMMAND: command }, stdin: config({ cniVersion: version }) });
@@ -411,4 +454,41 @@ t.test('without an agent: ADD and CHECK 11, STATUS 50, GC 11, DEL written down f
   const names = readdirSync(join(folder, 'cni-spool'));
   t.equal(names.length, 2);
   t.same(names, [...names].sort(), 'in their order');
+});
+
+t.test('a DEL that cannot be written down is not reported as done', async (t) => {
+  const own = join(folder, 'full');
+  mkdirSync(join(own, 'cni-spool'), { recursive: true, mode: 0o700 });
+  const stdin = config({ agentSocket: join(own, 'agent.sock'), x: 'x'.repeat(100_000) });
+  const del = { ...base, CNI_COMMAND: 'DEL' };
+  // Where there is room for the file, and none for what is in it.
+  const script =
+    'mount -t tmpfs -o size=16k none "$FOLDER" && { "$PLUGIN"; status=$?; ls -A "$FOLDER/cni-spool" >&2; exit $status; }';
+  const full = await runPlugin({
+    env: { ...del, PLUGIN: shimPath, FOLDER: own },
+    stdin,
+    enter: ['unshare', '--mount'],
+    program: '/bin/sh',
+    args: ['-c', script],
+  });
+  t.match(
+    { status: full.status, ...errorOf(full) },
+    { status: 1, code: 11, details: /spool: No space left on device/ },
+  );
+  t.equal(full.stderr, '', 'and nothing half written stays');
+
+  for (let number = 0; number < 10_000; number += 1) writeFileSync(join(own, 'cni-spool', `${number}.del`), '');
+  t.match(errorOf(await runPlugin({ env: del, stdin })), { code: 11, details: /spool: No space left on device/ });
+  t.equal(readdirSync(join(own, 'cni-spool')).length, 10_000, 'a spool has its bounds');
+  rmSync(join(own, 'cni-spool'), { recursive: true });
+  symlinkSync(folder, join(own, 'cni-spool'));
+  t.match(errorOf(await runPlugin({ env: del, stdin })), { code: 11, details: /spool: / }, 'nor is a link followed');
+  rmSync(join(own, 'cni-spool'));
+  mkdirSync(join(own, 'cni-spool'));
+  chmodSync(join(own, 'cni-spool'), 0o777);
+  t.match(
+    errorOf(await runPlugin({ env: del, stdin })),
+    { code: 11, details: /spool: / },
+    'nor what others may write to',
+  );
 });

@@ -300,3 +300,18 @@ t.test('GC goes on past failures and reports them together; STATUS has two codes
   rig.attacher.ready = { isReady: false, isImpaired: true, reason: 'alone' };
   t.match(errorOf(await rig.call('STATUS', { driver: 'overlay' })), { code: 51, details: 'alone' });
 });
+
+t.test(
+  'a configuration without a version has the oldest; unknown arguments are left alone; a defect is 999',
+  async (t) => {
+    const rig = new Rig();
+    const old = errorOf(await rig.call('ADD', { cniVersion: undefined })) as Record<string, unknown>;
+    t.match(old, { cniVersion: '0.1.0', ip4: { ip: '10.1.0.5/16', gateway: '10.1.0.1' } });
+    t.notOk('interfaces' in old || 'ips' in old);
+    const lenient = await rig.call('ADD', {}, { args: 'K8S_POD_NAME=p;ANYTHING=x' });
+    t.equal(lenient.exit, 0, 'also without IgnoreUnknown, unlike the reference');
+    t.equal(rig.attacher.requests.at(-1)?.name, 'p');
+    rig.attacher.onAttach = () => Promise.reject(new RangeError('that should not be'));
+    t.match(errorOf(await rig.call('ADD')), { cniVersion: '1.1.0', code: 999, msg: 'that should not be' });
+  },
+);

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import t from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
-import { netnsPath } from '../lab/netns.js';
+import { enterArgs, netnsPath } from '../lab/netns.js';
 import { canPing, execIn, mustExecIn, reaches } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withSharedLab } from '../lab/with-lab.js';
-import { errorOf } from './program.js';
+import { cniEnv, errorOf, runPlugin } from './program.js';
 import { addressOf, idsOf, isWaiting, namesIn, pathOf, Runtime, type ResultJson } from './runtime.js';
 
 t.test('the plugin on hosts of one cluster', (t) =>
@@ -98,6 +98,11 @@ t.test('the plugin on hosts of one cluster', (t) =>
 
         t.match(errorOf(await runtime.call('ADD', { id: 'c4', netns: '/run/netns/tsnet-no-such' })), { code: 3 });
         t.match(errorOf(await runtime.call('ADD', { id: 'c4', netns: netnsPath(host.netns) })), { code: 8 });
+        const ownStdin = JSON.stringify({ cniVersion: '1.0.0', name: 'net', type: 'tsnet', agentSocket: host.socket });
+        const ownEnv = { ...cniEnv('ADD', { id: 'c4', netns: netnsPath(host.netns) }), CNI_NETNS_OVERRIDE: '1' };
+        const own = await runPlugin({ env: ownEnv, stdin: ownStdin, enter: enterArgs(netnsPath(host.netns)) });
+        t.match(errorOf(own), { code: 8 }, 'the host is no sandbox, whatever the override says');
+        t.equal((await runtime.call('DEL', { id: 'c4', netns: netnsPath(host.netns) })).status, 0);
         const unknown = errorOf(await runtime.call('ADD', { id: 'c4', netns: pathOf(one) }, { network: 'nowhere' }));
         t.match(unknown, { code: 7, details: /tsnet create nowhere/ });
         const made = await runtime.call(

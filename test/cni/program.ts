@@ -19,11 +19,12 @@ export interface PluginCall {
   /** What to put before the program, to run it in a namespace. */
   readonly enter?: readonly string[];
   readonly program?: string;
+  readonly args?: readonly string[];
 }
 
 /** Starts a plugin as a runtime does, with nothing in its environment that is not given. */
-export function startPlugin({ env, stdin = '', enter = [], program = shimPath }: PluginCall) {
-  const [command = '', ...args] = [...enter, program];
+export function startPlugin({ env, stdin = '', enter = [], program = shimPath, args: more = [] }: PluginCall) {
+  const [command = '', ...args] = [...enter, program, ...more];
   const child = spawn(command, args, {
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
