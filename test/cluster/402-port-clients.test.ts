@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { EndpointView } from '../../core/api/endpoint.js';
 import type { PortView } from '../../core/api/port.js';
 import type { Lab } from '../lab/lab.js';
 import { ownAddresses, place } from '../lab/place.js';
+import type { ProgramResult } from '../lab/program.js';
 import { echoBytes, execIn, listenIn, mustExecIn, type Sandbox } from '../lab/sandbox.js';
 import { withTalkers, type Talker } from '../lab/talker.js';
 import { underlayAddress, underlayAddress6 } from '../lab/underlay.js';
@@ -23,8 +25,8 @@ const seen = (from: Talker, address: string): Promise<string> =>
   waitFor(`an answer from ${address}`, () => from.seenAs({ address, port: 8081 }), 20_000);
 
 /** Whether it is answered by TCP. */
-const isAnswered = async (from: Talker, address: string): Promise<boolean> =>
-  from.open({ protocol: 'tcp', address, port: 8080 }).then((say) => say());
+const isAnswered = async (from: Talker, address: string, port = 8080): Promise<boolean> =>
+  from.open({ protocol: 'tcp', address, port }).then((say) => say());
 
 async function answers(from: Sandbox, address: string, port: number): Promise<boolean> {
   return echoBytes(from, 'tcp', { address, port, sizeBytes: 16 }).then(
@@ -136,19 +138,19 @@ t.test('who reaches a published port, and as whom', (t) =>
         t.same(chosen.map(({ protocol }) => protocol).sort(), ['tcp', 'udp'], 'two were chosen');
         for (const { hostPort } of chosen) t.match(made.stdout, `,${hostPort}:80/`, 'connect says which');
         t.match((await host.tsnet('port', 'ls')).stdout, /8090-8092/, 'ranges are listed as such');
-        const listeners = [await listenIn(sandbox, 'listen-tcp', 80), await listenIn(sandbox, 'listen-udp', 80)];
         const lan = place(lab, 'lan');
-        for (const family of families) {
-          const address = host1[family];
-          t.ok(await answers(lan, address, 8080), `8080, IPv${family}`);
-          for (const { protocol, hostPort } of chosen)
-            await t.resolves(
-              echoBytes(lan, protocol as 'tcp' | 'udp', { address, port: hostPort, sizeBytes: 16 }),
-              `the chosen ${hostPort}/${protocol}, IPv${family}`,
-            );
-          t.equal(await answers(lan, address, 8090), family === 6, `what is for one address, IPv${family}`);
-        }
-        for (const listener of listeners) await listener.end();
+        await withTalkers({ lan, server: sandbox }, [80], async (talkers) => {
+          for (const family of families) {
+            const address = host1[family];
+            t.ok(await isAnswered(talkers.lan, address), `8080, IPv${family}`);
+            for (const { protocol, hostPort } of chosen) {
+              const say = await talkers.lan.open({ protocol: protocol as 'tcp' | 'udp', address, port: hostPort });
+              await t.resolves(waitFor('an answer', say), `the chosen ${hostPort}/${protocol}, IPv${family}`);
+            }
+            const isReached = await isAnswered(talkers.lan, address, 8090);
+            t.equal(isReached, family === 6, `what is for one address, IPv${family}`);
+          }
+        });
 
         const echo = ['busybox', 'nc', '-ll', '-p', '80', '-e', '/bin/cat'];
         const asked = ['-p', '8085:80', '-p', '127.0.0.1:0:80'];
@@ -217,62 +219,64 @@ t.test('who reaches a published port, and as whom', (t) =>
   ),
 );
 
-/** A socket that listens, and what may be published beside it. */
+/** Sockets that listen, and what may be published beside each. */
 async function checkListeners(t: Test, lab: Lab): Promise<void> {
   const host = lab.host(1);
   await host.create({ name: 'front', ipv6: true });
-  const listen = (kind: 'tcp' | 'udp', address: string, port: number): string[] => [
-    process.execPath,
-    '-e',
-    kind === 'tcp'
-      ? `require('net').createServer().listen(${port}, '${address}', () => console.log('{"ready":true}'))`
-      : `const s = require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}'); s.bind(${port}, '${address}', () => console.log('{"ready":true}'))`,
-  ];
   const rows: readonly (readonly [
-    kind: 'tcp' | 'udp',
+    protocol: 'tcp' | 'udp',
     on: string,
-    refused: readonly string[],
+    refused: readonly (string | null)[],
     free: readonly string[],
   ])[] = [
-    ['tcp', host1[4], ['', `${host1[4]}:`], ['127.0.0.1:', `[${host1[6]}]:`]],
-    ['tcp', '127.0.0.1', ['', '127.0.0.1:'], [`${host1[4]}:`]],
-    ['tcp', '::', ['', '127.0.0.1:', `${host1[4]}:`, `[${host1[6]}]:`], []],
+    ['tcp', host1[4], [null, host1[4]], ['127.0.0.1', host1[6]]],
+    ['tcp', '127.0.0.1', [null, '127.0.0.1'], [host1[4]]],
+    ['tcp', '::', [null, '127.0.0.1', host1[4], host1[6]], []],
     // An IPv4 address, as a socket of family 6 shows it.
-    ['tcp', `::ffff:${host1[4]}`, ['', `${host1[4]}:`], ['127.0.0.1:', `[${host1[6]}]:`]],
-    ['udp', host1[6], ['', `[${host1[6]}]:`], [`${host1[4]}:`]],
-    ['udp', '0.0.0.0', ['', '127.0.0.1:', `${host1[4]}:`], [`[${host1[6]}]:`]],
+    ['tcp', `::ffff:${host1[4]}`, [null, host1[4]], ['127.0.0.1', host1[6]]],
+    ['udp', host1[6], [null, host1[6]], [host1[4]]],
+    ['udp', '0.0.0.0', [null, '127.0.0.1', host1[4]], [host1[6]]],
   ];
   const sandbox = await lab.sandbox();
   await host.attach('front', sandbox, { name: 'web' });
-  const loopback6 = await host.tsnet('endpoint', 'set', 'web', '-p', '[::1]:8080:80');
-  t.match(loopback6.stderr, /^error: .*nothing that is sent to \[::1\]\nhint: /, 'nobody could reach it');
-  for (const [index, [kind, on, refused, free]] of rows.entries()) {
-    const port = 9000 + index;
-    const name = `listener ${index}`;
-    const daemon = lab.startDaemon({
-      name,
-      logPath: lab.logPath(name),
-      argv: [...place(lab, 'h1').enter, ...listen(kind, on, port)],
-      env: {},
-    });
-    await waitFor(`${name} to be ready`, () => daemon.log().includes('ready'));
-    for (const at of refused) {
-      const { status, stderr } = await host.tsnet('endpoint', 'set', 'web', '-p', `${at}${port}:80/${kind}`);
-      t.equal(status, 1, `${at}${port}/${kind} beside ${on}`);
-      t.match(
-        stderr,
-        new RegExp(`^error: .*process \\S+ \\(pid ${daemon.pid}\\).*${port}.*\nhint: `),
-        'names the holder',
+  const set = async (...ports: readonly string[]): Promise<ProgramResult> =>
+    host.tsnet('endpoint', 'set', 'web', ...ports.flatMap((port) => ['-p', port]));
+  t.match((await set('[::1]:8080:80')).stderr, /^error: .*nothing that is sent to \[::1\]\nhint: /, 'nobody could');
+  const firstPort = 9000;
+  const name = 'listeners';
+  const { pid } = lab.startDaemon({
+    name,
+    logPath: lab.logPath(name),
+    argv: [
+      ...place(lab, 'h1').enter,
+      process.execPath,
+      '-e',
+      rows.map(([protocol, on], index) => listenText(protocol, on, firstPort + index)).join(';'),
+    ],
+    env: {},
+  });
+  const log = (): string => readFileSync(lab.logPath(name), 'utf8');
+  await waitFor('all sockets to listen', () => log().match(/ready/g)?.length === rows.length);
+  for (const [index, [protocol, on, refused, free]] of rows.entries()) {
+    const hostPort = firstPort + index;
+    const publish = (hostAddress: string | null, by: 'tcp' | 'udp' = protocol): Promise<unknown> => {
+      const body = { ports: [{ hostAddress, hostPort, port: 80, protocol: by }] };
+      return host.api.call('PATCH', '/v1/agent/endpoints/web', { body });
+    };
+    for (const at of refused)
+      await t.rejects(
+        publish(at),
+        { code: 'ERR_PORT_IN_USE', message: new RegExp(`process \\S+ \\(pid ${pid}\\).*${hostPort}`) },
+        `${at ?? 'all addresses'}, ${protocol}, beside ${on}: names the holder`,
       );
-    }
-    for (const at of free)
-      t.equal(
-        (await host.tsnet('endpoint', 'set', 'web', '-p', `${at}${port}:80/${kind}`)).status,
-        0,
-        `${at}${port}/${kind} beside ${on}`,
-      );
-    const other = kind === 'tcp' ? 'udp' : 'tcp';
-    t.equal((await host.tsnet('endpoint', 'set', 'web', '-p', `${port}:80/${other}`)).status, 0, 'the other protocol');
-    await daemon.stop();
+    for (const at of free) await t.resolves(publish(at), `${at}, ${protocol}, beside ${on}`);
+    await t.resolves(publish(null, protocol === 'tcp' ? 'udp' : 'tcp'), `the other protocol beside ${on}`);
   }
+  t.match((await set('9000:80')).stderr, /^error: .*process .*9000.*\nhint: /, 'the command says so too');
+  t.equal((await set('127.0.0.1:9000:80')).status, 0);
 }
+
+const listenText = (protocol: 'tcp' | 'udp', address: string, port: number): string =>
+  protocol === 'tcp'
+    ? `require('net').createServer().listen(${port}, '${address}', () => console.log('ready'))`
+    : `require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}').bind(${port}, '${address}', () => console.log('ready'))`;

@@ -46,21 +46,22 @@ function within(begin: (answered: (value: boolean) => void) => () => void): Prom
   });
 }
 
-function listen(port: number): void {
+async function listen(port: number): Promise<void> {
   const sockets = new Set<Socket>();
   accepted.set(port, sockets);
-  createServer((socket) => {
+  const server = createServer((socket) => {
     socket.on('error', () => socket.destroy());
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     if (port < firstPushPort) socket.pipe(socket);
-  }).listen(port, any);
+  });
   const udp = createSocket('udp6');
   udp.on('message', (message, from) => {
     const answer = message.equals(Buffer.from(whoAmI)) ? from.address.replace(/^::ffff:/, '') : message;
     udp.send(answer, from.port, from.address, () => undefined);
   });
-  udp.bind(port, any);
+  await new Promise<void>((resolve) => server.listen(port, any, resolve));
+  await new Promise<void>((resolve) => udp.bind(port, any, resolve));
 }
 
 function udpTo({ address, port, fromPort = 0 }: Probe): { socket: UdpSocket; send: () => void } {
@@ -161,7 +162,7 @@ async function act(command: Command): Promise<unknown> {
   }
 }
 
-for (const port of process.argv.slice(2)) listen(Number(port));
+await Promise.all(process.argv.slice(2).map((port) => listen(Number(port))));
 createInterface(process.stdin)
   .on('line', (line) => {
     const { id, ...command } = JSON.parse(line) as Command & { readonly id: number };
