@@ -8,7 +8,9 @@ import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import type { ControllerClient } from './controller-client.js';
-import { Publisher, type Announcement, type PublishWarning } from './publisher.js';
+import type { Announcement } from './announcements.js';
+import { Publisher } from './publisher.js';
+import type { PublishWarning } from './refusals.js';
 import { Watch } from './watch.js';
 
 /** Who decides on blocks and carves: HostAddresses. */

@@ -1,9 +1,11 @@
 import type { Publication, PublicationResult } from '../../core/api/publication.js';
-import { errorRegistry, toTsnetError, type TsnetError } from '../../core/errors.js';
+import { toTsnetError, type TsnetError } from '../../core/errors.js';
 import type { Network, Service } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { Journal } from '../journal/journal.js';
 import { Backoff } from '../../lib/sync/backoff.js';
+import { Announcements, type Announcement } from './announcements.js';
+import { Refusals, type PublishWarning } from './refusals.js';
 import {
   itemKey,
   PublishQueue,
@@ -26,26 +28,10 @@ export interface PublisherOptions {
   readonly refusedRetryMs?: number;
 }
 
-export interface PublishWarning {
-  readonly code: string;
-  readonly message: string;
-}
-
-/** What an announcement came to: `late` and `away` are no errors, it is published when that can be done. */
-export type Announcement = 'acknowledged' | 'late' | 'away';
-
-interface Refusal {
-  readonly item: PublishItem;
-  readonly generation: number;
-  readonly warning: PublishWarning;
-  readonly timer: NodeJS.Timeout;
-}
-
 const batchLimit = 100;
 /** Between the starts of two batches, while records keep coming. */
 const batchSpacingMs = 40;
-const announceMs = 200;
-const maxRefusedRetryMs = 60_000;
+const firstRefusedRetryMs = 1000;
 
 /**
  * Tells controllers what this host has, from the journal: each record's latest state, in batches, one on its way at a
@@ -55,9 +41,8 @@ export class Publisher {
   readonly #options: PublisherOptions;
   readonly #queue: PublishQueue;
   readonly #backoff: Backoff;
-  readonly #refused = new Map<string, Refusal>();
-  readonly #refusedTimes = new Map<string, number>();
-  readonly #waiters = new Map<string, Set<() => void>>();
+  readonly #refusals: Refusals;
+  readonly #announcements = new Announcements();
   readonly #unsubscribe: () => void;
   #ready = false;
   #inFlight = 0;
@@ -72,17 +57,22 @@ export class Publisher {
     this.#options = options;
     this.#queue = new PublishQueue(options.journal, options.foreign);
     this.#backoff = options.backoff ?? new Backoff();
+    this.#refusals = new Refusals(options.refusedRetryMs ?? firstRefusedRetryMs, (item, code) => {
+      if (this.#isOrphan(item, code)) return;
+      this.#queue.add(item);
+      this.#schedule();
+    });
     this.#queueUnacknowledged();
     this.#unsubscribe = options.journal.onChange((change) => this.#add(change));
   }
 
   /** Records that no controller has acknowledged. */
   get unpublished(): number {
-    return this.#queue.size + this.#inFlight + this.#refused.size;
+    return this.#queue.size + this.#inFlight + this.#refusals.size;
   }
 
   get warnings(): readonly PublishWarning[] {
-    return [...this.#refused.values()].map(({ warning }) => warning);
+    return this.#refusals.warnings;
   }
 
   /** A controller can be reached: publishes what is not acknowledged. */
@@ -91,8 +81,7 @@ export class Publisher {
     this.#backoff.reset();
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    for (const { item } of this.#refused.values()) this.#queue.add(item);
-    this.#dropRefusals();
+    for (const item of this.#refusals.clear()) this.#queue.add(item);
     this.#queueUnacknowledged();
     this.#schedule();
   }
@@ -126,29 +115,18 @@ export class Publisher {
     const own = this.#options.journal.carrier(network);
     if (own === undefined || own.publishedGeneration >= own.record.generation) return 'acknowledged';
     if (!this.#ready) return 'away';
-    return new Promise((resolve) => {
-      const waiters = this.#waiters.get(network) ?? new Set();
-      this.#waiters.set(network, waiters);
-      const finish = (result: Announcement): void => {
-        clearTimeout(timer);
-        waiters.delete(acknowledged);
-        if (waiters.size === 0) this.#waiters.delete(network);
-        resolve(result);
-      };
-      const acknowledged = (): void => finish('acknowledged');
-      const timer = setTimeout(() => finish('late'), announceMs);
-      waiters.add(acknowledged);
-      const item = { kind: 'carrier', network } as const;
-      const batch = this.#queue.has(item) ? this.#queue.takeOne(item) : null;
-      if (batch !== null) void this.#sendBatch(batch);
-    });
+    const announced = this.#announcements.wait(network);
+    const item = { kind: 'carrier', network } as const;
+    const batch = this.#queue.has(item) ? this.#queue.takeOne(item) : null;
+    if (batch !== null) void this.#sendBatch(batch);
+    return announced;
   }
 
   /** Stops sending; what is not acknowledged stays in the journal. */
   stop(): void {
     this.pause();
     this.#unsubscribe();
-    this.#dropRefusals();
+    this.#refusals.clear();
     clearTimeout(this.#scheduled);
   }
 
@@ -164,8 +142,7 @@ export class Publisher {
   }
 
   #add(item: PublishItem): void {
-    const key = itemKey(item);
-    this.#dropRefusal(key);
+    this.#refusals.drop(itemKey(item));
     if (item.kind === 'gone')
       this.#supersede(
         item.id === null ? { kind: 'carrier', network: item.network } : { kind: 'endpoint', id: item.id },
@@ -177,7 +154,7 @@ export class Publisher {
 
   #supersede(item: PublishItem): void {
     this.#queue.delete(item);
-    this.#dropRefusal(itemKey(item));
+    this.#refusals.drop(itemKey(item));
   }
 
   /** At once after a rest, else after a while with whatever has come by then: a batch costs as much as an attach. */
@@ -229,7 +206,7 @@ export class Publisher {
     const records = accepted.flatMap(({ item, generation }) =>
       item.kind === 'network' || item.kind === 'service' || item.kind === 'block' ? [] : [{ change: item, generation }],
     );
-    for (const { item } of accepted) this.#refusedTimes.delete(itemKey(item));
+    for (const { item } of accepted) this.#refusals.accepted(item);
     try {
       this.#options.journal.acknowledge(records);
     } catch (error) {
@@ -239,8 +216,7 @@ export class Publisher {
         `publish: acknowledgement not written: ${toTsnetError(error).message}`,
       );
     }
-    for (const { item } of accepted)
-      if (item.kind === 'carrier') this.#waiters.get(item.network)?.forEach((acknowledged) => acknowledged());
+    for (const { item } of accepted) if (item.kind === 'carrier') this.#announcements.acknowledge(item.network);
   }
 
   #fail(sent: readonly SentItem[], error: TsnetError): void {
@@ -272,51 +248,29 @@ export class Publisher {
   #refuse(sent: SentItem, warning: PublishWarning): void {
     const { item, generation } = sent;
     if (item.kind === 'network') return;
-    if (item.kind === 'block') {
-      if (warning.code === 'ERR_BLOCK_FENCED') {
-        this.#options.onBlockFenced(item.network, item.cidr);
-        return;
-      }
+    if (item.kind === 'block' && warning.code === 'ERR_BLOCK_FENCED') {
+      this.#options.onBlockFenced(item.network, item.cidr);
+      return;
     }
-    const key = itemKey(item);
     if (this.#queue.has(item)) return;
-    // Its network was removed a moment ago: the block goes with it once the stream has said so.
-    const isOrphan = warning.code === 'ERR_NETWORK_UNKNOWN' && item.kind !== 'endpoint';
     if (item.kind === 'service' && warning.code === 'ERR_FORBIDDEN') return;
-    if (isOrphan && this.#options.foreign.network(item.network) === undefined) {
+    if (this.#isOrphan(item, warning.code)) {
       if (item.kind === 'gone') this.#options.journal.acknowledge([{ change: item, generation }]);
       return;
     }
-    const times = this.#refusedTimes.get(key) ?? 0;
-    this.#refusedTimes.set(key, times + 1);
-    if (times === (isOrphan ? 1 : 0))
+    if (this.#refusals.add(sent, warning) === (isOfNetwork(item, warning.code) ? 1 : 0))
       this.#options.log.warn({ code: warning.code, record: sent.key }, `publish: refused: ${warning.message}`);
-    const isKnown = Object.hasOwn(errorRegistry, warning.code);
-    const delayMs = Math.min(maxRefusedRetryMs, (this.#options.refusedRetryMs ?? 1000) * 2 ** Math.min(times, 16));
-    const timer = setTimeout(() => {
-      this.#refused.delete(key);
-      if (isOrphan && this.#options.foreign.network(item.network) === undefined) return;
-      this.#queue.add(item);
-      this.#schedule();
-    }, delayMs);
-    timer.unref();
-    this.#dropRefusal(key);
-    this.#refused.set(key, {
-      item,
-      generation,
-      timer,
-      warning: { code: isKnown ? warning.code : 'ERR_INTERNAL', message: `${sent.key}: ${warning.message}` },
-    });
   }
 
-  #dropRefusal(key: string): void {
-    clearTimeout(this.#refused.get(key)?.timer);
-    this.#refused.delete(key);
+  /** Its network was removed a moment ago: the record goes with it once the stream has said so. */
+  #isOrphan(item: PublishItem, code: string): boolean {
+    return isOfNetwork(item, code) && this.#options.foreign.network(item.network) === undefined;
   }
+}
 
-  #dropRefusals(): void {
-    for (const key of [...this.#refused.keys()]) this.#dropRefusal(key);
-  }
+/** Whether a record was refused for want of its network, with which it may have to go. */
+function isOfNetwork(item: PublishItem, code: string): item is Exclude<PublishItem, { readonly kind: 'endpoint' }> {
+  return code === 'ERR_NETWORK_UNKNOWN' && item.kind !== 'endpoint';
 }
 
 /** A carrier's key names the host as well, which is always this one. */
