@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import type { TsnetError } from '../../core/errors.js';
 import { bridgeName } from '../../core/ids.js';
 import { joinedNetworks } from '../../core/join.js';
@@ -6,8 +5,6 @@ import type { Endpoint, Network } from '../../core/model.js';
 import {
   carriedElements,
   definitionElements,
-  guardedElements,
-  passingElements,
   isBridged,
   portElements,
   routedElements,
@@ -16,32 +13,19 @@ import {
 import { newOriginTable, originElements } from '../../core/nft/origin.js';
 import { newTable, type Table } from '../../core/nft/table.js';
 import type { Logger } from '../../lib/log.js';
-import type { Place } from '../../lib/places.js';
 import type { OwnEndpoint } from '../journal/entries.js';
 import type { OwnIndex } from '../attach/own-index.js';
-import type { ClusterState } from '../state/cluster-state.js';
 import type { StateChange } from '../state/state-change.js';
-import type { Forwarding } from './forwarding.js';
-import type { Neighbourhood, Warning } from './neighbourhood.js';
-import { planByAddresses } from './own-addresses.js';
+import { HostElements, type HostElementsOptions } from './host-elements.js';
+import type { Warning } from './neighbourhood.js';
 import type { RuleSet } from './rule-set.js';
 
-export interface FirewallOptions {
-  readonly ruleSet: RuleSet;
+export interface FirewallOptions extends HostElementsOptions {
   /** Of the table that holds endpoints to their own addresses. */
   readonly origins: RuleSet;
   readonly knownNetwork: (id: string) => Network | undefined;
-  readonly forwarding: Forwarding;
-  readonly neighbourhood: Neighbourhood;
-  readonly state: ClusterState;
   readonly own: OwnIndex;
   readonly defaultVxlanPort: number;
-  /** What no sandbox may reach. */
-  readonly guarded: () => Promise<readonly Place[]>;
-  /** Names of the bridges that are not ours. */
-  readonly otherBridges: () => Promise<readonly string[]>;
-  /** All addresses of this host. */
-  readonly hostAddresses: () => Promise<ReadonlySet<string>>;
   readonly log: Logger;
 }
 
@@ -51,10 +35,6 @@ const owners = {
   routed: (network: string) => `routed/${network}`,
   carrier: (network: string, host: string) => `carrier/${network}/${host}`,
   endpoint: (id: string) => `endpoint/${id}`,
-  guarded: 'guarded',
-  apart: 'apart',
-  forwarding: 'forwarding',
-  addresses: 'addresses',
 } as const;
 
 /** How often it is looked whether somebody else has turned forwarding on or off, and which addresses the host has. */
@@ -68,13 +48,12 @@ const originTable = newOriginTable();
  */
 export class Firewall {
   readonly #options: FirewallOptions;
+  readonly #host: HostElements;
   readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
   /** Networks whose bridge has its settings. */
   readonly #readyLinks = new Set<string>();
   readonly #stop: () => void;
   #tablePort = 0;
-  #guarded: readonly Place[] = [];
-  #addressWarnings: readonly Warning[] = [];
   #isUp = false;
   #timer: NodeJS.Timeout | undefined;
   #foreignTimer: NodeJS.Timeout | undefined;
@@ -82,6 +61,7 @@ export class Firewall {
 
   constructor(options: FirewallOptions) {
     this.#options = options;
+    this.#host = new HostElements(options, () => [...this.#carried.values()].map(({ network }) => network));
     const { state, ruleSet } = options;
     for (const network of state.networks())
       ruleSet.setElements(owners.definition(network.id), definitionElements(network));
@@ -95,8 +75,7 @@ export class Firewall {
     const failures: readonly (TsnetError | null)[] = [ruleSet.failure, origins.failure];
     return [
       ...failures.flatMap((each) => (each === null ? [] : [{ code: each.code, message: each.message }])),
-      ...this.#options.neighbourhood.warnings,
-      ...this.#addressWarnings,
+      ...this.#host.warnings,
     ];
   }
 
@@ -127,7 +106,10 @@ export class Firewall {
       ruleSet.setElements(owners.carrier(network.id, carrier.host), vtepElements(carrier));
     this.#setRouted();
     this.#bringUp();
-    if (network.options['masquerade-source'] !== undefined) this.#change(() => this.#followAddresses());
+    if (network.options['masquerade-source'] === undefined) return;
+    this.#change(async () => {
+      if (this.#isUp) await this.#host.followAddresses();
+    });
   }
 
   /** A network is no longer realised here. */
@@ -145,12 +127,7 @@ export class Firewall {
     // While packets of others could still be forwarded, they are dropped: forwarding goes before the table.
     this.#change(async () => {
       if (this.#isUp) return;
-      await this.#options.forwarding.restore();
-      await this.#options.neighbourhood.leave();
-      ruleSet.setElements(owners.forwarding, []);
-      ruleSet.setElements(owners.apart, []);
-      ruleSet.setElements(owners.addresses, []);
-      this.#addressWarnings = [];
+      await this.#host.leave();
       ruleSet.setTable(null);
       this.#options.origins.setTable(null);
       await ruleSet.settled();
@@ -244,9 +221,9 @@ export class Firewall {
     this.#change(async () => {
       // The table is there before anything is forwarded.
       this.#options.ruleSet.setTable(table);
-      await this.#guard();
+      await this.#host.guard();
       await this.#options.ruleSet.settled();
-      await this.#ensureForwarding();
+      if (this.#isUp) await this.#host.ensureForwarding();
     });
     clearInterval(this.#timer);
     this.#timer = setInterval(() => this.#change(() => this.#lookAround()), lookMs);
@@ -255,31 +232,8 @@ export class Firewall {
   }
 
   async #lookAround(): Promise<void> {
-    await this.#ensureForwarding();
-    await this.#followAddresses();
-  }
-
-  async #guard(): Promise<void> {
-    const { ruleSet, state, guarded } = this.#options;
-    this.#guarded = [...(await guarded()), ...(state.settings?.guarded ?? [])];
-    ruleSet.setElements(owners.guarded, guardedElements(this.#guarded));
-    await this.#followAddresses();
-  }
-
-  async #followAddresses(): Promise<void> {
-    if (!this.#isUp) return;
-    const networks = [...this.#carried.values()].map(({ network }) => network);
-    const { elements, warnings } = planByAddresses(await this.#options.hostAddresses(), networks, this.#guarded);
-    this.#addressWarnings = warnings;
-    this.#options.ruleSet.setElements(owners.addresses, elements);
-  }
-
-  async #ensureForwarding(): Promise<void> {
-    if (!this.#isUp) return;
-    const { ruleSet, forwarding, otherBridges } = this.#options;
-    const closed = await forwarding.ensure();
-    const bridges = closed.length === 0 ? [] : await otherBridges();
-    ruleSet.setElements(owners.forwarding, [...closed, ...passingElements(bridges)]);
+    if (this.#isUp) await this.#host.ensureForwarding();
+    if (this.#isUp) await this.#host.followAddresses();
   }
 
   #lookSoon(): void {
@@ -287,19 +241,10 @@ export class Firewall {
     this.#foreignTimer = setTimeout(() => {
       this.#foreignTimer = undefined;
       this.#change(async () => {
-        if (this.#isUp) await this.#look();
+        if (this.#isUp) await this.#host.lookAtOthers();
       });
     }, foreignDelayMs);
     this.#foreignTimer.unref();
-  }
-
-  async #look(): Promise<void> {
-    const { neighbourhood, ruleSet } = this.#options;
-    await neighbourhood.look(await ruleSet.chains(), (chain) => ruleSet.rulesOf(chain));
-    ruleSet.setElements(
-      owners.apart,
-      neighbourhood.dockerBridges.map((bridge) => ({ set: 'apart', key: `"${bridge}"` })),
-    );
   }
 
   /** Changes that touch more than the table go one after the other. */
@@ -315,7 +260,7 @@ export class Firewall {
       case 'settings':
         if (!this.#isUp) break;
         this.#bringUp();
-        this.#change(() => this.#guard());
+        this.#change(() => this.#host.guard());
         break;
       case 'network': {
         const id = change.op === 'put' ? change.value.id : change.previous.id;
@@ -335,16 +280,4 @@ export class Firewall {
         break;
     }
   }
-}
-
-/** Names of the links of this namespace that packets come in by, from what the kernel shows of them. */
-export async function listLinkNames(): Promise<string[]> {
-  const names = await readdir('/proc/sys/net/ipv4/conf');
-  return names.filter(
-    (name) =>
-      !['all', 'default', 'lo'].includes(name) &&
-      !name.startsWith('tsv-') &&
-      !name.startsWith('tsx-') &&
-      !name.startsWith('tsp-'),
-  );
 }

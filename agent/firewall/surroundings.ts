@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { canonicalAddr } from '../../core/addr.js';
 import { parseMark } from '../../core/ids.js';
 import { addrList } from '../../lib/netlink/addr.js';
@@ -21,4 +22,16 @@ export async function listOtherBridges(connection: NetlinkConnection): Promise<r
 export async function listHostAddresses(connection: NetlinkConnection): Promise<ReadonlySet<string>> {
   const addrs = await addrList(connection);
   return new Set(addrs.map(({ address }) => canonicalAddr(address.split('/', 1)[0] ?? '')));
+}
+
+/** Names of the links of this namespace that packets come in by, from what the kernel shows of them. */
+export async function listLinkNames(): Promise<string[]> {
+  const names = await readdir('/proc/sys/net/ipv4/conf');
+  return names.filter(
+    (name) =>
+      !['all', 'default', 'lo'].includes(name) &&
+      !name.startsWith('tsv-') &&
+      !name.startsWith('tsx-') &&
+      !name.startsWith('tsp-'),
+  );
 }
