@@ -293,6 +293,9 @@ t.test('GC goes on past failures and reports them together; STATUS has two codes
   t.match(errorOf(await rig.call('GC', { 'cni.dev/attachments': valid, ...other })), { code: 11, details: 'stuck' });
   t.same([rig.attacher.calls, rig.delegated], [['a', 'b'], ['GC']]);
   t.match(errorOf(await rig.call('GC', { 'cni.dev/valid-attachments': [5] })), { code: 7 });
+  rig.attacher.calls.length = 0;
+  t.match(errorOf(await rig.call('GC')), { code: 11, details: 'stuck' });
+  t.same(rig.attacher.calls, ['a', 'b', 'c'], 'no list is an empty one');
   t.same(await rig.call('STATUS'), { exit: 0, stdout: '' });
   rig.attacher.ready = { isReady: false, isImpaired: false, reason: 'nothing' };
   t.match(errorOf(await rig.call('STATUS')), { code: 50, details: 'nothing' });
@@ -315,3 +318,13 @@ t.test(
     t.match(errorOf(await rig.call('ADD')), { cniVersion: '1.1.0', code: 999, msg: 'that should not be' });
   },
 );
+
+t.test('CHECK needs the attachment, the result of the ADD, and the sandbox of both', async (t) => {
+  const rig = new Rig();
+  t.match(errorOf(await rig.call('CHECK', { prevResult: {} })), { code: 102, msg: /there is no attachment/ });
+  rig.attacher.found = { ...attached, isNew: false, isInTarget: true };
+  t.match(errorOf(await rig.call('CHECK')), { code: 7, msg: 'Required prevResult missing' });
+  t.match(errorOf(await rig.call('CHECK', { prevResult: [] })), { code: 7, msg: /prevResult/ });
+  rig.attacher.found = { ...attached, isNew: false, isInTarget: false };
+  t.match(errorOf(await rig.call('CHECK', { prevResult: {} })), { code: 102, msg: /another sandbox/ });
+});

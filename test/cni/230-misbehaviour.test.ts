@@ -178,6 +178,54 @@ t.test('runtimes that misbehave', (t) =>
           t.equal(await run('ADD', redirections), 1, `ADD ${redirections}`);
         await isBare(t, all);
       },
+      'networks of one container that are added at once, each with all ports, publish them once': async (t, lab) => {
+        const { host, one } = await prepare(lab);
+        for (const name of ['second', 'third']) await host.create({ name });
+        await host.create({ name: 'inner', internal: true });
+        // As nerdctl and Nomad write them.
+        const portMappings = ['tcp', 'udp'].map((Protocol) => ({
+          HostPort: 18_093,
+          ContainerPort: 80,
+          Protocol,
+          HostIP: '0.0.0.0',
+        }));
+        const networks = ['second', 'third', 'inner'].map((name, at) => ({
+          runtime: new Runtime(host, { cniVersion: '1.0.0', name }),
+          container: { id: 'c1', netns: pathOf(one), ifname: `eth${at}` },
+        }));
+        const all = (verb: string) =>
+          Promise.all(
+            networks.map((each) => each.runtime.call(verb, each.container, { runtimeConfig: { portMappings } })),
+          );
+        const ports = async (): Promise<string[]> =>
+          (await host.api.call<EndpointView[]>('GET', '/v1/agent/endpoints'))
+            .flatMap((each) => (each.ports ?? []).map(({ protocol }) => `${each.callerId} ${protocol}`))
+            .sort();
+        for (const verb of ['ADD', 'ADD', 'DEL', 'ADD']) {
+          t.same(
+            (await all(verb)).map(({ status }) => status),
+            [0, 0, 0],
+            verb,
+          );
+          t.same(await ports(), verb === 'DEL' ? [] : ['c1 tcp', 'c1 udp']);
+        }
+        const two = await lab.sandbox();
+        const taken = { id: 'c2', netns: pathOf(two) };
+        const runtime = new Runtime(host, { name: 'second' });
+        const refused = await runtime.call('ADD', taken, { runtimeConfig: { portMappings } });
+        t.match(errorOf(refused), { code: 100, msg: /18093/ }, 'another container does not get them');
+        t.same(await namesIn(two), ['lo']);
+        t.same(
+          (await all('DEL')).map(({ status }) => status),
+          [0, 0, 0],
+        );
+        t.equal(
+          (await runtime.call('ADD', taken, { runtimeConfig: { portMappings } })).status,
+          0,
+          'until they are free',
+        );
+        t.equal((await runtime.call('DEL', taken)).status, 0);
+      },
       'configurations at their bounds pass through or are refused': async (t, lab) => {
         const all = await prepare(lab);
         const { runtime, one } = all;

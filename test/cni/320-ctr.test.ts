@@ -34,6 +34,11 @@ t.test('ctr run --cni attaches, and what dies without a DEL is taken back', asyn
       process.kill(Number(pid), 'SIGKILL');
       await waitFor('the endpoint of the dead container to be gone', async () => (await endpoints()).length === 0);
       t.pass('a container in the background that died without a DEL is taken back');
+
+      await host.create({ name: 'six', subnets: [{ subnet: 'fd86::/64' }] });
+      await containerd.installForCtr('six', 'net');
+      const six = await containerd.run('six', ['--rm'], '/bin/ip', '-o', '-6', 'addr', 'show', 'dev', 'eth0');
+      t.match(six.stdout, /inet6 fd86::/, 'on a network without IPv4');
     } finally {
       await containerd.remove();
     }

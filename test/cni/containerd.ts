@@ -101,10 +101,23 @@ export class Containerd {
     await this.#tsnet('cni', 'uninstall', '--runtime', 'containerd', ...places);
   }
 
-  /** Makes a network the one of `ctr run --cni`. */
-  async installForCtr(network: string): Promise<void> {
+  /** Makes a network the one of `ctr run --cni`, in place of another. */
+  async installForCtr(network: string, instead?: string): Promise<void> {
     const bin = join(privateUpper(this.#folder, '/opt'), 'cni/bin');
     const conf = join(privateUpper(this.#folder, '/etc'), 'cni/net.d');
+    if (instead !== undefined)
+      await this.#tsnet(
+        'cni',
+        'uninstall',
+        '--runtime',
+        'ctr',
+        '--network',
+        instead,
+        '--bin-dir',
+        bin,
+        '--conf-dir',
+        conf,
+      );
     await this.#tsnet('cni', 'install', '--runtime', 'ctr', '--network', network, '--bin-dir', bin, '--conf-dir', conf);
   }
 
