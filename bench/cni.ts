@@ -22,7 +22,7 @@ const firstHostPort = 20_000;
 /** The kernel takes links and namespaces apart in the background: what is measured next is not to wait for that. */
 const settleMs = 1000;
 /** Rounds of each kind before the first that counts. Agents run for months: what is measured is compiled code. */
-const warmUps = 25;
+const warmUps = 60;
 
 interface Container {
   readonly id: string;
