@@ -63,6 +63,11 @@ export class Places {
     return [...this.#failed.values()];
   }
 
+  /** Whether an address of this host is just being opened. */
+  get isOpening(): boolean {
+    return [...this.#onHost.values()].includes('opening');
+  }
+
   isOurs(address: string): boolean {
     return this.#onHost.has(address);
   }

@@ -67,7 +67,13 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
   const tell = (message: ToAgent): void => {
     for (const agent of agents) agent.write(`${JSON.stringify(message)}\n`);
   };
-  const tellPlaces = (): void => tell({ say: 'places', places: places.places, failed: places.failed });
+  let hasTold = false;
+  const tellPlaces = (): void => {
+    // Those that are just being opened again are not to look closed to the agent, which leads packets there.
+    if (!hasTold && places.isOpening) return;
+    hasTold = true;
+    tell({ say: 'places', places: places.places, failed: places.failed });
+  };
   const places: Places = new Places({
     native,
     tables,
@@ -144,6 +150,7 @@ export async function runDnsServer(options: DnsServerOptions, io: DnsServerIo): 
       for (const before of agents) before.destroy();
       agents.add(agent);
       isInSet = false;
+      hasTold = false;
       agent.setEncoding('utf8');
       const read = newLineReader<ToServer>((message) => hear(message, agent));
       agent.on('data', (part: string) => {

@@ -6,7 +6,7 @@ import { enterArgs, netnsPath } from '../lab/netns.js';
 import { execIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab, withSharedLab } from '../lab/with-lab.js';
-import { startAsking } from './asking.js';
+import { killServer, startAsking } from './asking.js';
 
 const dig = async (from: Sandbox, server: string, ...words: string[]): Promise<string> =>
   (await execIn(from, 'dig', '+tries=1', '+time=5', `@${server}`, ...words)).stdout;
@@ -118,6 +118,24 @@ t.test('names within and outside', (t) =>
           t.equal(await short(sandbox, gateway ?? '', '+tcp', 'web'), addresses[0]);
         }
         t.equal(await short(place, '127.0.0.1', 'x.y'), '203.0.113.7', 'the other one still answers the host');
+        const asking = startAsking(sandbox, front.subnets[0]?.gateway ?? '', {
+          folder: lab.folder,
+          name: 'web',
+          address: addresses[0] ?? '',
+        });
+        for (let kill = 0; kill < 2; kill += 1) {
+          const isOther = await killServer(h1);
+          await waitFor('the next name server', isOther, 30_000);
+          for (const { gateway } of front.subnets)
+            t.equal(await short(sandbox, gateway ?? '', '+tcp', 'web'), addresses[0], 'ours again, not the other one');
+        }
+        const { asked, answered, wrong, refused } = await asking.end();
+        t.equal(answered, asked);
+        t.same(
+          { wrong, refused },
+          { wrong: 0, refused: 0 },
+          'a name server that is killed leaves none to the other one',
+        );
         await endUpstream();
       },
       'a macvlan sandbox asks inside, by a socket that goes with it': async (t, lab) => {

@@ -1,25 +1,13 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import type { LabHost } from '../lab/host.js';
 import { execIn, type Sandbox } from '../lab/sandbox.js';
 import { waitFor } from '../lab/wait.js';
 import { withLab } from '../lab/with-lab.js';
-import { nameServers, startAsking } from './asking.js';
+import { killServer, nameServers, startAsking } from './asking.js';
 
 const short = async (from: Sandbox, server: string, ...words: string[]): Promise<string> =>
   (await execIn(from, 'dig', '+short', '+tries=2', '+time=5', `@${server}`, ...words)).stdout.trim();
-
-/** Kills the name server, and waits for the next one. */
-async function killServer(host: LabHost): Promise<void> {
-  const [pid = ''] = (await nameServers(host)).pids;
-  process.kill(Number(pid), 'SIGKILL');
-  await waitFor(
-    'another process to have the sockets',
-    async () => (await nameServers(host)).pids.some((each) => each !== pid),
-    30_000,
-  );
-}
 
 function isHeldBy(inodes: readonly string[], process: string): boolean {
   try {
@@ -88,7 +76,7 @@ t.test(
       await waitFor('getaddrinfo to find it', () => found() > 3, 20_000);
       for (let kill = 0; kill < 3; kill += 1) {
         const counted = found();
-        await killServer(h1);
+        await waitFor('another process to have the sockets', await killServer(h1), 30_000);
         t.equal(await short(web, gateway6, 'web', 'A'), addresses[0], 'by the other family');
         t.equal(await short(web, gateway, '+tcp', 'web', 'A'), addresses[0], 'by TCP');
         t.ok(await isInside(), 'inside of a sandbox');

@@ -7,30 +7,31 @@ import { plain } from '../lab/plain.js';
 import type { Sandbox } from '../lab/sandbox.js';
 
 /**
- * Asks for one name every 5 ms; each query is sent once more after a second, as resolvers do. The socket is connected, so
- * that it is told where nobody listens.
+ * Asks for one name every 5 ms; each query is sent once more after a second, as resolvers do. Each has a socket of its own,
+ * so that none goes where one before was led to, which is connected, so that it is told where nobody listens.
  */
 const program = `
-const socket = require('node:dgram').createSocket('udp4');
-const [, , server, question] = process.argv;
-const open = new Map();
-const counts = { asked: 0, answered: 0, again: 0, refused: 0 };
-const send = (id) => {
-  const query = Buffer.concat([Buffer.from('000001000001000000000000', 'hex'), Buffer.from(question, 'hex')]);
-  query.writeUInt16BE(id, 0);
-  socket.send(query, () => undefined);
-};
-socket.on('message', (answer) => {
-  if (open.delete(answer.readUInt16BE(0)) && (answer[3] & 15) === 0) counts.answered += 1;
-});
-socket.on('error', () => (counts.refused += 1));
-let timer;
+const dgram = require('node:dgram');
+const [, , server, question, address] = process.argv;
+const expected = Buffer.from(address === '' ? [] : address.split('.').map(Number));
+const counts = { asked: 0, answered: 0, again: 0, refused: 0, wrong: 0 };
 const ask = () => {
-  const id = counts.asked++ & 0xffff;
-  open.set(id, setTimeout(() => { if (open.has(id)) { counts.again += 1; send(id); } }, 1000));
-  send(id);
+  const query = Buffer.concat([Buffer.from('000001000001000000000000', 'hex'), Buffer.from(question, 'hex')]);
+  query.writeUInt16BE(counts.asked++ & 0xffff, 0);
+  const socket = dgram.createSocket('udp4');
+  const send = () => socket.send(query, () => undefined);
+  const timer = setTimeout(() => { counts.again += 1; send(); }, 1000);
+  socket.on('error', () => (counts.refused += 1));
+  socket.on('message', (answer) => {
+    clearTimeout(timer);
+    socket.close();
+    if ((answer[3] & 15) !== 0) return;
+    counts.answered += 1;
+    if (!answer.subarray(answer.length - expected.length).equals(expected)) counts.wrong += 1;
+  });
+  socket.connect(53, server, send);
 };
-socket.connect(53, server, () => (timer = setInterval(ask, 5)));
+const timer = setInterval(ask, 5);
 process.stdin.on('end', () => {
   clearInterval(timer);
   setTimeout(() => { process.stdout.write(JSON.stringify(counts)); process.exit(); }, 2500);
@@ -44,19 +45,21 @@ export interface AskCounts {
   readonly again: number;
   /** How often it was said that nobody listens there. */
   readonly refused: number;
+  /** Answered with another address than expected. */
+  readonly wrong: number;
 }
 
 /** Starts asking inside a sandbox; `end` says how it went. */
 export function startAsking(
   from: Sandbox,
   server: string,
-  { folder, name }: { readonly folder: string; readonly name: string },
+  { folder, name, address = '' }: { readonly folder: string; readonly name: string; readonly address?: string },
 ): { end(): Promise<AskCounts> } {
   const file = join(folder, 'asking.cjs');
   writeFileSync(file, program);
   const labels = name.split('.').map((label) => Buffer.concat([Buffer.of(label.length), Buffer.from(label)]));
   const question = Buffer.concat([...labels, Buffer.from('0000010001', 'hex')]).toString('hex');
-  const child = spawn(...plain([...from.enter, process.execPath, file, server, question]), {
+  const child = spawn(...plain([...from.enter, process.execPath, file, server, question, address]), {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const output = text(child.stdout);
@@ -74,6 +77,14 @@ export async function nameServers(host: LabHost): Promise<{ readonly pids: strin
   const all = (pattern: RegExp): string[] =>
     [...new Set([...stdout.matchAll(pattern)].map(([, id = '']) => id))].sort();
   return { pids: all(/pid=(\d+)/g).filter(isNameServer), sockets: all(/ino:(\d+)/g) };
+}
+
+/** Kills the name server; what tells whether there is another one that has the sockets. */
+export async function killServer(host: LabHost): Promise<() => Promise<boolean>> {
+  const [pid = ''] = (await nameServers(host)).pids;
+  if (pid === '') throw new Error(`${host.name} has no name server`);
+  process.kill(Number(pid), 'SIGKILL');
+  return async () => (await nameServers(host)).pids.some((each) => each !== pid);
 }
 
 function isNameServer(pid: string): boolean {
