@@ -12,7 +12,7 @@ export function replaceFile(path: string, content: Buffer | string, mode: number
   if (isSame(path, wanted, mode)) return false;
   const part = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     writeFileSync(part, wanted, { mode, flag: 'wx' });
     chmodSync(part, mode);
     renameSync(part, path);
@@ -21,6 +21,13 @@ export function replaceFile(path: string, content: Buffer | string, mode: number
     throw unwritable(path, cause);
   }
   return true;
+}
+
+/** Makes a folder that everybody may read, whatever the umask of who runs this: not all runtimes are root's. */
+function makeFolder(path: string): void {
+  const first = mkdirSync(path, { recursive: true });
+  if (first === undefined) return;
+  for (let at = path; at.length >= first.length; at = dirname(at)) chmodSync(at, 0o755);
 }
 
 /** Removes a file; reports whether there was one. */

@@ -182,3 +182,18 @@ t.test('what keeps a runtime from using it is said', async (t) => {
   writeFileSync(join(agent.bin, 'loopback'), '');
   t.equal((await agent.run('install', '--runtime', 'containerd', '--network', 'a')).stderr, '');
 });
+
+t.test('what is made is for everybody to read, whatever the umask', async (t) => {
+  const agent = await new StubAgent().start(t);
+  const umask = process.umask(0o077);
+  const { code } = await agent
+    .run('install', '--runtime', 'apptainer', '--network', 'a', '--conf-dir', join(agent.conf, 'net.d'))
+    .finally(() => process.umask(umask));
+  t.equal(code, 0);
+  const modeOf = (...path: string[]): number => statSync(join(...path)).mode & 0o777;
+  t.same(
+    [modeOf(agent.bin), modeOf(agent.bin, 'tsnet'), modeOf(agent.conf), modeOf(agent.conf, 'net.d')],
+    [0o755, 0o755, 0o755, 0o755],
+  );
+  t.equal(modeOf(agent.conf, 'net.d', 'a-apptainer.conflist'), 0o644);
+});
