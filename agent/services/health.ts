@@ -1,6 +1,7 @@
 import type { Endpoint, Service } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
 import type { OwnIndex } from '../attach/own-index.js';
+import { serviceId } from './membership.js';
 import { probe } from './probe.js';
 import type { Services } from './services.js';
 
@@ -54,7 +55,7 @@ export class Health {
         if (own.get(endpoint)?.record.state === 'attached') wanted.add(endpoint);
     }
     for (const [key, check] of this.#checks) {
-      if (idOf(check.service) !== id) continue;
+      if (serviceId(check.service) !== id) continue;
       const isSame = service !== undefined && sameCheck(check.service, service);
       if (isSame && wanted.delete(check.endpoint)) continue;
       this.#end(check);
@@ -114,8 +115,6 @@ export class Health {
     });
   }
 }
-
-const idOf = ({ network, name }: Service): string => `${network}/${name}`;
 
 function sameCheck(a: Service, b: Service): boolean {
   return a.createdAt === b.createdAt && JSON.stringify([a.health, a.ports]) === JSON.stringify([b.health, b.ports]);

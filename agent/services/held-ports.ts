@@ -1,5 +1,6 @@
 import type { HeldPort, Service, ServicePublish } from '../../core/model.js';
 import type { Logger } from '../../lib/log.js';
+import { serviceId } from './membership.js';
 
 export type HostPort = Pick<ServicePublish, 'hostPort' | 'protocol'>;
 
@@ -25,8 +26,6 @@ const firstAgainMs = 2000;
 const lastAgainMs = 30_000;
 
 const keyOf = ({ hostPort, protocol }: HostPort): string => `${protocol}/${hostPort}`;
-const idOf = ({ network, name }: Service): string => `${network}/${name}`;
-
 /**
  * Which ports that services publish are to be had on this host. One that a process listens on, or an endpoint has
  * published, stays theirs, as an endpoint's `--publish` leaves it to them. A port that leads to its service already is
@@ -69,10 +68,10 @@ export class HeldPorts {
   /** Takes in a service that is carried out here, or its new version. */
   want(service: Service): void {
     const ports = service.publish ?? [];
-    const before = this.#wanted.get(idOf(service))?.ports ?? [];
+    const before = this.#wanted.get(serviceId(service))?.ports ?? [];
     if (ports.length === 0 && before.length === 0) return;
     if (ports.length === 0) return this.forget(service);
-    this.#wanted.set(idOf(service), { service, ports });
+    this.#wanted.set(serviceId(service), { service, ports });
     if (before.length > 0) this.#release(before);
     const holders = ports.map((port) => this.#holders.get(keyOf(port)));
     if (holders.includes(undefined)) this.#askSoon();
@@ -81,9 +80,9 @@ export class HeldPorts {
   }
 
   forget(service: Service): void {
-    const before = this.#wanted.get(idOf(service));
+    const before = this.#wanted.get(serviceId(service));
     if (before === undefined) return;
-    this.#wanted.delete(idOf(service));
+    this.#wanted.delete(serviceId(service));
     this.#release(before.ports);
     this.#write(new Set([service.network]));
   }

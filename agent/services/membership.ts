@@ -2,7 +2,8 @@ import type { Service } from '../../core/model.js';
 import { isSelectedBy, selectionKeys, serviceKeys, type BackendEndpoint } from '../../core/service/backend.js';
 import { addTo, dropFrom } from '../../core/set-map.js';
 
-const idOf = ({ network, name }: Pick<Service, 'network' | 'name'>): string => `${network}/${name}`;
+/** What a service is called on this host: NETWORK/NAME, by the network's id. */
+export const serviceId = ({ network, name }: Pick<Service, 'network' | 'name'>): string => `${network}/${name}`;
 
 interface Member {
   readonly endpoint: BackendEndpoint;
@@ -47,7 +48,7 @@ export class Membership {
 
   /** Takes a service in, or its new version. Returns its id. */
   putService(service: Service): string {
-    const id = idOf(service);
+    const id = serviceId(service);
     const before = this.#services.get(id);
     if (before !== undefined && isSameSelection(before.service, service)) {
       this.#services.set(id, { service, members: before.members });
@@ -66,7 +67,7 @@ export class Membership {
   }
 
   removeService(gone: Pick<Service, 'network' | 'name'>): string {
-    const id = idOf(gone);
+    const id = serviceId(gone);
     const held = this.#services.get(id);
     if (held === undefined) return id;
     this.#services.delete(id);

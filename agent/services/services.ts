@@ -2,7 +2,7 @@ import type { TsnetError } from '../../core/errors.js';
 import type { KernelObject } from '../../core/kernel.js';
 import type { Network, Service } from '../../core/model.js';
 import type { ZoneEndpoint } from '../../core/dns/zone-endpoint.js';
-import { backendState, isSelectedBy, type BackendEndpoint, type BackendState } from '../../core/service/backend.js';
+import { isSelectedBy, type BackendEndpoint } from '../../core/service/backend.js';
 import { hostElements, serviceElements } from '../../core/service/compile.js';
 import { serviceZone } from '../../core/service/names.js';
 import { serviceTable } from '../../core/service/table.js';
@@ -11,9 +11,9 @@ import type { OwnIndex } from '../attach/own-index.js';
 import type { RuleSet } from '../firewall/rule-set.js';
 import type { ClusterState } from '../state/cluster-state.js';
 import type { StateChange } from '../state/state-change.js';
+import { BackendStates } from './backend-states.js';
 import type { Flows } from './flows.js';
-import { FirstChecks } from './first-check.js';
-import { Membership } from './membership.js';
+import { Membership, serviceId } from './membership.js';
 import { addressObjects } from './objects.js';
 import { HeldPorts, type FindHolder, type HeldRecords } from './held-ports.js';
 import { publishedPorts, type PublishedService } from './published.js';
@@ -33,8 +33,6 @@ export interface ServicesOptions {
   readonly refresh: (what: { readonly network: string; readonly endpoint?: string }) => void;
 }
 
-const idOf = ({ network, name }: Service): string => `${network}/${name}`;
-
 const owners = {
   service: (id: string) => `service/${id}`,
   host: (network: string) => `host/${network}`,
@@ -48,7 +46,7 @@ const owners = {
 export class Services {
   readonly #options: ServicesOptions;
   readonly #membership = new Membership();
-  readonly #firstChecks = new FirstChecks((service) => this.#touch([service]));
+  readonly #states: BackendStates;
   readonly #heldPorts: HeldPorts;
   readonly #carried = new Map<string, { readonly network: Network; readonly own: readonly string[] }>();
   readonly #stops: (() => void)[];
@@ -58,7 +56,6 @@ export class Services {
   readonly #listeners = new Set<(service: string) => void>();
   #isResuming = true;
   #hasTable = false;
-  #downHosts: ReadonlySet<string>;
   #isDue = false;
   #isTelling = false;
   #isClosed = false;
@@ -66,8 +63,9 @@ export class Services {
   constructor(options: ServicesOptions) {
     this.#options = options;
     const { state, own, ruleSet, findHolder: find, held: records, log } = options;
-    this.#heldPorts = new HeldPorts({ find, records, log, onChange: (services) => this.#touch(services) });
-    this.#downHosts = state.downHosts;
+    const touch = (services: Iterable<string>): void => this.#touch(services);
+    this.#heldPorts = new HeldPorts({ find, records, log, onChange: touch });
+    this.#states = new BackendStates({ membership: this.#membership, downHosts: state.downHosts, onChange: touch });
     ruleSet.setTable(null);
     this.#stops = [
       own.onChange((id) => this.#followOwn(id)),
@@ -88,7 +86,7 @@ export class Services {
     this.#isClosed = true;
     for (const stop of this.#stops) stop();
     this.#options.flows.close();
-    this.#firstChecks.close();
+    this.#states.close();
     this.#heldPorts.close();
   }
 
@@ -103,20 +101,6 @@ export class Services {
     await this.#options.ruleSet.settled();
   }
 
-  /** Backends that get new connections. */
-  readyOf(id: string): BackendEndpoint[] {
-    const service = this.#membership.get(id);
-    if (service === undefined) return [];
-    return this.#membership.membersOf(id).filter((endpoint) => this.#stateOf(service, endpoint) === 'ready');
-  }
-
-  #stateOf(service: Service, endpoint: BackendEndpoint): BackendState {
-    const state = backendState(service, endpoint, this.#downHosts);
-    const id = idOf(service);
-    if (state === 'ready') this.#firstChecks.passed(id, endpoint.id);
-    return state === 'failing' && this.#firstChecks.isAwaited(id, endpoint) ? 'ready' : state;
-  }
-
   /** What discovery answers for a service; also before its network is taken up here again. */
   zoneOf(network: string, name: string): ZoneEndpoint[] {
     const { state, own } = this.#options;
@@ -129,7 +113,7 @@ export class Services {
       : [...own.ofNetwork(network).map(({ record }) => record), ...state.endpointsOf(network)].filter((each) =>
           isSelectedBy(service, each),
         );
-    const ready = endpoints.filter((each) => this.#stateOf(service, each) === 'ready');
+    const ready = endpoints.filter((each) => this.#states.stateOf(service, each) === 'ready');
     return serviceZone(service, ready);
   }
 
@@ -209,9 +193,8 @@ export class Services {
   }
 
   #put(service: Service): void {
-    const id = idOf(service);
-    const before = this.#membership.get(id);
-    if (before !== undefined) this.#firstChecks.follow(id, { before, after: service }, this.readyOf(id));
+    const before = this.#membership.get(serviceId(service));
+    if (before !== undefined) this.#states.follow(before, service);
     this.#touch([this.#membership.putService(service)]);
   }
 
@@ -224,9 +207,7 @@ export class Services {
   }
 
   #followDown(hosts: ReadonlySet<string>): void {
-    const before = this.#downHosts;
-    this.#downHosts = hosts;
-    this.#touch(this.#membership.idsOnHosts((host) => before.has(host) !== hosts.has(host)));
+    this.#touch(this.#states.followDown(hosts));
     this.#tellOthers();
   }
 
@@ -264,7 +245,7 @@ export class Services {
     for (const id of services) {
       const service = this.#membership.get(id);
       if (service === undefined) continue;
-      const ready = this.readyOf(id);
+      const ready = this.#states.readyOf(id);
       this.#heldPorts.want(service);
       ruleSet.setElements(owners.service(id), serviceElements(this.#heldPorts.inForce(service), ready, host));
       setDesired(owners.service(id), addressObjects(service));
@@ -274,7 +255,7 @@ export class Services {
         this.#membership.membersOf(id).map((each) => ({
           id: each.id,
           addresses: each.addresses,
-          state: this.#stateOf(service, each),
+          state: this.#states.stateOf(service, each),
         })),
       );
       if (service.mode === 'vip')
@@ -292,9 +273,9 @@ export class Services {
   }
 
   #withdraw(service: Service): void {
-    const id = idOf(service);
+    const id = serviceId(service);
     this.#dirty.delete(id);
-    this.#firstChecks.forget(id);
+    this.#states.forget(id);
     this.#heldPorts.forget(service);
     this.#options.ruleSet.setElements(owners.service(id), []);
     this.#options.setDesired(owners.service(id), []);
