@@ -54,7 +54,8 @@ export const serviceView: View<ServiceView> = {
     {
       title: 'PUBLISHED',
       wide: true,
-      cell: ({ publish = [] }) => publish.map(({ hostPort, port, protocol }) => `${hostPort}:${port}/${protocol}`).join(','),
+      cell: ({ publish = [] }) =>
+        publish.map(({ hostPort, port, protocol }) => `${hostPort}:${port}/${protocol}`).join(','),
     },
     {
       title: 'HELD',
