@@ -165,14 +165,16 @@ t.test('published ports', (t) =>
         await withServer(lab, 'front', ports, async ({ endpoint }) => {
           const chosen = endpoint.ports?.[3]?.hostPort ?? 0;
           t.ok(chosen >= 49152, `chosen: ${chosen}`);
-          const [outside, host] = [place(lab, 'lan'), place(lab, 'h1')];
-          for (const address of [host1[4], host1[6]]) {
-            t.ok(await answers(outside, 'tcp', address, 80), 'within a range');
-            t.ok(await answers(outside, 'tcp', address, 1080), 'within a shifted range');
-            t.ok(await answers(outside, 'tcp', address, chosen), 'the chosen one');
-            t.notOk(await answers(outside, 'tcp', address, 2080), 'what is for 127.0.0.1 is not for others');
-          }
-          t.ok(await answers(host, 'tcp', '127.0.0.1', 2080));
+          await withTalkers({ lan: place(lab, 'lan'), h1: place(lab, 'h1') }, [], async ({ lan, h1 }) => {
+            for (const address of [host1[4], host1[6]]) {
+              const tcp = (port: number): Probe => ({ protocol: 'tcp', address, port });
+              t.ok(await isAnswered(lan, tcp(80)), 'within a range');
+              t.ok(await isAnswered(lan, tcp(1080)), 'within a shifted range');
+              t.ok(await isAnswered(lan, tcp(chosen)), 'the chosen one');
+              t.same(await lan.probe([tcp(2080)]), [false], 'what is for 127.0.0.1 is not for others');
+            }
+            t.ok(await isAnswered(h1, { protocol: 'tcp', address: '127.0.0.1', port: 2080 }));
+          });
           t.equal((await rulesOf(lab)).match(/70-89/g)?.length, 2, 'a range is one element for each family');
         });
       },
@@ -220,14 +222,18 @@ t.test('published ports', (t) =>
         }
         const sandbox = await lab.sandbox();
         const server = await listenIn(sandbox, 'listen-tcp', 80);
+        const lan = await Talker.start(place(lab, 'lan').enter, []);
         for (let round = 1; round <= 3; round += 1) {
           const join = (name: string, at: number): Promise<EndpointView> =>
             host.attach(name, sandbox, { ifname: `e${at}`, ports: [{ hostPort: 8080 + at, port: 80 }] });
           await Promise.all(names.map(join));
-          for (const at of names.keys())
-            t.ok(await answers(place(lab, 'lan'), 'tcp', host1[4], 8080 + at), `round ${round}, port ${8080 + at}`);
+          for (const at of names.keys()) {
+            const probe = { protocol: 'tcp', address: host1[4], port: 8080 + at } as const;
+            t.ok(await isAnswered(lan, probe), `round ${round}, port ${8080 + at}`);
+          }
           await Promise.all(names.map((name) => host.detach(name, sandbox)));
         }
+        await lan.end();
         await server.end();
         t.notMatch(await rulesOf(lab), /808[0-3]/, 'nothing of it is left');
       },

@@ -3,8 +3,8 @@ import { Lab, type LabOptions } from './lab.js';
 import { removeLeftovers } from './registration.js';
 import { takeRootSnapshot } from './snapshot.js';
 
-const labTimeoutMs = 180_000;
-const sharedLabTimeoutMs = 230_000;
+const labTimeoutMs = 300_000;
+const sharedLabTimeoutMs = 340_000;
 
 /**
  * Runs a test body in a fresh cluster, and takes the cluster down whatever happens. Asserts that the daemons end
