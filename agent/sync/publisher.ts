@@ -31,6 +31,9 @@ export interface PublisherOptions {
 const batchLimit = 100;
 /** Between the starts of two batches, while records keep coming. */
 const batchSpacingMs = 40;
+/** The same after a batch of so many, or more: a crowd of attaches, which it would take the processors from. */
+const crowdSpacingMs = 120;
+const crowd = 4;
 const firstRefusedRetryMs = 1000;
 
 /**
@@ -49,6 +52,7 @@ export class Publisher {
   #batchOnItsWay = false;
   #scheduled: NodeJS.Timeout | undefined;
   #lastSentMs = 0;
+  #spacingMs = batchSpacingMs;
   #retry: NodeJS.Timeout | undefined;
   /** Shrinks while a batch as a whole is turned down, until the record that spoils it stands alone. */
   #limit = batchLimit;
@@ -160,7 +164,7 @@ export class Publisher {
   /** At once after a rest, else after a while with whatever has come by then: a batch costs as much as an attach. */
   #schedule(): void {
     if (!this.#ready || this.#batchOnItsWay || this.#retry !== undefined || this.#scheduled !== undefined) return;
-    const waitMs = this.#lastSentMs + batchSpacingMs - performance.now();
+    const waitMs = this.#lastSentMs + this.#spacingMs - performance.now();
     this.#scheduled = setTimeout(
       () => {
         this.#scheduled = undefined;
@@ -176,6 +180,8 @@ export class Publisher {
     if (batch === null) return;
     this.#batchOnItsWay = true;
     this.#lastSentMs = performance.now();
+    const isCrowd = batch.sent.length >= crowd && this.#queue.size < this.#limit;
+    this.#spacingMs = isCrowd ? crowdSpacingMs : batchSpacingMs;
     await this.#sendBatch(batch);
     this.#batchOnItsWay = false;
     if (this.#queue.size > 0) this.#schedule();
