@@ -14,6 +14,8 @@ import { quantile } from './stats.js';
 const perRound = 20;
 const starts = 200;
 const atATime = 8;
+/** Added without ports at so many a time: 32 took a tenth of a second, and a publication in it or not decided the figure. */
+const crowd = 128;
 const manyEndpoints = 1000;
 const fewEndpoints = 10;
 /** A bridge has 1023 ports. */
@@ -254,11 +256,11 @@ const msOf = ({ jobs }: Spawned): number[] => jobs.map((job) => job.reduce((sum,
 const perSec = (count: number, ms: number): number => (count * 1000) / ms;
 
 async function measurePlain(sandboxes: Sandboxes, chain: Chain): Promise<Samples> {
-  const containers = await sandboxes.take(perRound);
+  const containers = await sandboxes.take(2 * perRound);
   const one = await add(chain, containers, 1);
   const oneDel = await del(chain, containers, { added: one, concurrency: 1 });
   await scheduler.wait(settleMs);
-  const others = await sandboxes.take(4 * atATime);
+  const others = await sandboxes.take(crowd);
   const eight = await add(chain, others, atATime);
   await del(chain, others, { added: eight, concurrency: atATime });
   await sandboxes.remove([...containers, ...others]);
