@@ -189,12 +189,12 @@ export class LocalAttacher implements Attacher {
    * leaves them to others.
    */
   async #wantedPorts(request: AttacherRequest, ports: readonly PortRequest[]): Promise<PortRequest[]> {
-    const { journal, networks } = this.#options;
+    const { own, networks } = this.#options;
     const network = await networks.find(request.network);
     if (network.internal) return [];
-    const held = [...journal.endpoints()].flatMap(({ record }) => {
-      const isSame = record.callerId === request.id && record.sandbox === request.target;
-      return isSame && record.network !== network.id ? (record.ports ?? []) : [];
+    const held = own.ofCallerAnywhere(request.id).flatMap(({ record }) => {
+      const isOther = record.sandbox === request.target && record.network !== network.id;
+      return isOther ? (record.ports ?? []) : [];
     });
     return held.length === 0 ? [...ports] : ports.filter((port) => !held.some((mapping) => leadsTo(mapping, port)));
   }

@@ -51,7 +51,12 @@ export class OwnIndex {
   }
 
   ofCaller(network: string, callerId: string): OwnEndpoint[] {
-    return this.#list(this.#byCaller.get(`${network}/${callerId}`));
+    return this.ofCallerAnywhere(callerId).filter(({ record }) => record.network === network);
+  }
+
+  /** Of one caller's id on all networks. */
+  ofCallerAnywhere(callerId: string): OwnEndpoint[] {
+    return this.#list(this.#byCaller.get(callerId));
   }
 
   ofSandbox(cookie: string): OwnEndpoint[] {
@@ -82,7 +87,7 @@ export class OwnIndex {
 
   #add(own: OwnEndpoint): void {
     const { id, network, callerId } = own.record;
-    addTo(this.#byCaller, `${network}/${callerId}`, id);
+    addTo(this.#byCaller, callerId, id);
     addTo(this.#byNetwork, network, id);
     if (own.cookie !== null) addTo(this.#byCookie, own.cookie, id);
     this.#byLink.set(vethName(id), id);
@@ -90,7 +95,7 @@ export class OwnIndex {
 
   #drop(own: OwnEndpoint): void {
     const { id, network, callerId } = own.record;
-    dropFrom(this.#byCaller, `${network}/${callerId}`, id);
+    dropFrom(this.#byCaller, callerId, id);
     dropFrom(this.#byNetwork, network, id);
     if (own.cookie !== null) dropFrom(this.#byCookie, own.cookie, id);
     this.#byLink.delete(vethName(id));
