@@ -12,6 +12,8 @@ export interface AddressSupplyOptions {
   readonly source: BlockSource;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** How long a released address rests. */
+  readonly quarantineMs: number;
   /** Takes a block that was granted: into the journal, then the pools. */
   readonly adopt: (block: Block) => void;
   /** Who here uses an address, for the error. */
@@ -104,10 +106,8 @@ export class AddressSupply {
     );
   }
 
-  async #request(
-    { network, subnet }: SubnetPool,
-    more: { readonly address?: string; readonly ahead?: boolean },
-  ): Promise<void> {
+  async #request(subnetPool: SubnetPool, more: { readonly address?: string; readonly ahead?: boolean }): Promise<void> {
+    const { network, subnet } = subnetPool;
     try {
       const block = await this.#options.source.request({ network: network.id, subnet, ...more });
       if (block.network !== network.id || block.host !== this.#options.host) {
@@ -119,6 +119,7 @@ export class AddressSupply {
       this.#options.adopt(block);
     } catch (error) {
       const reason = toTsnetError(error);
+      if (reason.code === 'ERR_ADDRESS_EXHAUSTED') throw this.#whileSomeRest(subnetPool, reason);
       if (
         !['ERR_CONTROLLER_UNREACHABLE', 'ERR_STORE_UNREACHABLE', 'ERR_DEADLINE', 'ERR_STOPPING'].includes(reason.code)
       )
@@ -132,6 +133,22 @@ export class AddressSupply {
         },
       );
     }
+  }
+
+  /** To the controller an address at rest is as used as any: says how many would come back by themselves. */
+  #whileSomeRest({ pool, network }: SubnetPool, reason: TsnetError): TsnetError {
+    const { quarantined } = pool.counts(this.#options.nowMs());
+    if (quarantined === 0) return reason;
+    const seconds = Math.ceil(this.#options.quarantineMs / 1000);
+    return new TsnetError(
+      reason.code,
+      `${reason.message}; ${quarantined} released on this host rest for ${seconds} s before they are given again`,
+      {
+        cause: reason,
+        hint: `Wait for those that rest, or add a subnet with \`tsnet update ${network.name} --subnet CIDR\`.`,
+        details: { ...reason.details, resting: quarantined },
+      },
+    );
   }
 }
 

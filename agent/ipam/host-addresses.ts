@@ -69,7 +69,7 @@ export class HostAddresses implements BlockListener {
     const common = { journal, source, log, pools: this.#pools, returns: this.#returns, nowMs: this.#clocks.monoMs };
     const holderOf = (network: string, address: string): string => this.#holderOf(network, address);
     this.#carves = new CarveAnswers({ ...common, holderOf });
-    this.#supply = new AddressSupply({ ...common, host, holderOf, adopt: (block) => this.#adopt(block) });
+    this.#supply = new AddressSupply({ ...common, host, quarantineMs, holderOf, adopt: (block) => this.#adopt(block) });
     this.#sweep = new BlockSweep({ ...common, state, quarantineMs });
     this.#timer = setInterval(() => {
       try {

@@ -230,7 +230,11 @@ t.test('a released address rests before it is given again, also across a restart
   const all = await Promise.all(Array.from({ length: 5 }, () => a.attach()));
   const [id = ''] = a.held.keys();
   a.detach(id);
-  await t.rejects(a.attach(), { code: 'ERR_ADDRESS_EXHAUSTED' });
+  await t.rejects(a.attach(), {
+    code: 'ERR_ADDRESS_EXHAUSTED',
+    message: /; 1 released on this host rest for 1 s/,
+    details: { resting: 1 },
+  });
   clock.nowMs += quarantineMs / 2;
   await a.restart();
   await t.rejects(a.attach(), { code: 'ERR_ADDRESS_EXHAUSTED', message: /frontend.*used/ });
