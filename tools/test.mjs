@@ -25,7 +25,7 @@ const timesPath = join(outputs, 'times.json');
 const clusterFolders = ['cluster', 'faults', 'cni', 'dns'];
 const longFolder = 'long';
 const kinds = {
-  short: { jobs: 4, most: { cluster: 3 }, timeoutMs: 360_000, has: (folder) => folder !== longFolder },
+  short: { jobs: 5, most: { cluster: 4 }, timeoutMs: 360_000, has: (folder) => folder !== longFolder },
   long: { jobs: 1, most: {}, timeoutMs: 600_000, has: (folder) => folder === longFolder },
 };
 
