@@ -151,7 +151,7 @@ export interface HoldLeaseOptions {
   readonly onLost?: (loss: LeaseLoss) => void;
   readonly onRegranted?: (leaseId: string) => void;
   readonly onError?: (error: unknown) => void;
-  /** Kept alive by `renew` only, and after a loss granted anew at the next `renew`. */
+  /** Kept alive by `renew` only, and after a loss granted anew at the next `renew`, or for the one that found the lease gone. */
   readonly manual?: boolean;
   readonly signal: AbortSignal;
 }
@@ -170,6 +170,7 @@ export function holdLease(keeper: LeaseKeeper, options: HoldLeaseOptions): HeldL
   let kept: KeptLease | undefined;
   // A manually held lease stands for somebody else's sign of life: without one there is no new lease either.
   let want: () => void = () => undefined;
+  let signMs = performance.now();
   const ended = (async (): Promise<void> => {
     const backoff = new Backoff(50, 1000);
     let leaseId = options.leaseId;
@@ -194,12 +195,14 @@ export function holdLease(keeper: LeaseKeeper, options: HoldLeaseOptions): HeldL
       kept = undefined;
       if (loss !== undefined) options.onLost?.(loss);
       leaseId = undefined;
-      if (options.manual === true)
+      const isSigned = loss === 'gone' && performance.now() - signMs < options.ttlMs;
+      if (options.manual === true && !isSigned)
         await Promise.race([new Promise<void>((resolve) => (want = resolve)), aborted(options.signal)]);
     }
   })();
   return {
     renew: () => {
+      signMs = performance.now();
       want();
       kept?.renew();
     },

@@ -84,6 +84,31 @@ void t.test('leases over a real etcd', async (t) => {
     await held.ended;
   });
 
+  await t.test('a sign of life that finds a manually held lease gone brings the next lease', async (t) => {
+    const attached: string[] = [];
+    const stopping = new AbortController();
+    const held = holdLease(keeper, {
+      ttlMs: 10_000,
+      manual: true,
+      signal: stopping.signal,
+      attach: (leaseId) => {
+        attached.push(leaseId);
+        return Promise.resolve();
+      },
+    });
+    await until(() => held.leaseId !== undefined, 30_000, 'held');
+    await client.leaseRevoke(attached[0] ?? '');
+    held.renew();
+    await until(
+      () => attached.length === 2 && held.leaseId === attached[1],
+      5000,
+      'the next one, without another sign',
+    );
+    t.not(attached[1], attached[0]);
+    stopping.abort();
+    await held.ended;
+  });
+
   await t.test('a lease of before that has expired is replaced before anything is put', async (t) => {
     const { leaseId } = await keeper.grant(2000);
     await client.leaseRevoke(leaseId);
