@@ -51,8 +51,7 @@ export class Publisher {
   #inFlight = 0;
   #batchOnItsWay = false;
   #scheduled: NodeJS.Timeout | undefined;
-  #lastSentMs = 0;
-  #spacingMs = batchSpacingMs;
+  #nextSendMs = 0;
   #retry: NodeJS.Timeout | undefined;
   /** Shrinks while a batch as a whole is turned down, until the record that spoils it stands alone. */
   #limit = batchLimit;
@@ -164,7 +163,7 @@ export class Publisher {
   /** At once after a rest, else after a while with whatever has come by then: a batch costs as much as an attach. */
   #schedule(): void {
     if (!this.#ready || this.#batchOnItsWay || this.#retry !== undefined || this.#scheduled !== undefined) return;
-    const waitMs = this.#lastSentMs + this.#spacingMs - performance.now();
+    const waitMs = this.#nextSendMs - performance.now();
     this.#scheduled = setTimeout(
       () => {
         this.#scheduled = undefined;
@@ -179,9 +178,9 @@ export class Publisher {
     const batch = this.#queue.take(this.#limit);
     if (batch === null) return;
     this.#batchOnItsWay = true;
-    this.#lastSentMs = performance.now();
+    // What waits in more than one batch is no crowd of attaches but a backlog, after an outage say.
     const isCrowd = batch.sent.length >= crowd && this.#queue.size < this.#limit;
-    this.#spacingMs = isCrowd ? crowdSpacingMs : batchSpacingMs;
+    this.#nextSendMs = performance.now() + (isCrowd ? crowdSpacingMs : batchSpacingMs);
     await this.#sendBatch(batch);
     this.#batchOnItsWay = false;
     if (this.#queue.size > 0) this.#schedule();
