@@ -2,11 +2,9 @@
 /** `npm run bench -- NAME`: set-up, then one of the benchmarks of bench/. */
 import { join } from 'node:path';
 import { projectRoot, runTool, setUp } from './setup.mjs';
-import { forgetExtraAuthorities } from './setup/authorities.mjs';
 
 await runTool(async () => {
   await setUp();
-  forgetExtraAuthorities();
   // In this process, which takes its lab down when a signal ends it.
   await import(join(projectRoot, 'build', 'js', 'bench', 'main.js'));
 });

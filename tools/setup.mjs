@@ -11,6 +11,7 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { forgetExtraAuthorities } from './setup/authorities.mjs';
 import { ensureBuild } from './setup/compile.mjs';
 import { ensureDependencies } from './setup/dependencies.mjs';
 import { endWithNpm } from './setup/npm-parent.mjs';
@@ -20,7 +21,7 @@ import { checkKernel, checkMachine, checkRoot } from './setup/requirements.mjs';
 
 export const projectRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Sets the machine and the checkout up. */
+/** Sets the machine and the checkout up; nothing is downloaded after it. */
 export async function setUp({ buildOnly = false, hostOnly = false } = {}) {
   const startedMs = performance.now();
   checkMachine();
@@ -35,6 +36,7 @@ export async function setUp({ buildOnly = false, hostOnly = false } = {}) {
   }
   await ensureDependencies(projectRoot);
   const built = await ensureBuild(projectRoot);
+  forgetExtraAuthorities();
   say('set-up', built ? `done in ${elapsed(startedMs)}` : `up to date (looked for ${elapsed(startedMs)})`);
 }
 

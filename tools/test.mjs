@@ -13,7 +13,6 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { lint } from './lint.mjs';
 import { projectRoot, runTool, setUp } from './setup.mjs';
-import { forgetExtraAuthorities } from './setup/authorities.mjs';
 import { elapsed, say, SetupError } from './setup/progress.mjs';
 import { runFiles, runSteadily } from './setup/test-pool.mjs';
 import { TestReport } from './setup/test-report.mjs';
@@ -40,7 +39,6 @@ async function main() {
   );
   // For the daemons of the tests: bin/hot-code.ts.
   process.env.TSNET_SHORT_LIVED = '1';
-  forgetExtraAuthorities();
   const startedMs = performance.now();
   const kind = args.includes('--long') ? kinds.long : kinds.short;
   const totals = { passed: 0, failed: 0, skipped: 0 };
