@@ -11,7 +11,7 @@ export async function getCarrier(txn: Txn, network: string, host: string): Promi
 /** Puts a carrier with its claims on the host's own addresses. */
 export function putCarrier(txn: Txn, carrier: Carrier, before: Carrier | undefined): void {
   if (before !== undefined) deleteClaims(txn, before);
-  for (const address of carrier.addresses) txn.put(addressKey(carrier.network, address), hostHolder(carrier.host));
+  for (const key of carrierClaims(carrier)) txn.put(key, hostHolder(carrier.host));
   txn.put(carrierKey(carrier.network, carrier.host), encodeRecord(carrier));
 }
 
@@ -26,5 +26,10 @@ export function hostHolder(host: string): string {
 }
 
 function deleteClaims(txn: Txn, carrier: Carrier): void {
-  for (const address of carrier.addresses) txn.delete(addressKey(carrier.network, address));
+  for (const key of carrierClaims(carrier)) txn.delete(key);
+}
+
+/** The keys that say what addresses a host has in a network; their value is `hostHolder`'s. */
+export function carrierClaims({ network, addresses }: Carrier): string[] {
+  return addresses.map((address) => addressKey(network, address));
 }

@@ -26,8 +26,7 @@ export async function getMacHolder(txn: Txn, network: string, mac: string): Prom
 /** Puts an endpoint with its claims on addresses and MAC, and drops claims of its former record. */
 export function putEndpoint(txn: Txn, endpoint: Endpoint, before: Endpoint | undefined): void {
   if (before !== undefined) deleteClaims(txn, before);
-  for (const key of addressKeys(endpoint)) txn.put(key, endpoint.id);
-  txn.put(macKey(endpoint.network, endpoint.mac), endpoint.id);
+  for (const key of endpointClaims(endpoint)) txn.put(key, endpoint.id);
   txn.put(endpointKey(endpoint.network, endpoint.id), encodeRecord(endpoint));
 }
 
@@ -37,10 +36,10 @@ export function deleteEndpoint(txn: Txn, endpoint: Endpoint): void {
 }
 
 function deleteClaims(txn: Txn, endpoint: Endpoint): void {
-  for (const key of addressKeys(endpoint)) txn.delete(key);
-  txn.delete(macKey(endpoint.network, endpoint.mac));
+  for (const key of endpointClaims(endpoint)) txn.delete(key);
 }
 
-function addressKeys(endpoint: Endpoint): string[] {
-  return endpoint.addresses.map((address) => addressKey(endpoint.network, address));
+/** The keys that say what an endpoint holds; their value is its id. */
+export function endpointClaims({ network, addresses, mac }: Endpoint): string[] {
+  return [...addresses.map((address) => addressKey(network, address)), macKey(network, mac)];
 }

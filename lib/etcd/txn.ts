@@ -42,6 +42,15 @@ export class Txn {
   }
 
   /**
+   * Takes keys as somebody else knows them at a revision: `get` answers from it. What is wrong or has changed since makes
+   * the commit fail.
+   */
+  expect(kvs: Iterable<readonly [key: string, kv: KeyValue | undefined]>, revision: number): void {
+    for (const [key, kv] of kvs) this.#read.set(key, kv);
+    this.#revision = revision;
+  }
+
+  /**
    * Lists a prefix. The commit does not depend on it: read and write a guard key where a rule spans
    * the keys of the prefix.
    */
