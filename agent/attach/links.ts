@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { TsnetError } from '../../core/errors.js';
 import type { SandboxPlan } from '../../core/desired/driver.js';
-import type { KernelObject } from '../../core/kernel.js';
+import type { KernelObject, KernelPort } from '../../core/kernel.js';
 import type { BatchResult } from '../../lib/netlink/batch.js';
 import type { NetlinkConnection } from '../../lib/netlink/connection.js';
 import { IN6_ADDR_GEN_MODE_NONE } from '../../lib/netlink/constants.js';
@@ -11,7 +11,7 @@ import { linkAddMessage, linkGet, linkGetMessage, linkSetMessage } from '../../l
 import type { NetlinkMessage } from '../../lib/netlink/message.js';
 import type { NativeApi } from '../../native/api.js';
 import { kernelError, parentUnknown, portsExhausted } from '../kernel-error.js';
-import { macvlanModes, requestsOf } from '../reconcile/request.js';
+import { macvlanModes, portSettings, requestsOf } from '../reconcile/request.js';
 import { assertConfigured, configureMessages, configureSandbox } from './sandbox-config.js';
 import { batchWithLink } from './sandbox-link.js';
 
@@ -121,9 +121,11 @@ async function withNewIfindexes(
     const ifindex = newIfindex();
     const sandboxIfindex = at.netnsFd === null ? newIfindex() : ifindex;
     const indexOf = (name: string): number => (name === plan.name ? ifindex : (kernel.linkIndex(name) ?? 0));
+    const [port, others] = portAmong(plan, at.objects);
     const requests = [
-      ...vethRequests(plan, { ifindex, sandboxIfindex, master, netnsFd: at.netnsFd }),
-      ...at.objects.flatMap((object) => requestsOf({ verb: 'add', key: '', object }, indexOf)),
+      ...vethRequests(plan, port, { ifindex, sandboxIfindex, master, netnsFd: at.netnsFd }),
+      ...others.flatMap((object) => requestsOf({ verb: 'add', key: '', object }, indexOf)),
+      linkSetMessage(ifindex, { up: true }),
     ];
     const results = await send(requests, { ifindex, sandboxIfindex });
     const [creation] = results;
@@ -134,6 +136,12 @@ async function withNewIfindexes(
   }
 }
 
+/** The settings of a link as a port of its bridge, and the other objects. */
+function portAmong(plan: VethPlan, objects: readonly KernelObject[]): [KernelPort | undefined, KernelObject[]] {
+  const isPort = (object: KernelObject): object is KernelPort => object.kind === 'port' && object.link === plan.name;
+  return [objects.find(isPort), objects.filter((object) => !isPort(object))];
+}
+
 /**
  * The kernel gives each end of a veth a queue for each processor, with a folder in /sys and an event for udev of its own
  * (veth_get_num_queues). Without a queueing discipline and XDP nothing is in them.
@@ -141,11 +149,13 @@ async function withNewIfindexes(
 const oneQueue = { numTxQueues: 1, numRxQueues: 1 } as const;
 
 /**
- * Creation, mark and up, in this order and one send: no kill can come between creation and mark, and up comes last, or the
- * host's end would give itself an IPv6 address first and speak into the network.
+ * Creation and mark, in this order and one send with all the rest: no kill can come between them. Up comes after
+ * everything: before, the host's end would give itself an IPv6 address and learn, and each change of a port that is up walks
+ * all IPv6 routes of the host (addrconf_notify, NETDEV_CHANGE).
  */
 function vethRequests(
   plan: VethPlan,
+  port: KernelPort | undefined,
   at: {
     readonly ifindex: number;
     readonly sandboxIfindex: number;
@@ -167,8 +177,11 @@ function vethRequests(
       master,
       veth: { peer: netnsFd === null ? peer : { ...peer, netnsFd } },
     }),
-    linkSetMessage(ifindex, { alias: plan.alias, afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } }),
-    linkSetMessage(ifindex, { up: true }),
+    linkSetMessage(ifindex, {
+      alias: plan.alias,
+      afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } },
+      ...(port && portSettings(port)),
+    }),
   ];
 }
 

@@ -3,6 +3,7 @@ import {
   tsnetProtocol,
   type BridgeLink,
   type KernelLink,
+  type KernelPort,
   type MacvlanLink,
   type VxlanLink,
 } from '../../core/kernel.js';
@@ -91,6 +92,11 @@ function linkChangeRequest(link: KernelLink, mac: string | null): NetlinkMessage
   );
 }
 
+/** What a link is given as a port of its bridge. */
+export function portSettings({ learning, neighSuppress, hairpin = false }: KernelPort): LinkSettings {
+  return { portKind: 'bridge', bridgePort: { learning, neighSuppress, hairpin } };
+}
+
 function macBefore(operation: Operation): string | null {
   return operation.verb === 'change' && 'mac' in operation.was ? operation.was.mac : null;
 }
@@ -141,11 +147,7 @@ export function requestsOf(operation: Operation, indexOf: IndexOf): NetlinkMessa
       return [linkSetMessage(indexOf(object.link), { up: true })];
     case 'port': {
       if (isRemoval) return [linkSetMessage(indexOf(object.link), { master: 0 })];
-      const { learning, neighSuppress, hairpin = false } = object;
-      const settings = linkSetMessage(object.link, {
-        portKind: 'bridge',
-        bridgePort: { learning, neighSuppress, hairpin },
-      });
+      const settings = linkSetMessage(object.link, portSettings(object));
       const isMember =
         operation.verb === 'change' && operation.was.kind === 'port' && operation.was.master === object.master;
       return isMember
