@@ -11,18 +11,13 @@
 #include "fd.h"
 #include "functions.h"
 #include "netns.h"
+#include "sysctl_tree.h"
 
 namespace tsnet {
 
 namespace {
 
 constexpr size_t longestValueBytes = 64 * 1024;
-
-Fd openSysctl(const std::string& path, int flags) {
-  Fd file(open(("/proc/sys/" + path).c_str(), flags | O_CLOEXEC));
-  if (!file) throwErrno("open /proc/sys/" + path);
-  return file;
-}
 
 std::string readSysctl(const std::string& path) {
   const Fd file = openSysctl(path, O_RDONLY);

@@ -137,6 +137,19 @@ t.test('garbage is a TypeError', async (t) => {
   await t.rejects(native.netnsOpen({ fd: 19_999 }), { code: 'EBADF', syscall: 'dup 19999' });
 });
 
+t.test('sysctls are each namespace’s own, however many are written at a time', async (t) => {
+  const paths = await Promise.all(Array.from({ length: 8 }, () => withNetns(t)));
+  const key = 'net/ipv6/conf/lo/accept_ra_defrtr';
+  const open = openDescriptors().length;
+  for (let round = 0; round < 40; round += 1) {
+    const values = paths.map((_path, index) => String((round + index) % 2));
+    await Promise.all(paths.map((path, index) => native.sysctlWrite(key, values[index] ?? '', { path })));
+    t.same(await Promise.all(paths.map((path) => native.sysctlRead(key, { path }))), values);
+  }
+  // What they are looked up in is replaced now and then, and closed in the background.
+  await until('all but the last to be closed', () => openDescriptors().length <= open + 1);
+});
+
 t.test('sysctls are read and written in the namespace asked for', async (t) => {
   const path = await withNetns(t);
   const own = await native.sysctlRead('net/ipv4/ip_default_ttl');
