@@ -47,12 +47,11 @@ interface Chain {
  * masquerading. Every program is started and timed by the same native one.
  */
 export function withCni(run: (benchmark: Benchmark) => Promise<boolean>): Promise<boolean> {
-  return inLab({ hosts: 2 }, async (lab) => {
+  return inLab({ hosts: 3 }, async (lab) => {
     await buildSpawner();
     const native = loadNative();
-    const [small, big] = [lab.host(1), lab.host(2)];
-    for (const [host, names] of [[small, ['net']] as const, [big, ['big0', 'big1']] as const])
-      for (const name of names) await host.create({ name });
+    const [small, few, many] = [lab.host(1), lab.host(2), lab.host(3)];
+    for (const name of ['net', 'few', 'many0', 'many1']) await small.create({ name });
     await lab.sandbox('bridge');
     await lab.sandbox('portmap');
 
@@ -64,11 +63,13 @@ export function withCni(run: (benchmark: Benchmark) => Promise<boolean>): Promis
       hasPorts,
     });
     try {
-      const few = await sandboxes.take(fewEndpoints);
-      await add(tsnet(small, 'net', false), few, atATime);
-      for (const network of ['big0', 'big1'])
-        await add(tsnet(big, network, false), await sandboxes.take(perNetwork), atATime);
-      for (const chain of [tsnet(small, 'net', false), tsnet(small, 'net', true), tsnet(big, 'big0', false)])
+      // Both do the same in each round and nothing else, so that only the number of endpoints tells them apart.
+      const besideFew = tsnet(few, 'few', false);
+      const besideMany = tsnet(many, 'many0', false);
+      await add(besideFew, await sandboxes.take(fewEndpoints), atATime);
+      for (const chain of [besideMany, tsnet(many, 'many1', false)])
+        await add(chain, await sandboxes.take(perNetwork), atATime);
+      for (const chain of [tsnet(small, 'net', false), tsnet(small, 'net', true), besideFew, besideMany])
         await warmUp(sandboxes, chain);
       const subjects: Subject[] = [
         {
@@ -82,8 +83,8 @@ export function withCni(run: (benchmark: Benchmark) => Promise<boolean>): Promis
         { name: 'bridge', round: () => measurePlain(sandboxes, bridgeChain(lab)) },
         { name: 'portmap', round: () => measurePorts(sandboxes, portmapChain(lab)) },
         { name: '/bin/true', round: async () => ({ 'start ms': await measureStarts('/bin/true') }) },
-        { name: 'tsnet, few', round: () => measureTail(sandboxes, tsnet(small, 'net', false)) },
-        { name: 'tsnet, 1000', round: () => measureTail(sandboxes, tsnet(big, 'big0', false)) },
+        { name: 'tsnet, few', round: () => measureTail(sandboxes, besideFew) },
+        { name: 'tsnet, 1000', round: () => measureTail(sandboxes, besideMany) },
       ];
       return await run({
         title: 'cni: one container after another, and eight at a time, as runtimes start plugins',
@@ -299,7 +300,7 @@ async function measureStarts(program: string): Promise<number[]> {
 
 /** So few at once that the bridge has ports for them beside those that are there. */
 async function measureTail(sandboxes: Sandboxes, chain: Chain): Promise<Samples> {
-  const containers = await sandboxes.take(5 * perRound);
+  const containers = await sandboxes.take(15 * perRound);
   const added = await add(chain, containers, 1);
   await del(chain, containers, { added, concurrency: atATime });
   await sandboxes.remove(containers);
