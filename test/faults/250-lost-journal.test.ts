@@ -32,8 +32,12 @@ function rewriteLines(host: LabHost, isHit: (line: string) => boolean): void {
 const byId = (endpoints: readonly EndpointView[]): EndpointView[] =>
   [...endpoints].sort((a, b) => (a.id < b.id ? -1 : 1));
 
-const ownEndpoints = async (host: LabHost): Promise<EndpointView[]> =>
-  byId(await host.api.call<readonly EndpointView[]>('GET', '/v1/agent/endpoints'));
+/** What a host says of its endpoints. A network that the stream has not brought yet is shown by its id. */
+const ownEndpoints = (host: LabHost): Promise<EndpointView[]> =>
+  waitFor(`the networks of ${host.name} to have names`, async () => {
+    const views = byId(await host.api.call<readonly EndpointView[]>('GET', '/v1/agent/endpoints'));
+    return views.some(({ network }) => /^[0-9a-f]{8}$/.test(network)) ? null : views;
+  });
 
 const listed = async (from: LabHost, of: LabHost): Promise<EndpointView[]> =>
   byId(await from.api.call<readonly EndpointView[]>('GET', `/v1/endpoints?host=${of.name}`));

