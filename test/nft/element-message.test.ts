@@ -40,7 +40,10 @@ const parts: Readonly<Record<string, fc.Arbitrary<string>>> = {
   verdict: fc.constantFrom('accept', 'drop', 'return', 'jump some-chain', 'goto some-chain'),
 };
 const ranges: Readonly<Record<string, fc.Arbitrary<string>>> = {
-  inet_service: fc.tuple(port, port).map(([a, b]) => (a === b ? String(a) : `${Math.min(a, b)}-${Math.max(a, b)}`)),
+  // nft 1.0.6 does not find the last number alone again, not even where it has added it itself.
+  inet_service: fc
+    .tuple(port, port)
+    .map(([a, b]) => (a === b ? String(Math.min(a, 65_534)) : `${Math.min(a, b)}-${Math.max(a, b)}`)),
   ipv4_addr: fc.oneof(
     address4.map((text) => `${text.split('.').slice(0, 3).join('.')}.0/24`),
     fc
