@@ -40,10 +40,7 @@ const parts: Readonly<Record<string, fc.Arbitrary<string>>> = {
   verdict: fc.constantFrom('accept', 'drop', 'return', 'jump some-chain', 'goto some-chain'),
 };
 const ranges: Readonly<Record<string, fc.Arbitrary<string>>> = {
-  // nft 1.0.6 does not find the last number alone again, not even where it has added it itself.
-  inet_service: fc
-    .tuple(port, port)
-    .map(([a, b]) => (a === b ? String(Math.min(a, 65_534)) : `${Math.min(a, b)}-${Math.max(a, b)}`)),
+  inet_service: fc.tuple(port, port).map(([a, b]) => (a === b ? String(a) : `${Math.min(a, b)}-${Math.max(a, b)}`)),
   ipv4_addr: fc.oneof(
     address4.map((text) => `${text.split('.').slice(0, 3).join('.')}.0/24`),
     fc
@@ -93,7 +90,10 @@ for (const table of tables) {
         t.equal(await list(table), empty, `removed: ${set.name} ${element.key}`);
         await changeElements(connection, table, { removed: [], added: [element] });
         t.equal(await list(table), expected, `added: ${set.name} ${element.key}`);
-        await runNft(context, `delete ${statement.replace(/ : .* }$/, ' }')}`);
+        if (set.interval === true && element.key === '65535') {
+          // nft 1.0.6 does not find the last number alone again, not even where it has added it itself.
+          await changeElements(connection, table, { removed: [element], added: [] });
+        } else await runNft(context, `delete ${statement.replace(/ : .* }$/, ' }')}`);
         t.equal(await list(table), empty, 'nft finds it');
       }
     }

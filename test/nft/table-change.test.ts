@@ -111,7 +111,7 @@ t.test('whatever policies follow each other, the table is as nft makes it of the
   let isLoaded = false;
   let before: NftTable | null = null;
   let changes = 0;
-  for (const [at, some] of fc.sample(policies, 30).entries()) {
+  for (const [at, some] of fc.sample(policies, 60).entries()) {
     const world = { policies: some, networks, endpoints: endpointsOf(10 + (at % 7)) };
     const { table, elements } = compilePolicies(world, { isLocal: ({ id }) => id !== 'e3', isLoaded });
     isLoaded = table !== null;
@@ -131,8 +131,8 @@ t.test('whatever policies follow each other, the table is as nft makes it of the
     whole.load(replaceTable(table, elements).script);
     t.same(changed, blocksOf(whole.nft('list', 'ruleset')), JSON.stringify(some));
   }
-  // Half of the steps on average, in samples that differ from run to run.
-  t.ok(changes > 3, 'some were changes');
+  // Half of the steps on average.
+  t.ok(changes > 10, 'most were changes');
   t.equal(ruleSet.failure, null);
   t.equal(ruleSet.repairs, 0, 'and none was taken for somebody else’s');
 });
