@@ -13,6 +13,8 @@ import { quantile } from './stats.js';
 
 const perRound = 20;
 const starts = 200;
+/** p99 of fewer is the second longest, by chance twice the third. */
+const perTail = 300;
 const atATime = 8;
 /** Added without ports at so many a time: 32 took a tenth of a second, and a publication in it or not decided the figure. */
 const crowd = 128;
@@ -300,7 +302,7 @@ async function measureStarts(program: string): Promise<number[]> {
 
 /** So few at once that the bridge has ports for them beside those that are there. */
 async function measureTail(sandboxes: Sandboxes, chain: Chain): Promise<Samples> {
-  const containers = await sandboxes.take(15 * perRound);
+  const containers = await sandboxes.take(perTail);
   const added = await add(chain, containers, 1);
   await del(chain, containers, { added, concurrency: atATime });
   await sandboxes.remove(containers);

@@ -1,11 +1,10 @@
 import type { Carrier, Endpoint, RecordBase } from '../core/model.js';
 import { parseKey } from '../core/keys.js';
 import type { KeyValue } from '../lib/etcd/client.js';
-import type { Mirror } from './mirror.js';
 import { carrierClaims, hostHolder } from './store/carriers.js';
 import { endpointClaims } from './store/endpoints.js';
 import { encodeRecord } from './store/record.js';
-import { placeOf, type Stored, type Table, type Tables } from './tables.js';
+import { placeOf, type Table, type Tables } from './tables.js';
 
 /** A record that stands in the store with claims, which are written whenever it is: they have its revision. */
 export interface Claimant {
@@ -20,13 +19,13 @@ export interface Claimant {
  * A key as the store has it in all likelihood, told from the mirror: what a transaction would read with a call of its own.
  * Claims are not mirrored. One that is not among the claimant's is taken to be nobody's.
  */
-export function expected(mirror: Mirror, text: string, claimant: Claimant | undefined): KeyValue | undefined {
+export function expected(tables: Tables, text: string, claimant: Claimant | undefined): KeyValue | undefined {
   if (claimant?.claims.includes(text) === true) return keyValue(text, claimant.holder, claimant.modRevision);
   const key = parseKey(text);
   const place = key === undefined ? undefined : placeOf(key);
   if (place === undefined) return undefined;
-  const table = mirror.tables[place.kind] as Table<RecordBase>;
-  const stored: Stored<RecordBase> | undefined = table.get(place.group, place.id);
+  const table = tables[place.kind] as Table<RecordBase>;
+  const stored = table.get(place.group, place.id);
   return stored === undefined ? undefined : keyValue(text, encodeRecord(stored.value), stored.modRevision);
 }
 

@@ -86,7 +86,7 @@ async function takeExpected(
   const kvs = new Map<string, KeyValue | undefined>();
   for (const { reads, claimant } of items) {
     if (reads === undefined) return undefined;
-    for (const key of reads) if (!kvs.has(key)) kvs.set(key, expected(mirror, key, claimant));
+    for (const key of reads) if (!kvs.has(key)) kvs.set(key, expected(mirror.tables, key, claimant));
   }
   const txn = new Txn(client);
   txn.expect(kvs, mirror.revision);

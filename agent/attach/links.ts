@@ -117,11 +117,11 @@ async function withNewIfindexes(
   const master = kernel.linkIndex(plan.master);
   if (master === undefined)
     throw new TsnetError('ERR_KERNEL', `bridge ${plan.master} is not there`, { details: { link: plan.master } });
+  const [port, others] = portAmong(plan, at.objects);
   for (let tries = 1; ; tries++) {
     const ifindex = newIfindex();
     const sandboxIfindex = at.netnsFd === null ? newIfindex() : ifindex;
     const indexOf = (name: string): number => (name === plan.name ? ifindex : (kernel.linkIndex(name) ?? 0));
-    const [port, others] = portAmong(plan, at.objects);
     const requests = [
       ...vethRequests(plan, port, { ifindex, sandboxIfindex, master, netnsFd: at.netnsFd }),
       ...others.flatMap((object) => requestsOf({ verb: 'add', key: '', object }, indexOf)),

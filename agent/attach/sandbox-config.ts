@@ -56,17 +56,14 @@ export function configureMessages(plan: SandboxPlan, at: Omit<ConfigureAt, 'netn
   const { ifindex } = at;
   const { alias } = sandboxEnd(plan);
   // Without an IPv6 subnet, a link-local address only costs: its probes and reports go to every port of the network.
-  const isQuiet = !plan.hasIpv6 && kernelHasIpv6;
-  const quiet = { afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } };
+  const quiet = plan.hasIpv6 || !kernelHasIpv6 ? {} : { afSpec: { inet6: { addrGenMode: IN6_ADDR_GEN_MODE_NONE } } };
   return [
     linkSetMessage('lo', { up: true }),
     ...plan.addrs.map((addr) =>
       addrReplaceMessage({ ifindex, address: addr.address, flags: addr.nodad ? IFA_F_NODAD : 0 }),
     ),
-    // Of one request, address families come last: too late for a link that goes up by it.
-    ...(isQuiet
-      ? [linkSetMessage(ifindex, { alias, ...quiet }), linkSetMessage(ifindex, { up: true })]
-      : [linkSetMessage(ifindex, { alias, up: true })]),
+    linkSetMessage(ifindex, { alias, ...quiet }),
+    linkSetMessage(ifindex, { up: true }),
     ...plan.routes.map((route) => routeMessage(route, at)),
   ];
 }
