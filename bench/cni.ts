@@ -13,7 +13,7 @@ import { quantile } from './stats.js';
 
 const perRound = 20;
 const starts = 200;
-/** p99 of fewer is the second longest, by chance twice the third. */
+/** p99 of a hundred is the second longest, which swung by half from run to run. */
 const perTail = 300;
 const atATime = 8;
 /** Added without ports at so many a time: 32 took a tenth of a second, and a publication in it or not decided the figure. */
